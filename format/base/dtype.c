@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#include "format/base/dtype.h"
+
+#include "format/base/arith.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* spec 4.6.1; index = number */
+static const struct {
+    const char *name;
+    unsigned bits;
+} dtypes[] = {
+    [LORAFMT_BOOL] = {"BOOL", 8},
+    [LORAFMT_F4] = {"F4", 4},
+    [LORAFMT_F6_E2M3] = {"F6_E2M3", 6},
+    [LORAFMT_F6_E3M2] = {"F6_E3M2", 6},
+    [LORAFMT_U8] = {"U8", 8},
+    [LORAFMT_I8] = {"I8", 8},
+    [LORAFMT_F8_E5M2] = {"F8_E5M2", 8},
+    [LORAFMT_F8_E4M3] = {"F8_E4M3", 8},
+    [LORAFMT_F8_E8M0] = {"F8_E8M0", 8},
+    [LORAFMT_I16] = {"I16", 16},
+    [LORAFMT_U16] = {"U16", 16},
+    [LORAFMT_F16] = {"F16", 16},
+    [LORAFMT_BF16] = {"BF16", 16},
+    [LORAFMT_I32] = {"I32", 32},
+    [LORAFMT_U32] = {"U32", 32},
+    [LORAFMT_F32] = {"F32", 32},
+    [LORAFMT_C64] = {"C64", 64},
+    [LORAFMT_F64] = {"F64", 64},
+    [LORAFMT_I64] = {"I64", 64},
+    [LORAFMT_U64] = {"U64", 64},
+    [LORAFMT_F8_E4M3FNUZ] = {"F8_E4M3FNUZ", 8},
+    [LORAFMT_F8_E5M2FNUZ] = {"F8_E5M2FNUZ", 8},
+};
+
+#define N_DTYPES (sizeof dtypes / sizeof dtypes[0])
+
+const char *lorafmt_dtype_name(lorafmt_dtype dtype)
+{
+    return (size_t)dtype < N_DTYPES ? dtypes[dtype].name : NULL;
+}
+
+unsigned lorafmt_dtype_bits(lorafmt_dtype dtype)
+{
+    return (size_t)dtype < N_DTYPES ? dtypes[dtype].bits : 0;
+}
+
+lorafmt_dtype lorafmt_dtype_from_name(const char *name)
+{
+    for (size_t i = 1; i < N_DTYPES; i++)
+        if (strcmp(dtypes[i].name, name) == 0)
+            return (lorafmt_dtype)i;
+    return (lorafmt_dtype)0;
+}
+
+bool lf_dtype_is_real(lorafmt_dtype dtype)
+{
+    return dtype == LORAFMT_F32 || dtype == LORAFMT_F16 || dtype == LORAFMT_BF16 || dtype == LORAFMT_F64;
+}
+
+bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *shape, uint64_t *n_elements, uint64_t *n_bytes)
+{
+    uint64_t n = 1, bits;
+
+    if (n_dims > LORAFMT_MAX_DIMS || lorafmt_dtype_bits(dtype) == 0)
+        return false;
+    for (uint32_t i = 0; i < n_dims; i++)
+        if (!lf_mul_u64(n, shape[i], &n))
+            return false;
+    if (!lf_mul_u64(n, lorafmt_dtype_bits(dtype), &bits) || bits % 8 || bits / 8 > LF_MAX_TENSOR_SIZE)
+        return false;
+    if (n_elements)
+        *n_elements = n;
+    *n_bytes = bits / 8;
+    return true;
+}
+
+const char *lf_shape_text(uint32_t n_dims, const uint64_t *shape, char buf[LF_SHAPE_TEXT])
+{
+    size_t n = 1;
+
+    buf[0] = '[';
+    for (uint32_t i = 0; i < n_dims && n < LF_SHAPE_TEXT - 24; i++)
+        n += (size_t)snprintf(buf + n, LF_SHAPE_TEXT - n, "%s%" PRIu64, i ? ", " : "", shape[i]);
+    buf[n] = ']';
+    buf[n + 1] = '\0';
+    return buf;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* Text from outside: UTF-8 and what a name may be. */
+#ifndef LF_BASE_TEXT_H
+#define LF_BASE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Limits of spec 4.2 and 4.3. */
+#define LF_MAX_NAME 1024
+#define LF_MAX_ADAPTER_NAME 255
+#define LF_MAX_VALUE (1u << 20)
+
+/* Valid UTF-8 without surrogates, overlong forms and NUL. */
+bool lf_utf8_valid(const char *s, size_t n);
+
+/* Valid UTF-8 without control characters, at most LF_MAX_NAME bytes; may be empty. */
+bool lf_name_valid(const char *s, size_t n);
+
+/* spec 4.3 */
+bool lf_adapter_name_valid(const char *s);
+
+bool lf_ends_with(const char *s, const char *suffix);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The `.lora` codec: bytes in memory <-> checked records (spec 2 to 6). It knows no paths and gives records no LoRA
+ * meaning: that ranks fit shapes is lib/adapter's business.
+ *
+ * Opening looks at the header page, the root slots, the index header and the section table, and allocates one small
+ * object. Every record is checked when it is asked for, in O(1). lf_container_check() checks all of them, and the rest.
+ */
+#ifndef LF_CONTAINER_H
+#define LF_CONTAINER_H
+
+#include "lorafmt/adapter.h"
+#include "lorafmt/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct lf_container lf_container;
+
+/* Do not hash the index when opening; lf_container_check() still does. */
+#define LF_CONTAINER_DEFER_DIGEST 1u
+
+/*
+ * bytes[0, size) is the whole file; borrowed until lf_container_free(). Statuses: NOT_LORAFMT, UNSUPPORTED, CORRUPT, LIMIT,
+ * NO_MEMORY. Offsets in errors are file offsets, fields are spelt as in the spec ("root[1].crc32", "site[12].rank").
+ */
+lorafmt_status lf_container_open(const uint8_t *bytes, uint64_t size, unsigned flags, lf_container **out, lorafmt_error *err);
+void lf_container_free(lf_container *container);
+
+/* All of a const lf_container's functions may run concurrently. */
+void lf_container_info(const lf_container *container, lorafmt_container_info *out);
+
+size_t lf_container_n_adapters(const lf_container *container);
+size_t lf_container_n_tensors(const lf_container *container);
+
+/*
+ * Adapter i of the table. out->sites and out->metadata are NULL; n_sites and n_metadata are set; sites are records
+ * [*first_site, *first_site + n_sites), and so for metadata. Strings point into the file.
+ */
+lorafmt_status lf_container_adapter(const lf_container *container, size_t i, lorafmt_adapter *out, uint32_t *first_site,
+                                    uint32_t *first_metadata, lorafmt_error *err);
+
+/* Site record i. out->factors is NULL; factors are records [*first_factor, *first_factor + out->n_factors). */
+lorafmt_status lf_container_site(const lf_container *container, size_t i, lorafmt_site *out, uint32_t *first_factor,
+                                 lorafmt_error *err);
+
+/*
+ * Factor record i: its role, and which tensor record. out->tensor has dtype, shape and size, and data when the codec is raw
+ * (else NULL). UNSUPPORTED for an unknown dtype or codec.
+ */
+lorafmt_status lf_container_factor(const lf_container *container, size_t i, lorafmt_factor *out, uint32_t *tensor,
+                                   lorafmt_error *err);
+
+typedef struct lf_tensor_record {
+    uint64_t offset, stored_size;
+    uint8_t codec;
+    uint8_t sha256[32];
+    lorafmt_tensor tensor; /* data is NULL unless the codec is raw */
+} lf_tensor_record;
+
+enum { LF_CODEC_RAW = 0, LF_CODEC_SPLIT = 1 };
+
+lorafmt_status lf_container_tensor(const lf_container *container, size_t i, lf_tensor_record *out, lorafmt_error *err);
+
+lorafmt_status lf_container_metadata(const lf_container *container, size_t i, lorafmt_metadata *out, lorafmt_error *err);
+
+/* Binary search in an adapter's sites for the first site of that target. NOT_FOUND leaves *site unset and fills no text. */
+lorafmt_status lf_container_find_site(const lf_container *container, size_t adapter, const char *target, size_t *site,
+                                      lorafmt_error *err);
+
+/*
+ * Everything spec 9 calls verification but what records mean: index digest, tensor digests, adapter ids, orders, partitions,
+ * unique tensors, overlap, segments, history, padding. A recovered file is CORRUPT here. out may be NULL.
+ */
+lorafmt_status lf_container_check(const lf_container *container, lorafmt_verify_result *out, lorafmt_error *err);
+
+/* Takes bytes in file order. */
+typedef lorafmt_status (*lf_sink)(void *ctx, const void *data, size_t size, lorafmt_error *err);
+
+/*
+ * Write a new file of one generation, codec raw. Adapters are taken as they are (lf_adapter_check() comes first), in the
+ * order given; their sites and metadata must already be in the order of the spec; equal tensors are stored once. adapter ids are
+ * computed here, not taken from the adapters. align_log2 is 6, 12 or 16. Nothing is written before all of the layout is known.
+ */
+lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_t n_adapters, uint32_t align_log2, lf_sink sink,
+                                   void *ctx, uint64_t *file_size, lorafmt_error *err);
+
+/* spec 6.1. Hashes every tensor, unless sha256s (one per factor in site and factor order) is given. */
+void lf_adapter_id(const lorafmt_adapter *adapter, const uint8_t (*sha256s)[32], uint8_t out[32]);
+
+/* Order of sites within an adapter, spec 4.4: <0, 0 or >0. */
+int lf_site_compare(const lorafmt_site *a, const lorafmt_site *b);
+
+#endif

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * Adapters: what a `.lora` file, a PEFT directory or a safetensors file says about how a base model changes.
+ *
+ * A *source* is an opened input and owns the bytes; an *adapter* is borrowed from it. Everything reached
+ * from an adapter was checked when the source was opened (spec 4), but for the digests of tensor data, which
+ * lorafmt_verify() checks. All functions on const handles may run concurrently.
+ */
+#ifndef LORAFMT_ADAPTER_H
+#define LORAFMT_ADAPTER_H
+
+#include "lorafmt/error.h"
+#include "lorafmt/tensor.h"
+
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** spec 4.4: what a site does to its target. Numbers above the last are kinds of a newer format. */
+typedef enum lorafmt_kind {
+    LORAFMT_KIND_REPLACEMENT = 1,
+    LORAFMT_KIND_SAVED,
+    LORAFMT_KIND_ROWS,
+    LORAFMT_KIND_ADDITIVE,
+    LORAFMT_KIND_LINEAR,
+    LORAFMT_KIND_EMBEDDING,
+    LORAFMT_KIND_CONV1D,
+    LORAFMT_KIND_CONV2D,
+    LORAFMT_KIND_CONV3D,
+    LORAFMT_KIND_EXPERTS,
+} lorafmt_kind;
+
+/** spec 4.4: how the base stores a linear layer. */
+typedef enum lorafmt_orientation {
+    LORAFMT_OUT_IN = 0,
+    LORAFMT_IN_OUT = 1,   /**< transposed, as GPT-2's Conv1D; PEFT's fan_in_fan_out */
+    LORAFMT_BY_SHAPE = 2, /**< whichever fits at bind; a square matrix is refused */
+} lorafmt_orientation;
+
+/** spec 4.4: how the scale follows from alpha and rank. */
+typedef enum lorafmt_scaling {
+    LORAFMT_SCALING_NONE = 0,
+    LORAFMT_SCALING_ALPHA_R = 1,
+    LORAFMT_SCALING_ALPHA_SQRT_R = 2, /**< rsLoRA, arXiv:2312.03732 */
+    LORAFMT_SCALING_EXPLICIT = 3,
+} lorafmt_scaling;
+
+/** spec 4.5 */
+typedef enum lorafmt_role {
+    LORAFMT_ROLE_A = 1,
+    LORAFMT_ROLE_B,
+    LORAFMT_ROLE_MID,
+    LORAFMT_ROLE_MAGNITUDE,
+    LORAFMT_ROLE_VALUE,
+    LORAFMT_ROLE_ROW_INDEX,
+} lorafmt_role;
+
+enum {
+    LORAFMT_SITE_ROW_RANGE = 1u << 0,
+    LORAFMT_SITE_COL_RANGE = 1u << 1,
+    LORAFMT_SITE_BASE_SHA256 = 1u << 2,
+    LORAFMT_SITE_DOUBLED = 1u << 3,
+};
+
+enum { LORAFMT_METADATA_SEMANTIC = 1u << 0 };
+
+typedef struct lorafmt_factor {
+    uint16_t role; /**< lorafmt_role, or a number of a newer format */
+    lorafmt_tensor tensor;
+} lorafmt_factor;
+
+/** How one tensor of the base changes: spec 4.4, field by field. */
+typedef struct lorafmt_site {
+    const char *target;
+    uint16_t kind;       /**< lorafmt_kind, or a number of a newer format */
+    uint8_t orientation; /**< lorafmt_orientation */
+    uint8_t scaling;     /**< lorafmt_scaling */
+    uint32_t rank;       /**< 0 for kinds without */
+    uint32_t flags;      /**< LORAFMT_SITE_* */
+    double alpha;
+    double scale; /**< what the update is multiplied with; no unit */
+    uint64_t row_begin, row_end, col_begin, col_end;
+    uint8_t base_sha256[32]; /**< zero without LORAFMT_SITE_BASE_SHA256 */
+    uint32_t n_factors;
+    const lorafmt_factor *factors; /**< ascending roles */
+} lorafmt_site;
+
+typedef struct lorafmt_metadata {
+    const char *key;
+    const char *value;
+    uint32_t flags; /**< LORAFMT_METADATA_* */
+} lorafmt_metadata;
+
+/** One adapter: spec 4.3. Sites are in the order of spec 4.4, metadata by key. */
+typedef struct lorafmt_adapter {
+    const char *name;
+    const char *base_name;     /**< "" = unknown */
+    const char *base_revision; /**< "" = unknown */
+    bool has_base_structure;
+    uint8_t base_structure[32]; /**< spec 6.2 */
+    uint8_t id[32];             /**< spec 6.1 */
+    size_t n_sites;
+    const lorafmt_site *sites;
+    size_t n_metadata;
+    const lorafmt_metadata *metadata;
+} lorafmt_adapter;
+
+/** The factor of that role, or NULL. */
+LORAFMT_API const lorafmt_factor *lorafmt_site_factor(const lorafmt_site *site, unsigned role);
+
+/** "linear" and so on, as in spec 4.4 and 4.5; "unknown" for numbers of a newer format. Never NULL. */
+LORAFMT_API const char *lorafmt_kind_name(unsigned kind);
+LORAFMT_API const char *lorafmt_role_name(unsigned role);
+LORAFMT_API const char *lorafmt_orientation_name(unsigned orientation);
+LORAFMT_API const char *lorafmt_scaling_name(unsigned scaling);
+
+/** What kind of input a source is. */
+typedef enum lorafmt_source_kind {
+    LORAFMT_SOURCE_LORA = 1,
+    LORAFMT_SOURCE_PEFT,        /**< adapter_config.json and adapter_model.safetensors */
+    LORAFMT_SOURCE_SAFETENSORS, /**< a bare safetensors file whose scale is known */
+} lorafmt_source_kind;
+
+/** An opened input. */
+typedef struct lorafmt_source lorafmt_source;
+
+typedef struct lorafmt_source_options {
+    size_t struct_size; /**< sizeof(lorafmt_source_options) */
+    bool has_alpha;     /**< alpha below is given: needed for a bare safetensors file that does not say it */
+    double alpha;
+    bool use_rslora; /**< with has_alpha: scale = alpha / sqrt(r) */
+} lorafmt_source_options;
+
+/** The facts of a `.lora` file that are about the file and not about an adapter. */
+typedef struct lorafmt_container_info {
+    unsigned version_major, version_minor;
+    uint64_t generation;
+    uint64_t file_end;
+    uint64_t index_size;
+    uint32_t align; /**< bytes */
+    size_t n_tensors;
+    bool recovered;            /**< a root slot was damaged and the other one was used: spec 3 */
+    uint8_t index_sha256[32];  /**< root digest */
+} lorafmt_container_info;
+
+/**
+ * Open a `.lora` file, a PEFT directory, or a safetensors file that lies beside its adapter_config.json, says its
+ * alpha in its metadata, or is given one by the options.
+ *
+ * @param path     a file or directory; symbolic links are followed
+ * @param options  may be NULL
+ * @param out      a source to be freed with lorafmt_source_free(); NULL on failure
+ *
+ * @return LORAFMT_OK; NOT_LORAFMT, UNSUPPORTED, CORRUPT, LIMIT for what is in the file; NOT_FOUND, IO, NO_MEMORY, MISUSE
+ *
+ * A mapped source must not be truncated while open; replacing it by renaming is fine.
+ */
+LORAFMT_API lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_options *options, lorafmt_source **out,
+                                               lorafmt_error *err);
+LORAFMT_API void lorafmt_source_free(lorafmt_source *source);
+
+LORAFMT_API lorafmt_source_kind lorafmt_source_get_kind(const lorafmt_source *source);
+LORAFMT_API size_t lorafmt_source_n_adapters(const lorafmt_source *source);
+LORAFMT_API const lorafmt_adapter *lorafmt_source_adapter(const lorafmt_source *source, size_t i);
+
+/** What was left out or read in a special way (one sentence each, as "left out ..."); i < n_notes. */
+LORAFMT_API size_t lorafmt_source_n_notes(const lorafmt_source *source);
+LORAFMT_API const char *lorafmt_source_note(const lorafmt_source *source, size_t i);
+
+/** false when the source is not a `.lora` file. */
+LORAFMT_API bool lorafmt_source_container(const lorafmt_source *source, lorafmt_container_info *out);
+
+/**
+ * Choose one adapter.
+ *
+ * @param name  NULL for the only one; with several adapters that is MISUSE and the text lists them
+ * @return LORAFMT_OK, NOT_FOUND (the text lists the names), MISUSE
+ */
+LORAFMT_API lorafmt_status lorafmt_source_choose(const lorafmt_source *source, const char *name, const lorafmt_adapter **out,
+                                                 lorafmt_error *err);
+
+typedef struct lorafmt_verify_result {
+    size_t n_adapters;
+    size_t n_sites;
+    size_t n_tensors;
+    uint64_t n_bytes;   /**< of tensor data hashed */
+    uint64_t n_nonfinite; /**< NaN and infinite elements in float tensors; not an error */
+} lorafmt_verify_result;
+
+/**
+ * Check everything that opening put off. For a `.lora`: every digest, adapter id, order, padding and the coverage of the
+ * file (spec 9); a recovered file is CORRUPT here. For other sources opening has checked all rules; elements are counted.
+ */
+LORAFMT_API lorafmt_status lorafmt_verify(const lorafmt_source *source, lorafmt_verify_result *out, lorafmt_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * What every fallible function of the library returns, and the text that goes with it.
+ * The library never prints, never exits and keeps no last error.
+ */
+#ifndef LORAFMT_ERROR_H
+#define LORAFMT_ERROR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define LORAFMT_API
+#else
+#define LORAFMT_API __attribute__((visibility("default")))
+#endif
+
+/** Each status is something a caller would do something different about. */
+typedef enum lorafmt_status {
+    LORAFMT_OK = 0,
+    LORAFMT_NOT_LORAFMT, /**< not a file of this kind at all (wrong magic, a Git-LFS pointer, a web page) */
+    LORAFMT_UNSUPPORTED, /**< intact, but needs a newer reader or a kind we refuse; the text names it */
+    LORAFMT_CORRUPT,     /**< breaks a MUST of its format */
+    LORAFMT_LIMIT,       /**< beyond a documented limit */
+    LORAFMT_NO_MEMORY,
+    LORAFMT_IO,        /**< a system call failed; os_error says why */
+    LORAFMT_NOT_FOUND, /**< a file, adapter or tensor of that name is not there */
+    LORAFMT_MISMATCH,  /**< adapter and base are both intact but do not belong together */
+    LORAFMT_MISUSE,    /**< the arguments break the contract of the function */
+    LORAFMT_CANCELLED, /**< the caller's progress callback asked to stop */
+} lorafmt_status;
+
+/** lorafmt_error.offset when the failure has no place in a file. */
+#define LORAFMT_NO_OFFSET UINT64_MAX
+
+/**
+ * Where and why something failed. Owned by the caller, filled by the library on failure only; nothing to free.
+ * All texts are NUL-terminated UTF-8; what did not fit is cut.
+ */
+typedef struct lorafmt_error {
+    lorafmt_status status;
+    int os_error;    /**< errno for LORAFMT_IO, else 0 */
+    uint64_t offset; /**< byte offset in the file, or LORAFMT_NO_OFFSET */
+    char file[512];  /**< path, or empty */
+    char field[256]; /**< tensor name or field path as the spec spells it, or empty */
+    char text[1024]; /**< what was found and what is allowed; no full stop, no newline */
+} lorafmt_error;
+
+/** Name of a status as written in the specs' tables, e.g. "CORRUPT". Never NULL. */
+LORAFMT_API const char *lorafmt_status_name(lorafmt_status status);
+
+/**
+ * Write "FILE: FIELD at 0xOFFSET: TEXT" into buf, leaving out what is unknown. Control characters, which may
+ * come from hostile names, are replaced by '?'.
+ *
+ * @return the length written, without the NUL; at most size - 1
+ */
+LORAFMT_API size_t lorafmt_error_format(const lorafmt_error *err, char *buf, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

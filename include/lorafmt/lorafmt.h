@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/** Everything in liblorafmt. */
+#ifndef LORAFMT_LORAFMT_H
+#define LORAFMT_LORAFMT_H
+
+#include "lorafmt/adapter.h"
+#include "lorafmt/error.h"
+#include "lorafmt/files.h"
+#include "lorafmt/model.h"
+#include "lorafmt/tensor.h"
+#include "lorafmt/version.h"
+#include "lorafmt/view.h"
+
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * A merged model as a view: a pure function of (base tensor rows, stack of adapters), evaluated for any rows of any tensor.
+ *
+ *     base description ──┐
+ *                        ├─ lorafmt_bind() ─▶ view ─▶ lorafmt_view_evaluate() rows [i, j) of tensor t
+ *     stack of adapters ─┘
+ *
+ * Exact bytes: spec 7.
+ */
+#ifndef LORAFMT_VIEW_H
+#define LORAFMT_VIEW_H
+
+#include "lorafmt/adapter.h"
+#include "lorafmt/error.h"
+#include "lorafmt/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A tensor of the base: no data. */
+typedef struct lorafmt_base_tensor {
+    const char *name;
+    lorafmt_dtype dtype;
+    uint32_t n_dims;
+    uint64_t shape[LORAFMT_MAX_DIMS];
+    uint64_t size; /**< bytes */
+} lorafmt_base_tensor;
+
+typedef enum lorafmt_tied {
+    LORAFMT_TIED_UNKNOWN = 0, /**< a missing head is taken to be tied to the only embedding */
+    LORAFMT_TIED_YES,
+    LORAFMT_TIED_NO,
+} lorafmt_tied;
+
+/** What bind needs to know of a base, wherever it is. */
+typedef struct lorafmt_base {
+    size_t struct_size; /**< sizeof(lorafmt_base) */
+    size_t n_tensors;
+    const lorafmt_base_tensor *tensors; /**< any order; the index is the caller's name for a tensor */
+
+    /**
+     * Read bytes [offset, offset + size) of a tensor. Used by bind to compare digests and replacements; may be NULL, then an
+     * adapter that carries digests of its base is refused. May be called from one thread at a time.
+     */
+    lorafmt_status (*read)(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err);
+    void *ctx;
+
+    lorafmt_tied tied;        /**< tie_word_embeddings of the base's config */
+    uint64_t vocab_size;      /**< of the base's config; 0 = unknown, then no embedding may change its number of rows */
+    const char *quantization; /**< why nothing can be added to this base (its quantization method), or NULL */
+} lorafmt_base;
+
+/** One layer of a stack. */
+typedef struct lorafmt_stack_entry {
+    const lorafmt_adapter *adapter; /**< borrowed; its source must outlive the view */
+    double weight;                  /**< finite; multiplied into the scale */
+} lorafmt_stack_entry;
+
+/** How a site found its tensor. */
+typedef enum lorafmt_match {
+    LORAFMT_MATCH_NONE = 0, /**< nowhere; only with allow_unmatched */
+    LORAFMT_MATCH_EXACT,
+    LORAFMT_MATCH_MAP,    /**< through the caller's map */
+    LORAFMT_MATCH_BRIDGE, /**< through the view's bridge */
+    LORAFMT_MATCH_TIED,   /**< a head that the base does not store, or the other way round */
+    LORAFMT_MATCH_NEW,    /**< a saved tensor that the base does not have */
+} lorafmt_match;
+
+/** What a site does to its tensor. */
+typedef enum lorafmt_effect {
+    LORAFMT_EFFECT_NOTHING = 0, /**< scale 0, zero factor, or a replacement equal to what is there: spec 7.2 */
+    LORAFMT_EFFECT_LOW_RANK,
+    LORAFMT_EFFECT_REPLACED,
+    LORAFMT_EFFECT_ADDED, /**< a new tensor */
+} lorafmt_effect;
+
+/** Replace a prefix of target names, at whole components; the longest matching prefix wins. */
+typedef struct lorafmt_rename {
+    const char *from; /**< "" puts `to` in front of every name */
+    const char *to;   /**< "" removes the prefix */
+} lorafmt_rename;
+
+typedef struct lorafmt_bind_options {
+    size_t struct_size; /**< sizeof(lorafmt_bind_options) */
+    const lorafmt_rename *renames;
+    size_t n_renames;
+    bool allow_unmatched; /**< leave out sites that find no tensor (at least one must); they are in the receipt */
+    bool any_base;        /**< do not compare base_structure and base_sha256 */
+    bool has_orientation; /**< take linear sites as `orientation`, whatever the adapter says */
+    lorafmt_orientation orientation;
+
+    /** Called for each thing that does not fit, before bind fails with a summary; may be NULL. */
+    void (*report)(void *ctx, const char *adapter, const char *target, const char *text);
+    void *report_ctx;
+} lorafmt_bind_options;
+
+/** One site of one adapter of the stack, and what became of it: an entry of the receipt. */
+typedef struct lorafmt_bound_site {
+    size_t entry; /**< index into the stack */
+    const lorafmt_site *site;
+    lorafmt_match match;
+    lorafmt_effect effect;
+    size_t tensor; /**< view tensor, or SIZE_MAX for LORAFMT_MATCH_NONE */
+} lorafmt_bound_site;
+
+/** A tensor of the merged model. */
+typedef struct lorafmt_view_tensor {
+    const char *name;
+    lorafmt_dtype dtype;
+    uint32_t n_dims;
+    uint64_t shape[LORAFMT_MAX_DIMS]; /**< may have other rows than the base's when an embedding grew */
+    uint64_t size;                    /**< bytes */
+    uint64_t n_rows;                  /**< shape[0] for 2 or more dimensions, else 1 */
+    uint64_t row_size;                /**< bytes of one row */
+    bool touched;                     /**< false: every byte is the base's */
+    bool reads_base;                  /**< evaluate looks at the base's rows; false for a replaced or new tensor */
+} lorafmt_view_tensor;
+
+/** Elements of computed tensors that came out as NaN or infinite. */
+typedef struct lorafmt_counts {
+    uint64_t n_nan;
+    uint64_t n_inf;
+} lorafmt_counts;
+
+/** Immutable after bind; usable by many threads. */
+typedef struct lorafmt_view lorafmt_view;
+
+/**
+ * Resolve every site of every adapter to a tensor of the base, check that all fits, drop what contributes nothing.
+ *
+ * @param base     borrowed until the view is freed
+ * @param stack    n_stack >= 1 adapters in the order they are added; the array is copied
+ * @param options  may be NULL
+ * @param out      a view to be freed with lorafmt_view_free(); NULL on failure
+ *
+ * @return LORAFMT_OK; MISMATCH when anything does not fit; UNSUPPORTED for a kind that cannot be merged or a quantised base;
+ *         MISUSE; IO from the read callback; NO_MEMORY
+ */
+LORAFMT_API lorafmt_status lorafmt_bind(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n_stack,
+                                        const lorafmt_bind_options *options, lorafmt_view **out, lorafmt_error *err);
+LORAFMT_API void lorafmt_view_free(lorafmt_view *view);
+
+/** Tensors of the merged model: those of the base under their indices, then the new ones. */
+LORAFMT_API size_t lorafmt_view_n_tensors(const lorafmt_view *view);
+LORAFMT_API const lorafmt_view_tensor *lorafmt_view_get_tensor(const lorafmt_view *view, size_t tensor);
+
+/** The receipt: every site of every adapter, in stack and table order. */
+LORAFMT_API size_t lorafmt_view_n_sites(const lorafmt_view *view);
+LORAFMT_API const lorafmt_bound_site *lorafmt_view_get_site(const lorafmt_view *view, size_t i);
+
+/** The bridge in words ("transformer.* is * in the base"), or NULL when none was needed. */
+LORAFMT_API const char *lorafmt_view_bridge(const lorafmt_view *view, size_t entry);
+
+/** true when a head that was tied to the embedding is now a tensor of its own: tie_word_embeddings must become false. */
+LORAFMT_API bool lorafmt_view_unties(const lorafmt_view *view);
+
+/** The new vocab_size when embeddings have other rows than before, else 0. */
+LORAFMT_API uint64_t lorafmt_view_vocab_size(const lorafmt_view *view);
+
+/**
+ * Evaluate rows [row, row + n_rows) of a tensor: dst = round(src + Σ s_k B_k A_k). Does not allocate; re-entrant.
+ *
+ * @param view        not modified, may be used by many threads
+ * @param tensor      index of the view's tensor
+ * @param row         first row, in [0, n_rows of the tensor)
+ * @param n_rows      rows to evaluate; row + n_rows <= rows of the tensor
+ * @param src         the same rows of the base, row-major, src_stride bytes apart; ignored (may be NULL) without reads_base
+ * @param dst         result rows, dtype of the view's tensor, dst_stride bytes apart; may equal src when the strides are equal
+ * @param counts      added to; may be NULL
+ *
+ * @return LORAFMT_OK; MISUSE if the range is outside the tensor. On failure dst is unchanged.
+ *
+ * An untouched tensor is copied. The floating-point environment of the calling thread is set for the call and restored.
+ */
+LORAFMT_API lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows,
+                                                 const void *src, size_t src_stride, void *dst, size_t dst_stride,
+                                                 lorafmt_counts *counts, lorafmt_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

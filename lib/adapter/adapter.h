@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the records mean: a whole adapter in memory, whose factors fit its ranks and whose scale follows from its alpha. Knows no
+ * kernels, no paths and no foreign formats.
+ */
+#ifndef LF_ADAPTER_H
+#define LF_ADAPTER_H
+
+#include "format/base/arena.h"
+#include "format/container/container.h"
+#include "lorafmt/adapter.h"
+
+/* Adapter i of a container with all its sites, factors and metadata; memory from the arena, strings and data from the container. Checked. */
+lorafmt_status lf_adapter_read(const lf_container *container, size_t i, lf_arena *arena, lorafmt_adapter *out, lorafmt_error *err);
+
+/*
+ * Every rule of spec 4.3 to 4.7 about what an adapter says: names, order of sites, ranks, scale against rule, alpha finite,
+ * factors against kind and rank, shapes. Fields in errors are targets. Sites of unknown kinds pass.
+ */
+lorafmt_status lf_adapter_check(const lorafmt_adapter *adapter, lorafmt_error *err);
+
+/* Order sites and metadata as the spec wants them. */
+void lf_adapter_sort(lorafmt_site *sites, size_t n_sites, lorafmt_metadata *metadata, size_t n_metadata);
+
+/* Is the kind a low-rank one (spec 4.4)? */
+bool lf_kind_is_low_rank(unsigned kind);
+
+/* spec 4.4: the scale that a rule gives. */
+double lf_scale_of(lorafmt_scaling scaling, double alpha, uint32_t rank);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* Files: map, read, write atomically. This room does not know what the bytes mean. */
+#ifndef LF_IO_H
+#define LF_IO_H
+
+#include "lorafmt/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A read-only mapping of a whole regular file. An empty file has bytes == NULL and size 0. */
+typedef struct lf_map {
+    const uint8_t *bytes;
+    uint64_t size;
+} lf_map;
+
+lorafmt_status lf_map_open(const char *path, lf_map *out, lorafmt_error *err);
+void lf_map_close(lf_map *map); /* also for an all-zero one */
+
+/* Open for reading; refuses what is not a regular file (a directory, a FIFO, a device). *size may be NULL. */
+lorafmt_status lf_file_open(const char *path, int *fd, uint64_t *size, lorafmt_error *err);
+
+/* Exactly size bytes at offset, through EINTR and short reads. An early end is CORRUPT ("the file was truncated while being read"). */
+lorafmt_status lf_file_read(int fd, const char *path, uint64_t offset, void *dst, size_t size, lorafmt_error *err);
+lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const void *src, size_t size, lorafmt_error *err);
+
+/* The whole of a small file, malloc()ed and NUL-terminated (the NUL is not counted). LIMIT beyond max_size. */
+lorafmt_status lf_file_load(const char *path, uint64_t max_size, char **out, size_t *size, lorafmt_error *err);
+
+/* What is at path, links followed. Nothing there is LF_PATH_NONE. */
+typedef enum lf_path_type { LF_PATH_NONE, LF_PATH_FILE, LF_PATH_DIRECTORY, LF_PATH_OTHER } lf_path_type;
+lf_path_type lf_path_type_of(const char *path);
+
+/* "DIR/NAME", malloc()ed; NULL when out of memory. */
+char *lf_path_join(const char *directory, const char *name);
+
+/* The last component without trailing slashes: "a/b/" -> "b". Writes at most size bytes with the NUL. */
+void lf_path_base_name(const char *path, char *out, size_t size);
+
+/* Names in a directory but "." and "..", in ascending order of bytes. Freed with lf_names_free(). */
+lorafmt_status lf_directory_list(const char *path, char ***names, size_t *n_names, lorafmt_error *err);
+void lf_names_free(char **names, size_t n_names);
+
+/*
+ * An output that is whole or absent: written under a hidden temporary name beside its target, synced, then renamed, then the directory is
+ * synced. Without `force` an existing target fails with IO, os_error EEXIST, both at begin and (if it appeared meanwhile) at commit. With `force` a file
+ * is replaced by rename, a directory by exchange; a directory is only replaced when it holds nothing but regular files and links (no
+ * subdirectories) so that a mistyped path never deletes a tree. Replacing a file by a directory or the reverse is refused.
+ */
+typedef struct lf_output lf_output;
+
+lorafmt_status lf_output_begin_file(const char *path, bool force, lf_output **out, lorafmt_error *err);
+lorafmt_status lf_output_begin_directory(const char *path, bool force, lf_output **out, lorafmt_error *err);
+
+/* The open file of a file output. */
+int lf_output_fd(const lf_output *output);
+
+/* Create a file in a directory output. name is a plain name. Close it with lf_output_close(), which syncs it. */
+lorafmt_status lf_output_create(lf_output *output, const char *name, int *fd, lorafmt_error *err);
+lorafmt_status lf_output_close(lf_output *output, const char *name, int fd, lorafmt_error *err);
+
+/* The path for messages: the target. */
+const char *lf_output_path(const lf_output *output);
+
+/* Ends the output: commit publishes it, abort removes what was written. Both free it; commit aborts when it fails. NULL is fine for abort. */
+lorafmt_status lf_output_commit(lf_output *output, lorafmt_error *err);
+void lf_output_abort(lf_output *output);
+
+/* Reserve size bytes of disk for fd, so that a full disk is found before the work. Quietly does nothing where it is not supported. */
+lorafmt_status lf_file_reserve(int fd, const char *path, uint64_t size, lorafmt_error *err);
+
+/* Copy size bytes between files, in the kernel where it can. */
+lorafmt_status lf_file_copy(int src, const char *src_path, uint64_t src_offset, int dst, const char *dst_path, uint64_t dst_offset,
+                            uint64_t size, lorafmt_error *err);
+
+#endif
