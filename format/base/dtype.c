@@ -78,6 +78,21 @@ bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *sha
     return true;
 }
 
+uint64_t lf_count_nonfinite(const lorafmt_tensor *tensor)
+{
+    const size_t unit = lorafmt_dtype_bits(tensor->dtype) / 8;
+    // the exponent's bits within the two highest bytes of an element: all set means NaN or infinity
+    const unsigned exponent = tensor->dtype == LORAFMT_F16 ? 0x7c00 : tensor->dtype == LORAFMT_F64 ? 0x7ff0 : 0x7f80;
+    const uint8_t *p = tensor->data;
+    uint64_t count = 0;
+
+    if (!lf_dtype_is_real(tensor->dtype))
+        return 0;
+    for (uint64_t i = unit; i <= tensor->size; i += unit)
+        count += ((p[i - 2] | (unsigned)p[i - 1] << 8) & exponent) == exponent;
+    return count;
+}
+
 const char *lf_shape_text(uint32_t n_dims, const uint64_t *shape, char buf[LF_SHAPE_TEXT])
 {
     size_t n = 1;

@@ -20,6 +20,9 @@ bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *sha
 /* F32, F16, BF16, F64: what the merge arithmetic takes. */
 bool lf_dtype_is_real(lorafmt_dtype dtype);
 
+/* NaN and infinite elements; 0 for dtypes that are not real. */
+uint64_t lf_count_nonfinite(const lorafmt_tensor *tensor);
+
 /* "[8, 768]" into buf, for messages. Returns buf. */
 #define LF_SHAPE_TEXT 192
 const char *lf_shape_text(uint32_t n_dims, const uint64_t *shape, char buf[LF_SHAPE_TEXT]);

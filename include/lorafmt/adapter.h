@@ -100,12 +100,16 @@ typedef struct lorafmt_adapter {
     const char *base_revision; /**< "" = unknown */
     bool has_base_structure;
     uint8_t base_structure[32]; /**< spec 6.2 */
-    uint8_t id[32];             /**< spec 6.1 */
+    bool has_id;
+    uint8_t id[32]; /**< spec 6.1, as a .lora file states it; lorafmt_adapter_id() has it for any adapter */
     size_t n_sites;
     const lorafmt_site *sites;
     size_t n_metadata;
     const lorafmt_metadata *metadata;
 } lorafmt_adapter;
+
+/** The identity of spec 6.1: as stated by the `.lora`, else computed, which hashes all tensor data. */
+LORAFMT_API void lorafmt_adapter_id(const lorafmt_adapter *adapter, uint8_t out[32]);
 
 /** The factor of that role, or NULL. */
 LORAFMT_API const lorafmt_factor *lorafmt_site_factor(const lorafmt_site *site, unsigned role);

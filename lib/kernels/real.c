@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/kernels/real.h"
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the kernels use tensor data as it lies in the file, which is little-endian"
+#endif
+
+static uint32_t bits_of_f32(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static float f32_of_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static float f32_of_f16(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 0x1f, mantissa = h & 0x3ff;
+
+    if (exponent == 0x1f)
+        return f32_of_bits(sign | 0x7f800000 | mantissa << 13);
+    if (exponent == 0) {
+        const float magnitude = (float)mantissa * 0x1p-24f; // exact: 10 bits and a power of two
+        return sign ? -magnitude : magnitude;
+    }
+    return f32_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+static uint16_t bf16_of_f32(float x)
+{
+    const uint32_t u = bits_of_f32(x);
+
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return 0x7fc0;
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+static uint16_t f16_of_f32(float x)
+{
+    const uint32_t u = bits_of_f32(x), magnitude = u & 0x7fffffff, sign = u >> 16 & 0x8000;
+
+    if (magnitude > 0x7f800000)
+        return 0x7e00;
+    if (magnitude >= 0x47800000) // 2^16 and above
+        return (uint16_t)(sign | 0x7c00);
+    if (magnitude >= 0x38800000) { // 2^-14 and above: normal; a carry may go up to infinity
+        const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
+        return (uint16_t)(sign | ((rounded >> 13) - (112u << 10)));
+    }
+    if (magnitude < 0x33000000) // below 2^-25, half of the smallest subnormal
+        return (uint16_t)sign;
+    {
+        const uint32_t shift = 126 - (magnitude >> 23); // 14 .. 24: to units of 2^-24
+        const uint32_t mantissa = (magnitude & 0x7fffff) | 0x800000;
+        const uint32_t kept = mantissa >> shift, rest = mantissa & ((1u << shift) - 1), half = 1u << (shift - 1);
+        return (uint16_t)(sign | (kept + (rest > half || (rest == half && (kept & 1)))));
+    }
+}
+
+/*
+ * Round to odd: the float next to x towards zero, with its last bit set when it is not exact. Rounding the result
+ * again to a type of at least two bits less gives the same as rounding x once (Boldo and Melquiond, 2008).
+ */
+static float f32_to_odd(double x)
+{
+    float f = (float)x;
+
+    if (isnan(x) || (double)f == x)
+        return f;
+    if (fabs((double)f) > fabs(x))
+        f = f32_of_bits(bits_of_f32(f) - 1);
+    return f32_of_bits(bits_of_f32(f) | 1);
+}
+
+static float canonical_f32(float x)
+{
+    return isnan(x) ? f32_of_bits(0x7fc00000) : x;
+}
+
+static double canonical_f64(double x)
+{
+    const uint64_t quiet = UINT64_C(0x7ff8000000000000);
+
+    if (isnan(x))
+        memcpy(&x, &quiet, sizeof x);
+    return x;
+}
+
+size_t lf_real_size(lf_real type)
+{
+    return type == LF_REAL_F64 ? 8 : type == LF_REAL_F32 ? 4 : 2;
+}
+
+static uint16_t load_u16(const void *p, size_t i)
+{
+    uint16_t u;
+    memcpy(&u, (const uint8_t *)p + 2 * i, sizeof u);
+    return u;
+}
+
+static void store_u16(void *p, size_t i, uint16_t u)
+{
+    memcpy((uint8_t *)p + 2 * i, &u, sizeof u);
+}
+
+void lf_widen_f32(lf_real from, const void *src, float *dst, size_t n)
+{
+    switch (from) {
+    case LF_REAL_F32:
+        memcpy(dst, src, n * sizeof *dst);
+        break;
+    case LF_REAL_F16:
+        for (size_t i = 0; i < n; i++)
+            dst[i] = f32_of_f16(load_u16(src, i));
+        break;
+    case LF_REAL_BF16:
+        for (size_t i = 0; i < n; i++)
+            dst[i] = f32_of_bits((uint32_t)load_u16(src, i) << 16);
+        break;
+    case LF_REAL_F64:
+        for (size_t i = 0; i < n; i++) {
+            double x;
+            memcpy(&x, (const uint8_t *)src + 8 * i, sizeof x);
+            dst[i] = (float)x;
+        }
+        break;
+    }
+}
+
+void lf_widen_f64(lf_real from, const void *src, double *dst, size_t n)
+{
+    if (from == LF_REAL_F64) {
+        memcpy(dst, src, n * sizeof *dst);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float x;
+        lf_widen_f32(from, (const uint8_t *)src + i * lf_real_size(from), &x, 1);
+        dst[i] = (double)x;
+    }
+}
+
+static void tally_one(lf_tally *tally, double x)
+{
+    tally->n_nan += isnan(x) != 0;
+    tally->n_inf += isinf(x) != 0;
+}
+
+void lf_narrow_f32(lf_real to, const float *src, void *dst, size_t n, lf_tally *tally)
+{
+    for (size_t i = 0; i < n; i++) {
+        float out = canonical_f32(src[i]);
+        switch (to) {
+        case LF_REAL_F32:
+            memcpy((uint8_t *)dst + 4 * i, &out, sizeof out);
+            break;
+        case LF_REAL_F16:
+            store_u16(dst, i, f16_of_f32(src[i]));
+            out = f32_of_f16(f16_of_f32(src[i]));
+            break;
+        case LF_REAL_BF16:
+            store_u16(dst, i, bf16_of_f32(src[i]));
+            out = f32_of_bits((uint32_t)bf16_of_f32(src[i]) << 16);
+            break;
+        case LF_REAL_F64: {
+            const double wide = canonical_f64((double)src[i]);
+            memcpy((uint8_t *)dst + 8 * i, &wide, sizeof wide);
+            break;
+        }
+        }
+        tally_one(tally, (double)out);
+    }
+}
+
+void lf_narrow_f64(lf_real to, const double *src, void *dst, size_t n, lf_tally *tally)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (to == LF_REAL_F64) {
+            const double out = canonical_f64(src[i]);
+            memcpy((uint8_t *)dst + 8 * i, &out, sizeof out);
+            tally_one(tally, out);
+        } else {
+            const float out = to == LF_REAL_F32 ? (float)src[i] : f32_to_odd(src[i]);
+            lf_narrow_f32(to, &out, (uint8_t *)dst + i * lf_real_size(to), 1, tally);
+        }
+    }
+}
+
+void lf_low_rank_f32(float *acc, size_t n, const float *left, const float *right, size_t stride, size_t rank, float scale)
+{
+    float delta[LF_TILE] = {0};
+
+    for (size_t p = 0; p < rank; p++)
+        for (size_t j = 0; j < n; j++)
+            delta[j] = fmaf(left[p], right[p * stride + j], delta[j]);
+    for (size_t j = 0; j < n; j++)
+        acc[j] = fmaf(scale, delta[j], acc[j]);
+}
+
+void lf_low_rank_f64(double *acc, size_t n, const double *left, const double *right, size_t stride, size_t rank, double scale)
+{
+    double delta[LF_TILE] = {0};
+
+    for (size_t p = 0; p < rank; p++)
+        for (size_t j = 0; j < n; j++)
+            delta[j] = fma(left[p], right[p * stride + j], delta[j]);
+    for (size_t j = 0; j < n; j++)
+        acc[j] = fma(scale, delta[j], acc[j]);
+}
