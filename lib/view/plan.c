@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* What each tensor is computed from: the factors of its low-rank sites, widened to the working type and laid out by rows. */
+#include "format/base/arith.h"
+#include "format/base/bytes.h"
+#include "format/base/error.h"
+#include "lib/adapter/adapter.h"
+#include "lib/view/view.h"
+
+#include <string.h>
+
+/* spec 7.2: are all elements +0 or -0? */
+static bool all_zero(const lorafmt_tensor *t)
+{
+    const size_t unit = lorafmt_dtype_bits(t->dtype) / 8;
+    const uint8_t *p = t->data;
+
+    for (uint64_t i = 0; i < t->size; i++)
+        if (i % unit == unit - 1 ? p[i] & 0x7f : p[i])
+            return false;
+    return true;
+}
+
+/* A matrix [rows x cols] in the working type; from the tensor itself or, transposed, from one of [cols x rows]. */
+static void *widen_matrix(lf_arena *arena, const lorafmt_tensor *t, bool transposed, bool f64)
+{
+    const size_t unit = lorafmt_dtype_bits(t->dtype) / 8, n = (size_t)(t->size / unit);
+    const size_t rows = (size_t)t->shape[0], cols = (size_t)t->shape[1];
+    const size_t out_unit = f64 ? sizeof(double) : sizeof(float);
+    uint8_t *out = lf_arena_alloc(arena, n, out_unit);
+    const uint8_t *src = t->data;
+
+    if (!out)
+        return NULL;
+    for (size_t i = 0; i < (transposed ? n : 1); i++) {
+        uint8_t *to = transposed ? out + (i % cols * rows + i / cols) * out_unit : out;
+        const size_t count = transposed ? 1 : n;
+        if (f64)
+            lf_widen_f64(lf_real_of(t->dtype), src + i * unit, (double *)(void *)to, count);
+        else
+            lf_widen_f32(lf_real_of(t->dtype), src + i * unit, (float *)(void *)to, count);
+    }
+    return out;
+}
+
+/* With the base stored out x in, rows are outputs: left is B, right is A. Otherwise rows are inputs: left is A', right is B'. */
+static bool fill_term(lf_binder *binder, const lorafmt_bound_site *bound, const lf_plan *plan, lf_term *term)
+{
+    const lorafmt_site *site = bound->site;
+    const lorafmt_tensor *a = &lorafmt_site_factor(site, LORAFMT_ROLE_A)->tensor;
+    const lorafmt_tensor *b = &lorafmt_site_factor(site, LORAFMT_ROLE_B)->tensor;
+    lf_arena *arena = &binder->view->arena;
+    char unused[256];
+    const bool swapped = lf_site_orientation(binder, site, &plan->info, unused) == LORAFMT_IN_OUT;
+
+    term->rank = site->rank;
+    term->left = widen_matrix(arena, swapped ? a : b, swapped, plan->f64);
+    term->right = widen_matrix(arena, swapped ? b : a, swapped, plan->f64);
+    return term->left && term->right;
+}
+
+static double working_scale(const lorafmt_view *view, const lorafmt_bound_site *bound, bool f64)
+{
+    const double scale = view->entries[bound->entry].weight * bound->site->scale;
+    return f64 ? scale : (double)(float)scale;
+}
+
+static bool is_low_rank(const lorafmt_bound_site *bound)
+{
+    return lf_kind_is_low_rank(bound->site->kind) && bound->match != LORAFMT_MATCH_NONE;
+}
+
+/* spec 7.1: one F64 anywhere makes the whole tensor work in binary64. */
+static void choose_working_types(lorafmt_view *view)
+{
+    for (size_t i = 0; i < view->n_sites; i++) {
+        const lorafmt_bound_site *bound = &view->sites[i];
+        if (!is_low_rank(bound))
+            continue;
+        if (view->plans[bound->tensor].info.dtype == LORAFMT_F64 ||
+            lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor.dtype == LORAFMT_F64 ||
+            lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor.dtype == LORAFMT_F64)
+            view->plans[bound->tensor].f64 = true;
+    }
+}
+
+static lorafmt_status plan_site(lf_binder *binder, lorafmt_bound_site *bound, lorafmt_error *err)
+{
+    lorafmt_view *view = binder->view;
+    lf_plan *plan = &view->plans[bound->tensor];
+    const double scale = working_scale(view, bound, plan->f64);
+
+    if (scale == 0.0 || all_zero(&lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor) ||
+        all_zero(&lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor))
+        return LORAFMT_OK; // spec 7.2: contributes nothing
+    if (!plan->terms && !(plan->terms = lf_arena_alloc(&view->arena, plan->n_terms, sizeof *plan->terms)))
+        return lf_no_memory(err);
+    plan->terms[plan->n_terms_seen].scale = scale;
+    if (!fill_term(binder, bound, plan, &plan->terms[plan->n_terms_seen++]))
+        return lf_no_memory(err);
+    bound->effect = LORAFMT_EFFECT_LOW_RANK;
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err)
+{
+    lorafmt_view *view = binder->view;
+    lorafmt_status st = LORAFMT_OK;
+
+    choose_working_types(view);
+    for (size_t i = 0; i < view->n_sites && !st; i++)
+        if (is_low_rank(&view->sites[i]))
+            st = plan_site(binder, &view->sites[i], err);
+    for (size_t i = 0; i < view->n_tensors; i++) {
+        lf_plan *plan = &view->plans[i];
+        plan->n_terms = plan->n_terms_seen;
+        plan->info.touched = plan->value || plan->n_terms;
+        plan->info.reads_base = !plan->value;
+    }
+    return st;
+}

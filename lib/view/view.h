@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Binding a stack to a base and evaluating rows of the result. This room does not know where adapters or bases came from.
+ *
+ *   base_index.c  look a base tensor up by name; structure fingerprint
+ *   resolve.c     which base tensor is each site's: maps, bridges, tied heads
+ *   fit.c         does it fit: shapes, dtypes, vocabulary, identity
+ *   plan.c        what each tensor is computed from: replacement and low-rank terms
+ *   bind.c        all of it in order
+ *   evaluate.c    rows of a tensor
+ */
+#ifndef LF_VIEW_H
+#define LF_VIEW_H
+
+#include "format/base/arena.h"
+#include "lib/kernels/real.h"
+#include "lorafmt/view.h"
+
+/* One low-rank update of a tensor, in its working type: left is [rows x rank], right is [rank x cols]. */
+typedef struct lf_term {
+    size_t rank;
+    double scale; /* weight x scale, rounded to the working type */
+    const void *left, *right;
+} lf_term;
+
+/* How a touched tensor is computed: spec 7. */
+typedef struct lf_plan {
+    lorafmt_view_tensor info;
+    const lorafmt_tensor *value; /* replacement, or NULL */
+    size_t value_entry;          /* which adapter of the stack replaced it */
+    bool f64;                    /* working type */
+    size_t n_cols;
+    size_t n_terms, n_terms_seen;
+    lf_term *terms;
+} lf_plan;
+
+/* Names of a base in order, for look-up. */
+typedef struct lf_base_index {
+    const lorafmt_base *base;
+    size_t *order; /* tensor indices in ascending order of name */
+} lf_base_index;
+
+struct lorafmt_view {
+    lf_arena arena;
+    const lorafmt_base *base;
+    lf_base_index index;
+    size_t n_entries;
+    lorafmt_stack_entry *entries;
+    const char **bridges; /* per entry, or NULL */
+    size_t n_sites;
+    lorafmt_bound_site *sites;
+    size_t n_tensors; /* base's, then new ones */
+    lf_plan *plans;
+    bool unties;
+    uint64_t vocab_size;
+};
+
+/* Everything that bind does shares one state: the view under construction, the options, and what did not fit so far. */
+typedef struct lf_binder {
+    lorafmt_view *view;
+    const lorafmt_bind_options *options;
+    size_t n_problems;
+    lorafmt_error first; /* the first problem */
+} lf_binder;
+
+/* Report that a site does not fit and go on; status is what bind will return when this was the first problem. */
+__attribute__((format(printf, 5, 6))) void lf_problem(lf_binder *binder, lorafmt_status status, size_t entry, const char *target,
+                                                      const char *format, ...);
+
+lorafmt_status lf_base_index_build(const lorafmt_base *base, lf_arena *arena, lf_base_index *out, lorafmt_error *err);
+#define LF_NOT_THERE SIZE_MAX
+size_t lf_base_index_find(const lf_base_index *index, const char *name); /* LF_NOT_THERE when it is not */
+
+/* SHA-256 of a base tensor's bytes. base->read must be there. */
+lorafmt_status lf_base_tensor_digest(const lorafmt_base *base, size_t tensor, uint8_t out[32], lorafmt_error *err);
+
+/* An input embedding or an output head, going by the name. */
+bool lf_is_embedding_name(const char *name);
+bool lf_is_head_name(const char *name);
+/* The only embedding (or head) of the base, or LF_NOT_THERE. */
+size_t lf_only_embedding(const lorafmt_base *base);
+size_t lf_only_head(const lorafmt_base *base);
+
+lorafmt_status lf_resolve_entry(lf_binder *binder, size_t entry, lorafmt_bound_site *sites, lorafmt_error *err);
+void lf_check_kinds(lf_binder *binder, size_t entry);
+lorafmt_status lf_fit_replacements(lf_binder *binder, lorafmt_error *err);
+void lf_fit_vocabulary(lf_binder *binder);
+void lf_fit_low_rank(lf_binder *binder);
+lorafmt_status lf_fit_identity(lf_binder *binder, lorafmt_error *err);
+lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err);
+
+/* The stored orientation of a linear or embedding site on a tensor of that shape, or -1 when it does not fit (then *text says why). */
+int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const lorafmt_view_tensor *tensor, char text[256]);
+
+/* Shape, rows and row size of a tensor info from its dtype, n_dims and shape. */
+void lf_view_tensor_measure(lorafmt_view_tensor *info);
+
+lf_real lf_real_of(lorafmt_dtype dtype);
+
+#endif
