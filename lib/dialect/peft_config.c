@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/* adapter_config.json: what is used, what has no effect on merged weights, and what would and is refused by name. */
+#include "format/base/error.h"
+#include "format/base/text.h"
+#include "lib/dialect/peft.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MAX_RANK 1048576.0 // spec 4.4
+
+typedef enum rule {
+    USED,    // read below
+    ANY,     // no effect on what the tensors mean: provenance, training, or which modules (the tensors say that)
+    NEUTRAL, // would change what the tensors mean; refused unless null, false, 0, "" or empty
+} rule;
+
+static const struct {
+    const char *key;
+    rule rule;
+    const char *why; // for NEUTRAL
+} keys[] = {
+    {"peft_type", USED, NULL},
+    {"r", USED, NULL},
+    {"lora_alpha", USED, NULL},
+    {"use_rslora", USED, NULL},
+    {"rank_pattern", USED, NULL},
+    {"alpha_pattern", USED, NULL},
+    {"fan_in_fan_out", USED, NULL},
+    {"bias", USED, NULL},
+    {"modules_to_save", USED, NULL},
+    {"base_model_name_or_path", USED, NULL},
+    {"revision", USED, NULL},
+    {"task_type", USED, NULL},
+    {"init_lora_weights", USED, NULL},
+    {"auto_mapping", ANY, NULL},
+    {"corda_config", ANY, NULL},
+    {"eva_config", ANY, NULL},
+    {"exclude_modules", ANY, NULL},
+    {"inference_mode", ANY, NULL},
+    {"layers_pattern", ANY, NULL},
+    {"layers_to_transform", ANY, NULL},
+    {"loftq_config", ANY, NULL},
+    {"lora_dropout", ANY, NULL},
+    {"lora_ga_config", ANY, NULL},
+    {"megatron_core", ANY, NULL},
+    {"monteclora_config", ANY, NULL},
+    {"peft_version", ANY, NULL},
+    {"qalora_group_size", ANY, NULL},
+    {"runtime_config", ANY, NULL},
+    {"target_modules", ANY, NULL},
+    {"velora_config", ANY, NULL},
+    {"alora_invocation_tokens", NEUTRAL, "an activated LoRA acts only after its invocation tokens and cannot be merged"},
+    {"arrow_config", NEUTRAL, "Arrow routes every token on its own and cannot be merged"},
+    {"ensure_weight_tying", NEUTRAL, "tied adapters are not supported by this version"},
+    {"kasa_config", NEUTRAL, "KaSA changes the base before it adds to it"},
+    {"layer_replication", NEUTRAL, "replicated layers are not supported"},
+    {"lora_bias", NEUTRAL, "lora_bias is not supported by this version"},
+    {"megatron_config", NEUTRAL, "Megatron parallel layers are not supported"},
+    {"target_parameters", NEUTRAL, "target_parameters (mixture-of-experts parameters) are not supported by this version"},
+    {"trainable_token_indices", NEUTRAL, "trainable tokens are not supported by this version"},
+    {"use_bdlora", NEUTRAL, "BD-LoRA is not supported"},
+    {"use_dora", NEUTRAL, "DoRA is not supported by this version"},
+    {"use_qalora", NEUTRAL, "QA-LoRA pools its input and cannot be merged"},
+};
+
+static bool is_neutral(const cJSON *value)
+{
+    return cJSON_IsNull(value) || cJSON_IsFalse(value) || (cJSON_IsNumber(value) && value->valuedouble == 0) ||
+           (cJSON_IsString(value) && !value->valuestring[0]) ||
+           ((cJSON_IsArray(value) || cJSON_IsObject(value)) && !value->child);
+}
+
+static lorafmt_status check_key(const cJSON *item, lorafmt_error *err)
+{
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (strcmp(keys[i].key, item->string) != 0)
+            continue;
+        if (keys[i].rule == NEUTRAL && !is_neutral(item))
+            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, item->string, "%s", keys[i].why);
+        return LORAFMT_OK;
+    }
+    if (!is_neutral(item))
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, item->string,
+                       "an unknown key with a value that may change what the adapter means; null, false, 0 and empty would be fine");
+    return LORAFMT_OK;
+}
+
+/* Inits that subtract something from the base first; saved unconverted, A and B alone do not say what the adapter does. */
+static lorafmt_status check_init(const cJSON *value, lorafmt_error *err)
+{
+    static const char *const harmless[] = {"gaussian", "eva", "orthogonal", "mica"};
+
+    if (!value || cJSON_IsNull(value) || cJSON_IsBool(value))
+        return LORAFMT_OK;
+    if (!cJSON_IsString(value))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "init_lora_weights", "must be true, false or a name");
+    for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++)
+        if (strcmp(value->valuestring, harmless[i]) == 0)
+            return LORAFMT_OK;
+    return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, "init_lora_weights",
+                   "'%s' changes the base before training, and this adapter was saved without converting it; in PEFT, save it with "
+                   "path_initial_model_for_weight_conversion",
+                   value->valuestring);
+}
+
+static lorafmt_status get_text(const cJSON *json, const char *key, const char **out, lorafmt_error *err)
+{
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(json, key);
+
+    *out = "";
+    if (!value || cJSON_IsNull(value))
+        return LORAFMT_OK;
+    if (!cJSON_IsString(value) || !lf_name_valid(value->valuestring, strlen(value->valuestring)))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, key,
+                       "must be null or a text of at most %d bytes without control characters", LF_MAX_NAME);
+    *out = value->valuestring;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status get_bool(const cJSON *json, const char *key, bool *out, lorafmt_error *err)
+{
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(json, key);
+
+    *out = cJSON_IsTrue(value);
+    if (value && !cJSON_IsBool(value) && !cJSON_IsNull(value))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, key, "must be true or false");
+    return LORAFMT_OK;
+}
+
+static lorafmt_status get_rank_and_alpha(lf_peft_config *out, lorafmt_error *err)
+{
+    const cJSON *r = cJSON_GetObjectItemCaseSensitive(out->json, "r");
+    const cJSON *alpha = cJSON_GetObjectItemCaseSensitive(out->json, "lora_alpha");
+
+    if (!cJSON_IsNumber(r))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "r", "must be a number, the rank");
+    if (r->valuedouble < 1 || r->valuedouble > MAX_RANK || r->valuedouble != floor(r->valuedouble))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "r", "rank %.17g, must be a whole number in 1..2^20",
+                       r->valuedouble);
+    if (!cJSON_IsNumber(alpha) || !isfinite(alpha->valuedouble))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "lora_alpha", "must be a finite number: without it the scale is unknown");
+    out->r = (uint32_t)r->valuedouble;
+    out->alpha = alpha->valuedouble;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status get_bias(lf_peft_config *out, lorafmt_error *err)
+{
+    const cJSON *bias = cJSON_GetObjectItemCaseSensitive(out->json, "bias");
+
+    if (!bias || cJSON_IsNull(bias) || (cJSON_IsString(bias) && strcmp(bias->valuestring, "none") == 0))
+        out->bias = LF_PEFT_BIAS_NONE;
+    else if (cJSON_IsString(bias) && strcmp(bias->valuestring, "all") == 0)
+        out->bias = LF_PEFT_BIAS_ALL;
+    else if (cJSON_IsString(bias) && strcmp(bias->valuestring, "lora_only") == 0)
+        out->bias = LF_PEFT_BIAS_LORA_ONLY;
+    else
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "bias", "must be none, all or lora_only");
+    return LORAFMT_OK;
+}
+
+static lorafmt_status get_modules_to_save(lf_peft_config *out, lorafmt_error *err)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(out->json, "modules_to_save"), *item;
+
+    if (!list || cJSON_IsNull(list))
+        return LORAFMT_OK;
+    if (!cJSON_IsArray(list))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "modules_to_save", "must be null or a list of names");
+    cJSON_ArrayForEach(item, list)
+    {
+        if (!cJSON_IsString(item) || !item->valuestring[0])
+            return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "modules_to_save", "must be null or a list of names");
+    }
+    out->modules_to_save = list;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status check_type(const cJSON *json, lorafmt_error *err)
+{
+    const cJSON *type = cJSON_GetObjectItemCaseSensitive(json, "peft_type");
+
+    if (!cJSON_IsString(type))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "peft_type", "is missing, must be LORA");
+    if (strcmp(type->valuestring, "LORA") != 0)
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, "peft_type", "'%s' is another method; only LORA is supported",
+                       type->valuestring);
+    return LORAFMT_OK;
+}
+
+static lorafmt_status read_config(lf_peft_config *out, lorafmt_error *err)
+{
+    bool in_out;
+    const cJSON *item;
+
+    if (!cJSON_IsObject(out->json))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, NULL, "an adapter config must be a JSON object");
+    LF_TRY(check_type(out->json, err));
+    cJSON_ArrayForEach(item, out->json) LF_TRY(check_key(item, err));
+    LF_TRY(check_init(cJSON_GetObjectItemCaseSensitive(out->json, "init_lora_weights"), err));
+    LF_TRY(get_rank_and_alpha(out, err));
+    LF_TRY(get_bool(out->json, "use_rslora", &out->use_rslora, err));
+    LF_TRY(get_bool(out->json, "fan_in_fan_out", &in_out, err));
+    out->orientation = in_out ? LORAFMT_IN_OUT : LORAFMT_OUT_IN;
+    LF_TRY(get_bias(out, err));
+    LF_TRY(get_modules_to_save(out, err));
+    LF_TRY(get_text(out->json, "base_model_name_or_path", &out->base_name, err));
+    LF_TRY(get_text(out->json, "revision", &out->revision, err));
+    LF_TRY(get_text(out->json, "task_type", &out->task_type, err));
+    LF_TRY(lf_peft_patterns_parse(cJSON_GetObjectItemCaseSensitive(out->json, "rank_pattern"), "rank_pattern", &out->rank_pattern,
+                                  err));
+    return lf_peft_patterns_parse(cJSON_GetObjectItemCaseSensitive(out->json, "alpha_pattern"), "alpha_pattern",
+                                  &out->alpha_pattern, err);
+}
+
+lorafmt_status lf_peft_config_parse(const char *text, size_t size, lf_peft_config *out, lorafmt_error *err)
+{
+    lorafmt_status st;
+
+    memset(out, 0, sizeof *out);
+    if ((st = lf_json_parse(text, size, 0, &out->json, err)) || (st = read_config(out, err)))
+        lf_peft_config_free(out);
+    return st;
+}
+
+void lf_peft_config_free(lf_peft_config *config)
+{
+    lf_peft_patterns_free(config->rank_pattern);
+    lf_peft_patterns_free(config->alpha_pattern);
+    cJSON_Delete(config->json);
+    memset(config, 0, sizeof *config);
+}
+
+/* PEFT finds saved modules by the end of a name ("norm" also takes "input_layernorm"); what is inside one is saved with it. */
+static bool ends_in_module(const char *module, const char *saved)
+{
+    const size_t n = strlen(saved);
+
+    for (const char *at = strstr(module, saved); at; at = strstr(at + 1, saved))
+        if (at[n] == '\0' || at[n] == '.')
+            return true;
+    return false;
+}
+
+bool lf_peft_config_saves(const lf_peft_config *config, const char *module)
+{
+    const char *task = config->task_type ? config->task_type : "";
+    const bool classifies = strcmp(task, "SEQ_CLS") == 0 || strcmp(task, "TOKEN_CLS") == 0;
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, config->modules_to_save)
+    {
+        if (ends_in_module(module, item->valuestring))
+            return true;
+    }
+    if (classifies)
+        return ends_in_module(module, "classifier") || ends_in_module(module, "score");
+    return strcmp(task, "QUESTION_ANS") == 0 && ends_in_module(module, "qa_outputs");
+}
