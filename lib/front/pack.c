@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#include "format/base/error.h"
+#include "lib/front/convert.h"
+#include "lib/front/source.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define FLUSH_SIZE (UINT64_C(8) << 20) // between two calls of the progress callback
+
+/* Where the encoder's bytes go. */
+typedef struct writer {
+    int fd;
+    const char *path;
+    uint64_t written, total, reported;
+    const lorafmt_pack_options *options;
+} writer;
+
+static lorafmt_status write_bytes(void *ctx, const void *data, size_t size, lorafmt_error *err)
+{
+    writer *w = ctx;
+
+    for (size_t at = 0; at < size;) {
+        const size_t n = size - at < FLUSH_SIZE ? size - at : FLUSH_SIZE;
+        LF_TRY(lf_file_write(w->fd, w->path, w->written, (const uint8_t *)data + at, n, err));
+        at += n;
+        w->written += n;
+        if (w->options->progress && w->written - w->reported >= FLUSH_SIZE) {
+            w->reported = w->written;
+            if (!w->options->progress(w->options->progress_ctx, w->written, w->total))
+                return lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL, "stopped after %" PRIu64 " bytes", w->written);
+        }
+    }
+    return LORAFMT_OK;
+}
+
+static lorafmt_status check_options(const lorafmt_pack_options *o, size_t n_adapters, uint32_t *align_log2, lorafmt_error *err)
+{
+    if (o->struct_size != sizeof *o)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", o->struct_size, sizeof *o);
+    if (n_adapters == 0)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "there is no adapter to pack");
+    if (o->name && n_adapters > 1)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "one name for %zu adapters", n_adapters);
+    if (o->dtype && o->dtype != LORAFMT_F32 && o->dtype != LORAFMT_BF16 && o->dtype != LORAFMT_F16)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "dtype must be F32, BF16 or F16");
+    if (o->align && o->align != 64 && o->align != 4096 && o->align != 65536)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "align %" PRIu32 ", must be 64, 4096 or 65536", o->align);
+    *align_log2 = o->align == 65536 ? 16 : o->align == 4096 ? 12 : 6;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status convert_all(const lorafmt_adapter *const *adapters, size_t n, const lorafmt_pack_options *options,
+                                  lf_arena *arena, const lorafmt_adapter ***out, lorafmt_error *err)
+{
+    const lorafmt_adapter **converted = lf_arena_alloc(arena, n, sizeof *converted);
+
+    if (!converted)
+        return lf_no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        lorafmt_adapter *a = lf_arena_alloc(arena, 1, sizeof *a);
+        if (!a)
+            return lf_no_memory(err);
+        LF_TRY(lf_adapter_convert(adapters[i], options, arena, a, err));
+        converted[i] = a;
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(converted[j]->name, a->name) == 0)
+                return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, a->name, "two adapters of this name; give one another name");
+    }
+    *out = converted;
+    return LORAFMT_OK;
+}
+
+static uint64_t data_size(const lorafmt_adapter *const *adapters, size_t n)
+{
+    uint64_t size = 0;
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t s = 0; s < adapters[i]->n_sites; s++)
+            for (uint32_t f = 0; f < adapters[i]->sites[s].n_factors; f++)
+                size += adapters[i]->sites[s].factors[f].tensor.size;
+    return size;
+}
+
+static lorafmt_status write_container(const lorafmt_adapter *const *adapters, size_t n, uint32_t align_log2, const char *path,
+                                      const lorafmt_pack_options *options, lorafmt_error *err)
+{
+    lf_output *output;
+    lorafmt_status st;
+    uint64_t size;
+    writer w = {.options = options};
+
+    LF_TRY(lf_output_begin_file(path, options->force, &output, err));
+    w.fd = lf_output_fd(output);
+    w.path = lf_output_path(output);
+    w.total = data_size(adapters, n);
+    st = lf_container_encode(adapters, n, align_log2, write_bytes, &w, &size, err);
+    if (st) {
+        lf_output_abort(output);
+        return st;
+    }
+    return lf_output_commit(output, err);
+}
+
+lorafmt_status lorafmt_pack(const lorafmt_adapter *const *adapters, size_t n_adapters, const char *path,
+                            const lorafmt_pack_options *options, lorafmt_error *err)
+{
+    static const lorafmt_pack_options defaults = {.struct_size = sizeof defaults};
+    const lorafmt_pack_options *o = options ? options : &defaults;
+    const lorafmt_adapter **converted = NULL;
+    lf_arena arena = {0};
+    uint32_t align_log2 = 0;
+    lorafmt_status st;
+
+    LF_TRY(check_options(o, n_adapters, &align_log2, err));
+    st = convert_all(adapters, n_adapters, o, &arena, &converted, err);
+    if (!st)
+        st = write_container(converted, n_adapters, align_log2, path, o, err);
+    lf_arena_free(&arena);
+    return st;
+}

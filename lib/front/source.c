@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/* Open anything that holds adapters. */
+#include "lib/front/source.h"
+
+#include "format/base/error.h"
+#include "format/base/text.h"
+#include "format/foreign/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_CONFIG_SIZE (1u << 20)
+#define CONFIG_FILE "adapter_config.json"
+#define TENSOR_FILE "adapter_model.safetensors"
+
+/* The adapter's name: the directory's, or the file's without its extension. */
+static void default_name(const char *path, char out[LF_MAX_ADAPTER_NAME + 1])
+{
+    char *dot;
+
+    lf_path_base_name(path, out, LF_MAX_ADAPTER_NAME + 1);
+    if (lf_ends_with(out, ".safetensors") && (dot = strrchr(out, '.')))
+        *dot = '\0';
+    if (!lf_adapter_name_valid(out))
+        strcpy(out, "adapter");
+}
+
+static lorafmt_status read_adapters(lorafmt_source *source, lorafmt_error *err)
+{
+    lorafmt_adapter *adapters;
+
+    source->kind = LORAFMT_SOURCE_LORA;
+    source->n_adapters = lf_container_n_adapters(source->container);
+    adapters = lf_arena_alloc(&source->arena, source->n_adapters, sizeof *adapters);
+    if (!adapters)
+        return lf_no_memory(err);
+    source->adapters = adapters;
+    for (size_t i = 0; i < source->n_adapters; i++)
+        LF_TRY(lf_adapter_read(source->container, i, &source->arena, &adapters[i], err));
+    return LORAFMT_OK;
+}
+
+static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out, lorafmt_error *err)
+{
+    const lf_map *map = &source->map;
+    const size_t head = map->size < 64 ? (size_t)map->size : 64;
+    uint64_t header_size;
+    lf_peft_tensor *tensors;
+
+    LF_TRY(lf_safetensors_header_size(map->bytes, head, map->size, &header_size, err));
+    LF_TRY(lf_safetensors_parse(map->bytes + 8, header_size, map->size, &source->table, err));
+    tensors = lf_arena_alloc(&source->arena, source->table->n_tensors, sizeof *tensors);
+    if (!tensors)
+        return lf_no_memory(err);
+    for (size_t i = 0; i < source->table->n_tensors; i++) {
+        const lf_safetensors_tensor *t = &source->table->tensors[i];
+        tensors[i].name = t->name;
+        tensors[i].tensor = (lorafmt_tensor){.dtype = t->dtype, .n_dims = t->n_dims, .size = t->size, .data = map->bytes + t->offset};
+        memcpy(tensors[i].tensor.shape, t->shape, sizeof t->shape);
+    }
+    *out = tensors;
+    return LORAFMT_OK;
+}
+
+/* Where a bare file says its alpha: the options, or lora_alpha (and use_rslora) in the safetensors metadata. */
+static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_source_options *options, lf_peft_bare *out,
+                                 lorafmt_error *err)
+{
+    const char *alpha = lf_safetensors_metadata(source->table, "lora_alpha");
+    const char *rslora = lf_safetensors_metadata(source->table, "use_rslora");
+    char *end;
+
+    if (options && options->has_alpha) {
+        *out = (lf_peft_bare){options->alpha, options->use_rslora};
+        return LORAFMT_OK;
+    }
+    if (!alpha)
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
+                       "the scale of this adapter is unknown: there is no " CONFIG_FILE
+                       " beside it and no lora_alpha in its metadata; give its alpha");
+    out->alpha = strtod(alpha, &end);
+    if (end == alpha || *end || !isfinite(out->alpha))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "__metadata__.lora_alpha", "'%s', must be a finite number", alpha);
+    out->use_rslora = rslora && (strcmp(rslora, "true") == 0 || strcmp(rslora, "True") == 0);
+    return LORAFMT_OK;
+}
+
+/* config may be NULL for a bare file. */
+static lorafmt_status import(lorafmt_source *source, const char *path, const char *config, size_t config_size,
+                             const lorafmt_source_options *options, lorafmt_error *err)
+{
+    char name[LF_MAX_ADAPTER_NAME + 1];
+    lorafmt_adapter *adapter = lf_arena_alloc(&source->arena, 1, sizeof *adapter);
+    lf_peft_tensor *tensors = NULL;
+    lf_peft_bare bare = {0};
+
+    if (!adapter)
+        return lf_no_memory(err);
+    source->kind = config ? LORAFMT_SOURCE_PEFT : LORAFMT_SOURCE_SAFETENSORS;
+    LF_TRY(parse_tensors(source, &tensors, err));
+    if (!config)
+        LF_TRY(bare_scale(source, options, &bare, err));
+    else if (options && options->has_alpha)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "an alpha is given, but " CONFIG_FILE " says the scale already");
+    default_name(path, name);
+    LF_TRY(lf_peft_import(config, config_size, &bare, tensors, source->table->n_tensors, name, &source->arena, adapter,
+                          &source->notes, err));
+    source->adapters = adapter;
+    source->n_adapters = 1;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status import_beside(lorafmt_source *source, const char *path, const char *config_path,
+                                    const lorafmt_source_options *options, lorafmt_error *err)
+{
+    size_t config_size;
+    lorafmt_status st;
+    char *config;
+
+    LF_TRY(lf_file_load(config_path, MAX_CONFIG_SIZE, &config, &config_size, err));
+    st = import(source, path, config, config_size, options, err);
+    free(config);
+    return st;
+}
+
+/* A file that is not a container; a config may lie beside it. */
+static lorafmt_status open_safetensors(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
+                                       lorafmt_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = strndup(path, slash ? (size_t)(slash - path) + 1 : 0);
+    char *config_path = directory ? lf_path_join(directory[0] ? directory : ".", CONFIG_FILE) : NULL;
+    lorafmt_status st;
+
+    if (!config_path)
+        st = lf_no_memory(err);
+    else if (lf_path_type_of(config_path) == LF_PATH_FILE)
+        st = import_beside(source, path, config_path, options, err);
+    else
+        st = import(source, path, NULL, 0, options, err);
+    free(config_path);
+    free(directory);
+    return st;
+}
+
+static lorafmt_status open_file(lorafmt_source *source, const char *path, const lorafmt_source_options *options, lorafmt_error *err)
+{
+    lorafmt_status st;
+
+    LF_TRY(lf_map_open(path, &source->map, err));
+    st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
+    if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
+        return open_safetensors(source, path, options, err);
+    return st ? st : read_adapters(source, err);
+}
+
+static bool has_file(const char *directory, const char *name)
+{
+    char *path = lf_path_join(directory, name);
+    const bool there = path && lf_path_type_of(path) == LF_PATH_FILE;
+
+    free(path);
+    return there;
+}
+
+static lorafmt_status no_adapter_here(const char *directory, lorafmt_error *err)
+{
+    if (has_file(directory, CONFIG_FILE) && (has_file(directory, "adapter_model.bin") || has_file(directory, "adapter_model.pt")))
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
+                       "adapter_model.bin is a pickle, which is never opened: load the adapter in PEFT and save it again with "
+                       "safe_serialization=True");
+    if (has_file(directory, CONFIG_FILE))
+        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no " TENSOR_FILE " beside " CONFIG_FILE);
+    if (has_file(directory, "config.json"))
+        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
+                       "this is a model, not an adapter: it has config.json and no " CONFIG_FILE);
+    return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "no adapter here: a PEFT directory has " CONFIG_FILE " and " TENSOR_FILE);
+}
+
+static lorafmt_status open_directory(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
+                                     lorafmt_error *err)
+{
+    char *config_path, *tensor_path;
+    lorafmt_status st;
+
+    if (!has_file(path, CONFIG_FILE) || !has_file(path, TENSOR_FILE))
+        return no_adapter_here(path, err);
+    config_path = lf_path_join(path, CONFIG_FILE);
+    tensor_path = lf_path_join(path, TENSOR_FILE);
+    st = config_path && tensor_path ? lf_map_open(tensor_path, &source->map, err) : lf_no_memory(err);
+    if (!st)
+        st = import_beside(source, path, config_path, options, err);
+    free(config_path);
+    free(tensor_path);
+    return st;
+}
+
+lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_options *options, lorafmt_source **out, lorafmt_error *err)
+{
+    lorafmt_source *source;
+    lorafmt_status st;
+
+    *out = NULL;
+    if (options && options->struct_size != sizeof *options)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", options->struct_size,
+                       sizeof *options);
+    source = calloc(1, sizeof *source);
+    if (!source)
+        return lf_no_memory(err);
+    if (lf_path_type_of(path) == LF_PATH_DIRECTORY)
+        st = open_directory(source, path, options, err);
+    else
+        st = open_file(source, path, options, err);
+    if (st) {
+        lf_error_set_file(err, path);
+        lorafmt_source_free(source);
+        return st;
+    }
+    *out = source;
+    return LORAFMT_OK;
+}
+
+void lorafmt_source_free(lorafmt_source *source)
+{
+    if (!source)
+        return;
+    lf_container_free(source->container);
+    lf_safetensors_free(source->table);
+    lf_map_close(&source->map);
+    lf_arena_free(&source->arena);
+    free(source);
+}
+
+lorafmt_source_kind lorafmt_source_get_kind(const lorafmt_source *source)
+{
+    return source->kind;
+}
+
+size_t lorafmt_source_n_adapters(const lorafmt_source *source)
+{
+    return source->n_adapters;
+}
+
+const lorafmt_adapter *lorafmt_source_adapter(const lorafmt_source *source, size_t i)
+{
+    return i < source->n_adapters ? &source->adapters[i] : NULL;
+}
+
+size_t lorafmt_source_n_notes(const lorafmt_source *source)
+{
+    return source->notes.n;
+}
+
+const char *lorafmt_source_note(const lorafmt_source *source, size_t i)
+{
+    return i < source->notes.n ? source->notes.text[i] : NULL;
+}
+
+bool lorafmt_source_container(const lorafmt_source *source, lorafmt_container_info *out)
+{
+    memset(out, 0, sizeof *out);
+    if (source->container)
+        lf_container_info(source->container, out);
+    return source->container != NULL;
+}
+
+/* "a, b, c", cut when there are many. */
+static void list_names(const lorafmt_source *source, char *out, size_t size)
+{
+    size_t n = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < source->n_adapters && n + 1 < size; i++) {
+        const int k = snprintf(out + n, size - n, "%s%s", i ? ", " : "", source->adapters[i].name);
+        n += k > 0 ? (size_t)k : 0;
+    }
+}
+
+lorafmt_status lorafmt_source_choose(const lorafmt_source *source, const char *name, const lorafmt_adapter **out, lorafmt_error *err)
+{
+    char names[512];
+
+    *out = NULL;
+    for (size_t i = 0; i < source->n_adapters; i++)
+        if (name ? strcmp(source->adapters[i].name, name) == 0 : source->n_adapters == 1)
+            *out = &source->adapters[i];
+    if (*out)
+        return LORAFMT_OK;
+    list_names(source, names, sizeof names);
+    if (!name)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "holds %zu adapters, choose one by #NAME: %s",
+                       source->n_adapters, names);
+    return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "no adapter '%s' in it; there is %s", name, names);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The front ends: what a person asks for, from path to path. This room puts the others together and adds nothing to
+ * what bytes or numbers mean.
+ *
+ *   source.c   open a .lora, a PEFT directory or a safetensors file
+ *   verify.c   check all that opening put off
+ *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
+ *   unpack.c   adapter -> PEFT directory
+ *   merge.c    base + view -> new model   side_files.c  what lies around the tensors
+ */
+#ifndef LF_FRONT_SOURCE_H
+#define LF_FRONT_SOURCE_H
+
+#include "format/base/arena.h"
+#include "format/container/container.h"
+#include "format/foreign/safetensors.h"
+#include "lib/adapter/adapter.h"
+#include "lib/dialect/peft.h"
+#include "lib/io/io.h"
+#include "lorafmt/files.h"
+
+struct lorafmt_source {
+    lorafmt_source_kind kind;
+    lf_arena arena;
+    lf_map map; /* of the file that holds the tensors */
+    lf_container *container;
+    lf_safetensors *table;
+    size_t n_adapters;
+    const lorafmt_adapter *adapters;
+    lf_notes notes;
+};
+
+#endif

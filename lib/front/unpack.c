@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#include "format/base/error.h"
+#include "lib/front/source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static lorafmt_status write_file(lf_output *output, const char *name, const void *head, size_t head_size,
+                                 const lf_peft_tensor *tensors, size_t n_tensors, lorafmt_error *err)
+{
+    uint64_t at = head_size;
+    int fd;
+    lorafmt_status st;
+
+    LF_TRY(lf_output_create(output, name, &fd, err));
+    st = lf_file_write(fd, name, 0, head, head_size, err);
+    for (size_t i = 0; i < n_tensors && !st; i++) {
+        const lorafmt_tensor *t = &tensors[i].tensor;
+        st = lf_file_write(fd, name, at, t->data, t->size, err);
+        at += t->size;
+    }
+    if (st) {
+        lf_output_close(output, name, fd, NULL);
+        return st;
+    }
+    return lf_output_close(output, name, fd, err);
+}
+
+static lorafmt_status encode_header(const lf_peft_tensor *tensors, size_t n, lf_arena *arena, uint8_t **out, size_t *out_size,
+                                    lorafmt_error *err)
+{
+    static const lf_safetensors_pair metadata = {"format", "pt"}; // as PEFT writes it
+    lf_safetensors_tensor *table = lf_arena_alloc(arena, n, sizeof *table);
+
+    if (!table)
+        return lf_no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        const lorafmt_tensor *t = &tensors[i].tensor;
+        table[i] = (lf_safetensors_tensor){.name = tensors[i].name, .dtype = t->dtype, .n_dims = t->n_dims, .size = t->size};
+        memcpy(table[i].shape, t->shape, sizeof t->shape);
+    }
+    return lf_safetensors_encode_header(table, n, &metadata, 1, out, out_size, err);
+}
+
+lorafmt_status lorafmt_unpack(const lorafmt_adapter *adapter, const char *path, bool force, lorafmt_error *err)
+{
+    lf_arena arena = {0};
+    lf_output *output = NULL;
+    uint8_t *header = NULL;
+    size_t header_size, n_tensors;
+    lf_peft_tensor *tensors;
+    const char *config;
+    lorafmt_status st;
+
+    if ((st = lf_peft_export(adapter, &arena, &config, &tensors, &n_tensors, err)) ||
+        (st = encode_header(tensors, n_tensors, &arena, &header, &header_size, err)) ||
+        (st = lf_output_begin_directory(path, force, &output, err)) ||
+        (st = write_file(output, "adapter_config.json", config, strlen(config), NULL, 0, err)) ||
+        (st = write_file(output, "adapter_model.safetensors", header, header_size, tensors, n_tensors, err)))
+        lf_output_abort(output);
+    else
+        st = lf_output_commit(output, err);
+    free(header);
+    lf_arena_free(&arena);
+    return st;
+}
