@@ -34,16 +34,9 @@ static bool is_whole(unsigned kind)
 /* What this version cannot merge, by name. */
 static const char *unsupported_kind(const lorafmt_site *site)
 {
-    if (site->flags & (LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_COL_RANGE))
-        return "row and column ranges";
-    if (is_whole(site->kind))
-        return NULL;
-    if (lorafmt_site_factor(site, LORAFMT_ROLE_MAGNITUDE))
-        return "DoRA (a magnitude vector)";
-    for (uint32_t i = 0; i < site->n_factors; i++)
-        if (site->factors[i].role != LORAFMT_ROLE_A && site->factors[i].role != LORAFMT_ROLE_B)
-            return lorafmt_role_name(site->factors[i].role);
     switch (site->kind) {
+    case LORAFMT_KIND_REPLACEMENT:
+    case LORAFMT_KIND_SAVED:
     case LORAFMT_KIND_LINEAR:
     case LORAFMT_KIND_EMBEDDING:
         return NULL;
@@ -62,12 +55,27 @@ static const char *unsupported_kind(const lorafmt_site *site)
     }
 }
 
+static const char *unsupported_part(const lorafmt_site *site)
+{
+    if (site->flags & (LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_COL_RANGE))
+        return "row and column ranges";
+    if (lorafmt_site_factor(site, LORAFMT_ROLE_MAGNITUDE))
+        return "DoRA (a magnitude vector)";
+    for (uint32_t i = 0; i < site->n_factors; i++)
+        if (site->factors[i].role != LORAFMT_ROLE_A && site->factors[i].role != LORAFMT_ROLE_B &&
+            site->factors[i].role != LORAFMT_ROLE_VALUE)
+            return "a factor of a newer format";
+    return NULL;
+}
+
 void lf_check_kinds(lf_binder *binder, size_t entry)
 {
     const lorafmt_adapter *adapter = binder->view->entries[entry].adapter;
 
     for (size_t i = 0; i < adapter->n_sites; i++) {
         const char *what = unsupported_kind(&adapter->sites[i]);
+        if (!what)
+            what = unsupported_part(&adapter->sites[i]);
         if (what)
             lf_problem(binder, LORAFMT_UNSUPPORTED, entry, adapter->sites[i].target, "merging %s is not supported by this version",
                        what);

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/* The loops of the merge arithmetic against what IEEE 754 says, computed another way. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lib/kernels/fpenv.h"
+#include "lib/kernels/real.h"
+
+#include <math.h>
+#include <string.h>
+
+static uint16_t narrow_one(lf_real to, double x)
+{
+    lf_tally tally = {0};
+    uint16_t out;
+    lf_narrow_f64(to, &x, &out, 1, &tally);
+    return out;
+}
+
+static double value_of(lf_real type, uint16_t bits)
+{
+    double x;
+    lf_widen_f64(type, &bits, &x, 1);
+    return x;
+}
+
+/* The definition: among the two neighbours of x in the type, the nearer, or the one with an even last bit. */
+static void check_nearest(lf_real type, double x)
+{
+    const uint16_t infinity = type == LF_REAL_F16 ? 0x7c00 : 0x7f80;
+    const uint16_t got = narrow_one(type, x), sign = signbit(x) ? 0x8000 : 0;
+    uint16_t low = 0, high = infinity;
+    // overflow rounds as if the exponent went on: infinity stands where the next power of two would be
+    const double top = type == LF_REAL_F16 ? 0x1p16 : 0x1p128;
+    double below, above, magnitude = fabs(x);
+
+    while (high - low > 1) { // the bit patterns of positive numbers are in their order
+        const uint16_t middle = (uint16_t)((low + high) / 2);
+        if (value_of(type, middle) <= magnitude)
+            low = middle;
+        else
+            high = middle;
+    }
+    below = value_of(type, low);
+    above = high == infinity ? top : value_of(type, high);
+    if (magnitude >= top)
+        assert_int_equal(got, sign | infinity);
+    else if (magnitude - below < above - magnitude)
+        assert_int_equal(got, sign | low);
+    else if (magnitude - below > above - magnitude)
+        assert_int_equal(got, sign | high);
+    else
+        assert_int_equal(got, sign | (low & 1 ? high : low));
+}
+
+static uint64_t random_bits(uint64_t *state) // splitmix64
+{
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+static void test_every_16_bit_value_survives(void **state)
+{
+    const lf_real types[] = {LF_REAL_F16, LF_REAL_BF16};
+    (void)state;
+    for (size_t t = 0; t < 2; t++)
+        for (uint32_t i = 0; i < 65536; i++) {
+            const uint16_t bits = (uint16_t)i;
+            const double x = value_of(types[t], bits);
+            if (isnan(x))
+                assert_int_equal(narrow_one(types[t], x), types[t] == LF_REAL_F16 ? 0x7e00 : 0x7fc0);
+            else
+                assert_int_equal(narrow_one(types[t], x), bits);
+        }
+}
+
+static void test_f16_values(void **state)
+{
+    // IEEE 754 binary16: (-1)^s 2^(e-15) (1 + m/1024), subnormals 2^-24 m
+    (void)state;
+    assert_true(value_of(LF_REAL_F16, 0x3c00) == 1.0);
+    assert_true(value_of(LF_REAL_F16, 0x0001) == 0x1p-24);
+    assert_true(value_of(LF_REAL_F16, 0x83ff) == -1023 * 0x1p-24);
+    assert_true(value_of(LF_REAL_F16, 0x7bff) == 65504.0);
+    assert_true(isinf(value_of(LF_REAL_F16, 0xfc00)));
+    assert_true(value_of(LF_REAL_BF16, 0x4049) == 3.140625);
+}
+
+static void test_narrowing_is_to_nearest_even(void **state)
+{
+    const lf_real types[] = {LF_REAL_F16, LF_REAL_BF16};
+    uint64_t seed = 1;
+    (void)state;
+    for (size_t t = 0; t < 2; t++)
+        for (uint32_t i = 0; i < 0x7f80; i += 7) { // around values, and exactly on the middles between them
+            const double x = value_of(types[t], (uint16_t)i), y = value_of(types[t], (uint16_t)(i + 1));
+            if (!isfinite(x) || !isfinite(y))
+                continue;
+            check_nearest(types[t], x);
+            check_nearest(types[t], (x + y) / 2);
+            check_nearest(types[t], nextafter((x + y) / 2, INFINITY));
+            check_nearest(types[t], -nextafter((x + y) / 2, 0));
+        }
+    for (size_t i = 0; i < 200000; i++) {
+        const uint64_t bits = random_bits(&seed);
+        double x;
+        float f;
+        memcpy(&x, &bits, sizeof x);
+        memcpy(&f, &bits, sizeof f);
+        for (size_t t = 0; t < 2; t++) {
+            if (isfinite(x))
+                check_nearest(types[t], x);
+            if (isfinite(f))
+                check_nearest(types[t], (double)f);
+        }
+    }
+}
+
+static void test_f32_and_f64_round_alike(void **state)
+{
+    uint64_t seed = 7;
+    (void)state;
+    for (size_t i = 0; i < 200000; i++) {
+        const uint32_t bits = (uint32_t)random_bits(&seed);
+        const lf_real types[] = {LF_REAL_F16, LF_REAL_BF16};
+        float f;
+        double x;
+        memcpy(&f, &bits, sizeof f);
+        x = (double)f;
+        for (size_t t = 0; t < 2; t++) {
+            lf_tally a = {0}, b = {0};
+            uint16_t from_f32, from_f64;
+            lf_narrow_f32(types[t], &f, &from_f32, 1, &a);
+            lf_narrow_f64(types[t], &x, &from_f64, 1, &b);
+            assert_int_equal(from_f32, from_f64);
+            assert_int_equal(a.n_nan, b.n_nan);
+            assert_int_equal(a.n_inf, b.n_inf);
+        }
+    }
+}
+
+static void test_nan_is_canonical_and_counted(void **state)
+{
+    const uint32_t payload = 0xffc12345, wanted = 0x7fc00000;
+    const double infinity = INFINITY;
+    lf_tally tally = {0};
+    uint32_t out;
+    float x;
+    (void)state;
+    memcpy(&x, &payload, sizeof x);
+    lf_narrow_f32(LF_REAL_F32, &x, &out, 1, &tally);
+    assert_int_equal(out, wanted);
+    lf_narrow_f64(LF_REAL_F32, &infinity, &out, 1, &tally);
+    assert_int_equal(out, 0x7f800000);
+    assert_int_equal(tally.n_nan, 1);
+    assert_int_equal(tally.n_inf, 1);
+}
+
+/* Rank-3 updates whose sums depend on the order and on fma: compared with the definition, one element at a time. */
+static void test_low_rank_is_fma_in_order(void **state)
+{
+    enum { RANK = 3, N = 37 };
+    float left[RANK], right[RANK * N], acc[N], wanted[N];
+    uint64_t seed = 3;
+    (void)state;
+    for (size_t p = 0; p < RANK; p++)
+        left[p] = (float)random_bits(&seed) * 0x1p-60f - 4;
+    for (size_t i = 0; i < RANK * N; i++)
+        right[i] = (float)random_bits(&seed) * 0x1p-60f - 4;
+    for (size_t j = 0; j < N; j++) {
+        float delta = 0;
+        acc[j] = (float)random_bits(&seed) * 0x1p-60f;
+        for (size_t p = 0; p < RANK; p++)
+            delta = fmaf(left[p], right[p * N + j], delta);
+        wanted[j] = fmaf(0.3f, delta, acc[j]);
+    }
+    for (size_t n = 0; n <= N; n++) { // every tail; what is behind it stays
+        float out[N];
+        memcpy(out, acc, sizeof out);
+        lf_low_rank_f32(out, n, left, right, N, RANK, 0.3f);
+        assert_memory_equal(out, wanted, n * sizeof *out);
+        assert_memory_equal(out + n, acc + n, (N - n) * sizeof *out);
+    }
+}
+
+#if defined(__SSE__)
+static void test_environment_is_set_and_restored(void **state)
+{
+    const unsigned hostile = 0x1f80u | 0x8000u | 0x0040u | 0x4000u; // FTZ, DAZ, round up
+    const unsigned before = _mm_getcsr();
+    volatile float tiny = 0x1p-149f, third = 1.0f;
+    lf_fpenv env;
+    float kept, quotient;
+    (void)state;
+    _mm_setcsr(hostile);
+    env = lf_fpenv_enter();
+    kept = tiny * 1.0f;
+    quotient = third / 3.0f;
+    lf_fpenv_leave(env);
+    assert_int_equal(_mm_getcsr() & ~0x3fu, hostile);
+    _mm_setcsr(before);
+    assert_true(kept == 0x1p-149f);
+    assert_true(quotient == 0x1.555556p-2f);
+}
+#endif
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_16_bit_value_survives),
+        cmocka_unit_test(test_f16_values),
+        cmocka_unit_test(test_narrowing_is_to_nearest_even),
+        cmocka_unit_test(test_f32_and_f64_round_alike),
+        cmocka_unit_test(test_nan_is_canonical_and_counted),
+        cmocka_unit_test(test_low_rank_is_fma_in_order),
+#if defined(__SSE__)
+        cmocka_unit_test(test_environment_is_set_and_restored),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

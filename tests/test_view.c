@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: MIT */
+/* Binding and evaluating: which tensor, does it fit, and what comes out. Expected numbers are worked out in the comments. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "format/base/digest.h"
+#include "lorafmt/view.h"
+#include "tests/adapters.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A base of up to 8 F32 tensors that lie in memory. */
+typedef struct memory_base {
+    lorafmt_base base;
+    lorafmt_base_tensor tensors[8];
+    const void *data[8];
+} memory_base;
+
+static lorafmt_status read_memory(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err)
+{
+    const memory_base *m = ctx;
+    (void)err;
+    memcpy(dst, (const uint8_t *)m->data[tensor] + offset, size);
+    return LORAFMT_OK;
+}
+
+static void base_init(memory_base *m)
+{
+    memset(m, 0, sizeof *m);
+    m->base = (lorafmt_base){.struct_size = sizeof m->base, .tensors = m->tensors, .read = read_memory, .ctx = m};
+}
+
+static void base_add(memory_base *m, const char *name, lorafmt_dtype dtype, uint64_t rows, uint64_t cols, const void *data)
+{
+    const lorafmt_tensor t = test_tensor(dtype, rows, cols, data);
+    lorafmt_base_tensor *b = &m->tensors[m->base.n_tensors];
+    *b = (lorafmt_base_tensor){.name = name, .dtype = dtype, .n_dims = t.n_dims, .size = t.size};
+    memcpy(b->shape, t.shape, sizeof t.shape);
+    m->data[m->base.n_tensors++] = data;
+}
+
+static const float ones[64] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                               1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+static const float zeros[64];
+
+static lorafmt_status bind_one(const memory_base *m, const lorafmt_adapter *a, const lorafmt_bind_options *o, lorafmt_view **view,
+                               lorafmt_error *err)
+{
+    const lorafmt_stack_entry entry = {a, 1.0};
+    memset(err, 0, sizeof *err);
+    return lorafmt_bind(&m->base, &entry, 1, o, view, err);
+}
+
+/* W = 0 [2x3], A = [1 2 3], B = [10; 20]: W + BA = [10 20 30; 20 40 60]. */
+static void test_linear_in_both_orientations(void **state)
+{
+    const float a[] = {1, 2, 3}, b[] = {10, 20};
+    const float out_in[] = {10, 20, 30, 20, 40, 60}, in_out[] = {10, 20, 20, 40, 30, 60};
+    float dst[6];
+    (void)state;
+    for (int transposed = 0; transposed < 2; transposed++) {
+        memory_base m;
+        lorafmt_factor f[2];
+        lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, a, b, f);
+        const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+        lorafmt_view *view;
+        lorafmt_error err;
+        site.orientation = transposed ? LORAFMT_IN_OUT : LORAFMT_OUT_IN;
+        base_init(&m);
+        base_add(&m, "w.weight", LORAFMT_F32, transposed ? 3 : 2, transposed ? 2 : 3, zeros);
+        assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+        assert_int_equal(lorafmt_view_evaluate(view, 0, 0, transposed ? 3 : 2, zeros, transposed ? 8 : 12, dst, transposed ? 8 : 12,
+                                               NULL, &err),
+                         LORAFMT_OK);
+        assert_memory_equal(dst, transposed ? in_out : out_in, sizeof dst);
+        lorafmt_view_free(view);
+        site.orientation = transposed ? LORAFMT_OUT_IN : LORAFMT_IN_OUT; // the other one does not fit, and is not guessed
+        assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+        assert_null(view);
+        assert_non_null(strstr(err.text, "transposed it would fit"));
+        site.orientation = LORAFMT_BY_SHAPE;
+        assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+        lorafmt_view_free(view);
+    }
+}
+
+static void test_square_by_shape_is_refused(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[2];
+    lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, ones, ones, f);
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    lorafmt_bind_options o = {.struct_size = sizeof o, .has_orientation = true, .orientation = LORAFMT_OUT_IN};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    site.orientation = LORAFMT_BY_SHAPE;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F32, 2, 2, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "square"));
+    assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), LORAFMT_OK);
+    lorafmt_view_free(view);
+}
+
+/* Embedding: W [3 x 2] += (B A)^T with A [1 x 3], B [2 x 1]. */
+static void test_embedding(void **state)
+{
+    const float a[] = {1, 2, 3}, b[] = {10, 20}, wanted[] = {11, 21, 21, 41, 31, 61};
+    memory_base m;
+    lorafmt_factor f[2];
+    const lorafmt_site site = test_low_rank("e.weight", LORAFMT_KIND_EMBEDDING, 1, 3, 2, a, b, f);
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    float w[6] = {1, 1, 1, 1, 1, 1};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "e.weight", LORAFMT_F32, 3, 2, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 3, w, 8, w, 8, NULL, &err), LORAFMT_OK); // in place
+    assert_memory_equal(w, wanted, sizeof w);
+    lorafmt_view_free(view);
+}
+
+/* Any split into rows gives the same bytes, also under a hostile rounding mode: 700 columns cross a tile. */
+static void test_splits_and_environment_do_not_matter(void **state)
+{
+    enum { ROWS = 5, COLS = 700, RANK = 3 };
+    static float w[ROWS * COLS], a[RANK * COLS], b[ROWS * RANK], whole[ROWS * COLS], parts[ROWS * COLS], wanted[ROWS * COLS];
+    memory_base m;
+    lorafmt_factor f[2];
+    lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, RANK, COLS, ROWS, a, b, f);
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    lorafmt_stack_entry entry = {&adapter, 0.7};
+    lorafmt_view *view;
+    lorafmt_error err;
+    uint32_t seed = 1;
+    (void)state;
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        w[i] = (float)(int32_t)(seed = seed * 1664525 + 1013904223) * 0x1p-31f;
+    for (size_t i = 0; i < RANK * COLS; i++)
+        a[i] = (float)(int32_t)(seed = seed * 1664525 + 1013904223) * 0x1p-31f;
+    for (size_t i = 0; i < ROWS * RANK; i++)
+        b[i] = (float)(int32_t)(seed = seed * 1664525 + 1013904223) * 0x1p-31f;
+    site.scale = site.alpha = 1.0 / 3.0;
+    site.scaling = LORAFMT_SCALING_EXPLICIT;
+    for (size_t i = 0; i < ROWS; i++) // spec 7.1, word for word
+        for (size_t j = 0; j < COLS; j++) {
+            float delta = 0;
+            for (size_t p = 0; p < RANK; p++)
+                delta = fmaf(b[i * RANK + p], a[p * COLS + j], delta);
+            wanted[i * COLS + j] = fmaf((float)(0.7 * (1.0 / 3.0)), delta, w[i * COLS + j]);
+        }
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F32, ROWS, COLS, w);
+    assert_int_equal(lorafmt_bind(&m.base, &entry, 1, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, ROWS, w, sizeof w / ROWS, whole, sizeof w / ROWS, NULL, &err), LORAFMT_OK);
+    assert_memory_equal(whole, wanted, sizeof whole);
+    for (uint64_t i = 0; i < ROWS; i++)
+        assert_int_equal(lorafmt_view_evaluate(view, 0, i, 1, w + i * COLS, 4, parts + i * COLS, 4, NULL, &err), LORAFMT_OK);
+    assert_memory_equal(parts, wanted, sizeof parts);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 4, 2, w, 4, parts, 4, NULL, &err), LORAFMT_MISUSE);
+    lorafmt_view_free(view);
+}
+
+/* 1 + 2^-8 in BF16 is halfway between 1 and 1 + 2^-7: ties to even gives 1. Two such terms before the one rounding give 1 + 2^-7. */
+static void test_one_rounding_for_a_stack(void **state)
+{
+    const uint16_t one = 0x3f80;
+    const float a = 0x1p-8f;
+    memory_base m;
+    lorafmt_factor f[2];
+    const lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 1, 1, &a, ones, f);
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    const lorafmt_stack_entry stack[] = {{&adapter, 1.0}, {&adapter, 1.0}};
+    lorafmt_view *view;
+    lorafmt_error err;
+    uint16_t out;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_BF16, 1, 1, &one);
+    for (size_t n = 1; n <= 2; n++) {
+        assert_int_equal(lorafmt_bind(&m.base, stack, n, NULL, &view, &err), LORAFMT_OK);
+        assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 1, &one, 2, &out, 2, NULL, &err), LORAFMT_OK);
+        assert_int_equal(out, n == 1 ? 0x3f80 : 0x3f81);
+        lorafmt_view_free(view);
+    }
+}
+
+/* spec 7.1: an F64 factor makes a BF16 tensor work in binary64. 2^-50 decides a tie that F32 would not see. */
+static void test_f64_factor_decides_a_tie(void **state)
+{
+    const uint16_t one = 0x3f80;
+    const double a = 0x1p-8 + 0x1p-50;
+    memory_base m;
+    lorafmt_factor f[2];
+    lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 1, 1, ones, ones, f);
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    lorafmt_view *view;
+    lorafmt_error err;
+    uint16_t out;
+    (void)state;
+    f[0].tensor = test_tensor(LORAFMT_F64, 1, 1, &a);
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_BF16, 1, 1, &one);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 1, &one, 2, &out, 2, NULL, &err), LORAFMT_OK);
+    assert_int_equal(out, 0x3f81);
+    lorafmt_view_free(view);
+}
+
+/* spec 7.2: a zero factor or scale leaves every byte, NaN payloads and negative zeros too. */
+static void test_nothing_contributed_is_a_copy(void **state)
+{
+    const uint32_t w[] = {0xffc12345, 0x80000000, 0x7f800001, 1};
+    const float minus_zero[] = {-0.0f, 0.0f};
+    uint32_t out[4];
+    (void)state;
+    for (int zero_scale = 0; zero_scale < 2; zero_scale++) {
+        memory_base m;
+        lorafmt_factor f[2];
+        lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, ones, zero_scale ? ones : minus_zero, f);
+        const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+        lorafmt_view *view;
+        lorafmt_error err;
+        if (zero_scale)
+            site.alpha = site.scale = 0;
+        base_init(&m);
+        base_add(&m, "w.weight", LORAFMT_F32, 2, 2, w);
+        assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+        assert_false(lorafmt_view_get_tensor(view, 0)->touched);
+        assert_int_equal(lorafmt_view_get_site(view, 0)->effect, LORAFMT_EFFECT_NOTHING);
+        assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 2, w, 8, out, 8, NULL, &err), LORAFMT_OK);
+        assert_memory_equal(out, w, sizeof w);
+        lorafmt_view_free(view);
+    }
+}
+
+static void test_nan_and_infinity_are_counted(void **state)
+{
+    const uint16_t w[] = {0x7e01, 0x7bff}; // F16: a NaN with payload; 65504, to which 1000 is added
+    const float thousand = 1000;
+    uint16_t out[2];
+    memory_base m;
+    lorafmt_factor f[2];
+    const lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 2, 1, ones, &thousand, f);
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    lorafmt_counts counts = {0};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F16, 1, 2, w);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 1, w, 4, out, 4, &counts, &err), LORAFMT_OK);
+    assert_int_equal(out[0], 0x7e00);
+    assert_int_equal(out[1], 0x7c00);
+    assert_int_equal(counts.n_nan, 1);
+    assert_int_equal(counts.n_inf, 1);
+    lorafmt_view_free(view);
+}
+
+static void count_report(void *ctx, const char *adapter, const char *target, const char *text)
+{
+    (void)adapter, (void)target, (void)text;
+    ++*(size_t *)ctx;
+}
+
+/* What does not fit is refused, each with its place. */
+static void test_refusals(void **state)
+{
+    static const struct {
+        const char *target;
+        uint64_t rows, cols; // of the base's w.weight
+        lorafmt_dtype dtype;
+        const char *quantization;
+        lorafmt_status status;
+        const char *text;
+    } table[] = {
+        {"w.weight", 2, 3, LORAFMT_F32, NULL, LORAFMT_OK, ""},
+        {"w.weight", 2, 4, LORAFMT_F32, NULL, LORAFMT_MISMATCH, "the base has [2, 4], the adapter needs [2, 3]"},
+        {"v.weight", 2, 3, LORAFMT_F32, NULL, LORAFMT_MISMATCH, "the base has no such tensor"},
+        {"w.weight", 2, 3, LORAFMT_I8, NULL, LORAFMT_UNSUPPORTED, "the base has I8"},
+        {"w.weight", 2, 3, LORAFMT_F8_E4M3, NULL, LORAFMT_UNSUPPORTED, "the base has F8_E4M3"},
+        {"w.weight", 2, 3, LORAFMT_F32, "gptq", LORAFMT_UNSUPPORTED, "quantised (gptq)"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        memory_base m;
+        lorafmt_factor f[2];
+        const lorafmt_site site = test_low_rank(table[i].target, LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f);
+        const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+        size_t n_reports = 0;
+        const lorafmt_bind_options o = {.struct_size = sizeof o, .report = count_report, .report_ctx = &n_reports};
+        lorafmt_view *view;
+        lorafmt_error err;
+        base_init(&m);
+        m.base.quantization = table[i].quantization;
+        base_add(&m, "w.weight", table[i].dtype, table[i].rows, table[i].cols, ones);
+        assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), table[i].status);
+        assert_int_equal(n_reports, table[i].status != LORAFMT_OK);
+        if (table[i].status) {
+            assert_null(view);
+            assert_string_equal(err.field, table[i].target);
+            assert_non_null(strstr(err.text, table[i].text));
+        }
+        lorafmt_view_free(view);
+    }
+}
+
+static void test_kinds_that_wait_are_refused_by_name(void **state)
+{
+    static const struct {
+        unsigned kind, role;
+        const char *text;
+    } table[] = {
+        {LORAFMT_KIND_ROWS, LORAFMT_ROLE_VALUE, "trainable tokens"},    {LORAFMT_KIND_ADDITIVE, LORAFMT_ROLE_VALUE, "lora_bias"},
+        {LORAFMT_KIND_CONV2D, LORAFMT_ROLE_B, "convolution"},           {LORAFMT_KIND_EXPERTS, LORAFMT_ROLE_B, "experts"},
+        {LORAFMT_KIND_LINEAR, LORAFMT_ROLE_MAGNITUDE, "DoRA"},          {77, LORAFMT_ROLE_B, "newer format"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        memory_base m;
+        lorafmt_factor f[2];
+        lorafmt_site site = test_low_rank("w.weight", table[i].kind, 1, 3, 2, ones, ones, f);
+        const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+        lorafmt_view *view;
+        lorafmt_error err;
+        f[1].role = (uint16_t)table[i].role;
+        base_init(&m);
+        base_add(&m, "w.weight", LORAFMT_F32, 2, 3, ones);
+        assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_UNSUPPORTED);
+        assert_non_null(strstr(err.text, table[i].text));
+    }
+}
+
+/* A bridge is taken when exactly one finds every site; a map comes first; both are in the receipt. */
+static void test_bridges(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[3][2];
+    const lorafmt_site sites[] = {
+        test_low_rank("transformer.h.0.w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[0]),
+        test_low_rank("transformer.h.1.w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[1]),
+    };
+    const lorafmt_adapter adapter = test_adapter("x", sites, 2);
+    const lorafmt_rename rename = {"transformer", ""};
+    lorafmt_bind_options o = {.struct_size = sizeof o};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "h.0.w.weight", LORAFMT_F32, 2, 3, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH); // h.1 is not there
+    o.allow_unmatched = true;
+    assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), LORAFMT_MISMATCH); // no bridge finds all: nothing matches
+    base_add(&m, "h.1.w.weight", LORAFMT_F32, 2, 3, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_get_site(view, 1)->match, LORAFMT_MATCH_BRIDGE);
+    assert_int_equal(lorafmt_view_get_site(view, 1)->tensor, 1);
+    assert_non_null(strstr(lorafmt_view_bridge(view, 0), "transformer."));
+    lorafmt_view_free(view);
+    o.renames = &rename;
+    o.n_renames = 1;
+    assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_get_site(view, 0)->match, LORAFMT_MATCH_MAP);
+    assert_null(lorafmt_view_bridge(view, 0));
+    lorafmt_view_free(view);
+    base_add(&m, "model.transformer.h.0.w.weight", LORAFMT_F32, 2, 3, ones);
+    base_add(&m, "model.transformer.h.1.w.weight", LORAFMT_F32, 2, 3, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH); // two bridges
+    assert_non_null(strstr(err.text, "names fit the base both as"));
+}
+
+static void test_unmatched_can_be_allowed_but_not_all(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[2][2];
+    const lorafmt_site sites[] = {test_low_rank("v.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[0]),
+                                  test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[1])};
+    const lorafmt_adapter adapter = test_adapter("x", sites, 2), none = test_adapter("x", sites, 1);
+    const lorafmt_bind_options o = {.struct_size = sizeof o, .allow_unmatched = true};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F32, 2, 3, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_get_site(view, 0)->match, LORAFMT_MATCH_NONE);
+    lorafmt_view_free(view);
+    assert_int_equal(bind_one(&m, &none, &o, &view, &err), LORAFMT_MISMATCH);
+}
+
+/* Replacing: rounded once to the base's dtype, with low rank on top; twice is refused, weighted is refused, late is refused. */
+static void test_replacements(void **state)
+{
+    const uint16_t w[] = {0x3f80, 0x3f80}; // BF16
+    const float value[] = {3, 1 + 0x1p-8f}, other[] = {3, 2}, a[] = {1, 1};
+    uint16_t out[2];
+    memory_base m;
+    lorafmt_factor f[4][2];
+    const lorafmt_site both[] = {
+        test_whole("w.weight", LORAFMT_KIND_REPLACEMENT, test_tensor(LORAFMT_F32, 1, 2, value), f[0]),
+        test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 2, 1, a, ones, f[1]),
+    };
+    const lorafmt_site different = test_whole("w.weight", LORAFMT_KIND_REPLACEMENT, test_tensor(LORAFMT_F32, 1, 2, other), f[2]);
+    const lorafmt_adapter first = test_adapter("first", both, 2), low_rank = test_adapter("low-rank", &both[1], 1);
+    const lorafmt_adapter second = test_adapter("second", &different, 1);
+    const lorafmt_stack_entry twice[] = {{&first, 1}, {&second, 1}}, late[] = {{&low_rank, 1}, {&second, 1}};
+    const lorafmt_stack_entry same[] = {{&second, 1}, {&second, 1}}, weighted[] = {{&second, 0.5}};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_BF16, 1, 2, w);
+    assert_int_equal(bind_one(&m, &first, NULL, &view, &err), LORAFMT_OK);
+    assert_false(lorafmt_view_get_tensor(view, 0)->reads_base);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 1, NULL, 0, out, 4, NULL, &err), LORAFMT_OK);
+    assert_int_equal(out[0], 0x4080); // 3 + 1
+    assert_int_equal(out[1], 0x4000); // 1 + 2^-8 rounds to 1 first, then + 1
+    lorafmt_view_free(view);
+    assert_int_equal(lorafmt_bind(&m.base, twice, 2, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "replaced twice"));
+    assert_int_equal(lorafmt_bind(&m.base, same, 2, NULL, &view, &err), LORAFMT_OK);
+    lorafmt_view_free(view);
+    assert_int_equal(lorafmt_bind(&m.base, late, 2, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "put it first"));
+    assert_int_equal(lorafmt_bind(&m.base, weighted, 1, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "only weight 1"));
+}
+
+/* A saved tensor that the base lacks is added, in the dtype the base's tensors share; a replacement must be there. */
+static void test_saved_tensors_may_be_new(void **state)
+{
+    const uint16_t w[6] = {0};
+    const float score[] = {1, 2};
+    uint16_t out[2];
+    memory_base m;
+    lorafmt_factor f[2][2];
+    lorafmt_site sites[] = {
+        test_whole("score.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 1, 2, score), f[0]),
+        test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[1]),
+    };
+    const lorafmt_adapter adapter = test_adapter("x", sites, 2), only_saved = test_adapter("y", sites, 1);
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_BF16, 2, 3, w);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_n_tensors(view), 2);
+    assert_string_equal(lorafmt_view_get_tensor(view, 1)->name, "score.weight");
+    assert_int_equal(lorafmt_view_get_tensor(view, 1)->dtype, LORAFMT_BF16);
+    assert_int_equal(lorafmt_view_get_site(view, 0)->match, LORAFMT_MATCH_NEW);
+    assert_int_equal(lorafmt_view_evaluate(view, 1, 0, 1, NULL, 0, out, 4, NULL, &err), LORAFMT_OK);
+    assert_int_equal(out[0], 0x3f80);
+    assert_int_equal(out[1], 0x4000);
+    assert_false(lorafmt_view_unties(view));
+    lorafmt_view_free(view);
+    assert_int_equal(bind_one(&m, &only_saved, NULL, &view, &err), LORAFMT_MISMATCH); // nothing shows that this is the right base
+    sites[0].kind = LORAFMT_KIND_REPLACEMENT;
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+}
+
+/* A head that the base does not store is the embedding, unless the config says that it is not tied. */
+static void test_tied_heads(void **state)
+{
+    const float embedding[] = {1, 2, 3, 4}, other[] = {1, 2, 3, 5};
+    memory_base m;
+    lorafmt_factor f[3][2];
+    const lorafmt_site low_rank = test_low_rank("lm_head.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, ones, ones, f[0]);
+    lorafmt_site saved[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 2, other), f[1]),
+                            test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, ones, ones, f[2])};
+    const lorafmt_adapter on_head = test_adapter("x", &low_rank, 1), saves_head = test_adapter("y", saved, 2);
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "model.embed_tokens.weight", LORAFMT_F32, 2, 2, embedding);
+    base_add(&m, "w.weight", LORAFMT_F32, 2, 2, ones);
+    assert_int_equal(bind_one(&m, &on_head, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_get_site(view, 0)->match, LORAFMT_MATCH_TIED);
+    assert_true(lorafmt_view_get_tensor(view, 0)->touched);
+    lorafmt_view_free(view);
+    m.base.tied = LORAFMT_TIED_NO;
+    assert_int_equal(bind_one(&m, &on_head, NULL, &view, &err), LORAFMT_MISMATCH);
+    m.base.tied = LORAFMT_TIED_YES;
+    assert_int_equal(bind_one(&m, &saves_head, NULL, &view, &err), LORAFMT_OK); // differs from the embedding: comes untied
+    assert_true(lorafmt_view_unties(view));
+    assert_int_equal(lorafmt_view_n_tensors(view), 3);
+    lorafmt_view_free(view);
+    f[1][0].tensor = test_tensor(LORAFMT_F32, 2, 2, embedding);
+    assert_int_equal(bind_one(&m, &saves_head, NULL, &view, &err), LORAFMT_OK); // is the embedding: stays tied
+    assert_false(lorafmt_view_unties(view));
+    assert_int_equal(lorafmt_view_n_tensors(view), 2);
+    lorafmt_view_free(view);
+}
+
+static void test_grown_vocabulary(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[2][2];
+    const lorafmt_site sites[] = {
+        test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 3, 2, ones), f[0]),
+        test_whole("model.embed_tokens.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 3, 2, ones), f[1]),
+    };
+    const lorafmt_adapter both = test_adapter("x", sites, 2), one = test_adapter("x", &sites[1], 1);
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "lm_head.weight", LORAFMT_F32, 2, 2, ones);
+    base_add(&m, "model.embed_tokens.weight", LORAFMT_F32, 2, 2, ones);
+    assert_int_equal(bind_one(&m, &both, NULL, &view, &err), LORAFMT_MISMATCH); // without a vocab_size rows may not change
+    m.base.vocab_size = 2;
+    assert_int_equal(bind_one(&m, &both, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_vocab_size(view), 3);
+    assert_int_equal(lorafmt_view_get_tensor(view, 0)->size, 24);
+    lorafmt_view_free(view);
+    assert_int_equal(bind_one(&m, &one, NULL, &view, &err), LORAFMT_MISMATCH); // the head keeps 2 rows
+    assert_non_null(strstr(err.text, "the vocabulary becomes 3"));
+}
+
+static void test_identity_of_the_base(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[2];
+    lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f);
+    lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    lorafmt_bind_options o = {.struct_size = sizeof o};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F32, 2, 3, ones);
+    site.flags = LORAFMT_SITE_BASE_SHA256;
+    lf_sha256_of(ones, 24, site.base_sha256);
+    adapter.has_base_structure = true;
+    assert_int_equal(lorafmt_base_structure(&m.base, adapter.base_structure, &err), LORAFMT_OK);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+    lorafmt_view_free(view);
+    m.data[0] = zeros;
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_string_equal(err.field, "w.weight");
+    o.any_base = true;
+    assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), LORAFMT_OK);
+    lorafmt_view_free(view);
+    m.data[0] = ones;
+    base_add(&m, "extra", LORAFMT_F32, 1, 0, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "other tensor names"));
+}
+
+/* spec 6.2, put together by hand for one tensor. */
+static void test_structure(void **state)
+{
+    static const uint8_t bytes[] = "lora base structure v1\0"
+                                   "\1\0\0\0\0\0\0\0"
+                                   "\1\0\0\0w"
+                                   "\4\0\0\0BF16"
+                                   "\2\0\0\0"
+                                   "\2\0\0\0\0\0\0\0"
+                                   "\3\0\0\0\0\0\0";
+    uint8_t wanted[32], got[32];
+    memory_base m;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "w", LORAFMT_BF16, 2, 3, ones);
+    lf_sha256_of(bytes, sizeof bytes, wanted);
+    assert_int_equal(lorafmt_base_structure(&m.base, got, &err), LORAFMT_OK);
+    assert_memory_equal(got, wanted, sizeof got);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_linear_in_both_orientations),
+        cmocka_unit_test(test_square_by_shape_is_refused),
+        cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_splits_and_environment_do_not_matter),
+        cmocka_unit_test(test_one_rounding_for_a_stack),
+        cmocka_unit_test(test_f64_factor_decides_a_tie),
+        cmocka_unit_test(test_nothing_contributed_is_a_copy),
+        cmocka_unit_test(test_nan_and_infinity_are_counted),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_kinds_that_wait_are_refused_by_name),
+        cmocka_unit_test(test_bridges),
+        cmocka_unit_test(test_unmatched_can_be_allowed_but_not_all),
+        cmocka_unit_test(test_replacements),
+        cmocka_unit_test(test_saved_tensors_may_be_new),
+        cmocka_unit_test(test_tied_heads),
+        cmocka_unit_test(test_grown_vocabulary),
+        cmocka_unit_test(test_identity_of_the_base),
+        cmocka_unit_test(test_structure),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
