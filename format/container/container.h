@@ -63,6 +63,12 @@ enum { LF_CODEC_RAW = 0, LF_CODEC_SPLIT = 1 };
 
 lorafmt_status lf_container_tensor(const lf_container *container, size_t i, lf_tensor_record *out, lorafmt_error *err);
 
+/*
+ * The decoded bytes of tensor i, whatever its codec, into dst of tensor.size bytes, which is at most twice what the file holds
+ * of it. Does not look at the digest.
+ */
+lorafmt_status lf_container_decode_tensor(const lf_container *container, size_t i, void *dst, lorafmt_error *err);
+
 lorafmt_status lf_container_metadata(const lf_container *container, size_t i, lorafmt_metadata *out, lorafmt_error *err);
 
 /* Binary search in an adapter's sites for the first site of that target. NOT_FOUND leaves *site unset and fills no text. */
@@ -81,7 +87,9 @@ typedef lorafmt_status (*lf_sink)(void *ctx, const void *data, size_t size, lora
 /*
  * Write a new file of one generation, codec raw. Adapters are taken as they are (lf_adapter_check() comes first), in the
  * order given; their sites and metadata must already be in the order of the spec; equal tensors are stored once. adapter ids are
- * computed here, not taken from the adapters. align_log2 is 6, 12 or 16. Nothing is written before all of the layout is known.
+ * computed here, not taken from the adapters. align_log2 is 6, 12 or 16. Nothing is written before the whole index is made and
+ * was checked as a reader would: CORRUPT, with the field, for what the spec does not allow (two adapters of one name, sites out
+ * of order); LIMIT for more than its limits.
  */
 lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_t n_adapters, uint32_t align_log2, lf_sink sink,
                                    void *ctx, uint64_t *file_size, lorafmt_error *err);

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* spec 4.8 and 9: what lies where in the file, and whether tensor data is what its digest says. */
+#include "format/base/bytes.h"
+#include "format/base/dtype.h"
+#include "format/base/error.h"
+#include "format/container/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Something that occupies bytes of the file. */
+typedef struct range {
+    uint64_t offset, end;
+    const char *what;
+    size_t i;
+} range;
+
+static int compare_ranges(const void *a, const void *b)
+{
+    const range *x = a, *y = b;
+
+    if (x->offset != y->offset)
+        return x->offset < y->offset ? -1 : 1;
+    return (x->end > y->end) - (x->end < y->end);
+}
+
+/* All ranges but the header pages, in any order. */
+static lorafmt_status collect(const lf_container *c, range *ranges, lorafmt_error *err)
+{
+    size_t n = 0;
+
+    ranges[n++] = (range){c->root.index_offset, c->root.index_offset + c->root.index_size, "index", 0};
+    for (size_t i = 0; i < c->sections[LF_TENSORS].n_records; i++) {
+        lf_tensor_record t;
+        LF_TRY(lf_container_tensor(c, i, &t, err));
+        ranges[n++] = (range){t.offset, t.offset + t.stored_size, "tensor", i};
+    }
+    for (size_t i = 0; i < c->sections[LF_SEGMENTS].n_records; i++) {
+        lf_segment s;
+        LF_TRY(lf_segment_decode(c, i, &s, err));
+        ranges[n++] = (range){s.offset, s.offset + s.size, "segment", i};
+    }
+    return LORAFMT_OK;
+}
+
+static lorafmt_status fail(const range *r, uint64_t offset, const char *text, lorafmt_error *err)
+{
+    char path[48];
+
+    snprintf(path, sizeof path, "%s[%zu]", r->what, r->i);
+    return lf_fail(err, LORAFMT_CORRUPT, offset, path, "%s", text);
+}
+
+/* [begin, r->offset) lies between two ranges. */
+static lorafmt_status check_gap(const lf_container *c, uint64_t begin, const range *r, lorafmt_error *err)
+{
+    const uint64_t limit = c->align_log2 > 6 ? UINT64_C(1) << c->align_log2 : LF_INDEX_ALIGN;
+
+    if (r->offset < begin)
+        return fail(r, r->offset, "overlaps what lies before it", err);
+    if (r->offset - begin >= limit)
+        return fail(r, begin, "a gap before it that is longer than padding can be", err);
+    if (!lf_all_zero(c->bytes + begin, (size_t)(r->offset - begin)))
+        return fail(r, begin, "the padding before it is not zero", err);
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_check_coverage(const lf_container *c, lf_arena *arena, lorafmt_error *err)
+{
+    const size_t n = 1 + c->sections[LF_TENSORS].n_records + c->sections[LF_SEGMENTS].n_records;
+    range *ranges = lf_arena_alloc(arena, n, sizeof *ranges);
+    uint64_t end = LF_SEGMENTS_OFFSET;
+
+    if (!ranges)
+        return lf_no_memory(err);
+    LF_TRY(collect(c, ranges, err));
+    qsort(ranges, n, sizeof *ranges, compare_ranges);
+    for (size_t i = 0; i < n; i++) {
+        LF_TRY(check_gap(c, end, &ranges[i], err));
+        end = ranges[i].end;
+    }
+    if (end != c->root.file_end)
+        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(c->slot) + LF_ROOT_FILE_END,
+                       c->slot ? "root[1].file_end" : "root[0].file_end",
+                       "file end %" PRIu64 ", but the last range ends at %" PRIu64, c->root.file_end, end);
+    return LORAFMT_OK;
+}
+
+/* Decoded data: where it lies, or in memory that the caller frees. */
+static lorafmt_status decode(const lf_container *c, size_t i, lf_tensor_record *t, void **memory, lorafmt_error *err)
+{
+    LF_TRY(lf_container_tensor(c, i, t, err));
+    if (t->tensor.data)
+        return LORAFMT_OK;
+    *memory = malloc((size_t)t->tensor.size);
+    if (!*memory)
+        return lf_no_memory(err);
+    t->tensor.data = *memory;
+    return lf_container_decode_tensor(c, i, *memory, err);
+}
+
+lorafmt_status lf_check_tensor_data(const lf_container *c, size_t i, uint64_t *n_bytes, uint64_t *n_nonfinite, lorafmt_error *err)
+{
+    uint8_t sha256[LF_SHA256_SIZE];
+    void *memory = NULL;
+    lf_tensor_record t;
+    lorafmt_status status = decode(c, i, &t, &memory, err);
+
+    if (status == LORAFMT_OK) {
+        lf_sha256_of(t.tensor.data, (size_t)t.tensor.size, sha256);
+        if (memcmp(sha256, t.sha256, sizeof sha256) != 0)
+            status = lf_record_corrupt(c, LF_TENSORS, i, LF_TENSOR_SHA256, "sha256", "the data does not match its digest", err);
+    }
+    if (status == LORAFMT_OK) {
+        *n_bytes += t.tensor.size;
+        *n_nonfinite += lf_count_nonfinite(&t.tensor);
+    }
+    free(memory);
+    return status;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* spec 4.9: the roots of earlier generations */
+#include "format/base/bytes.h"
+#include "format/base/error.h"
+#include "format/container/internal.h"
+
+#include <stdio.h>
+
+/* Does a superseded segment hold the whole index of an earlier root? Segments are in order and checked. */
+static lorafmt_status check_superseded(const lf_container *c, size_t i, const lf_root *root, lorafmt_error *err)
+{
+    size_t low = 0, high = c->sections[LF_SEGMENTS].n_records;
+    lf_segment s;
+
+    while (low < high) { // the last segment that starts at or before the index is before `low`
+        const size_t middle = low + (high - low) / 2;
+        LF_TRY(lf_segment_decode(c, middle, &s, err));
+        if (s.offset <= root->index_offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low > 0) {
+        LF_TRY(lf_segment_decode(c, low - 1, &s, err));
+        if (s.kind == LF_SEGMENT_SUPERSEDED && root->index_offset + root->index_size <= s.offset + s.size)
+            return LORAFMT_OK;
+    }
+    return lf_record_corrupt(c, LF_HISTORY, i, LF_ROOT_INDEX_OFFSET, "index_offset", "no superseded segment holds that index",
+                             err);
+}
+
+/* Each generation was appended to the one before it, so their indexes cannot overlap and hashing all of them is linear. */
+static lorafmt_status check_entry(const lf_container *c, size_t i, lf_root *newer, lorafmt_error *err)
+{
+    const uint8_t *other_slot = c->bytes + LF_SLOT_OFFSET(1 - c->slot);
+    uint8_t sha256[LF_SHA256_SIZE];
+    char name[32];
+    lf_record r;
+    lf_root root;
+
+    LF_TRY(lf_record_get(c, LF_HISTORY, i, &r, err));
+    snprintf(name, sizeof name, "history[%zu]", i);
+    LF_TRY(lf_root_decode(r.p, c->root.index_offset + (uint64_t)(r.p - c->index), name, &root, err));
+    if (root.generation >= newer->generation)
+        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_GENERATION, "generation", err, "generations must descend");
+    if (root.file_end > newer->index_offset)
+        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_FILE_END, "file_end", err,
+                              "beyond the index of the generation after it");
+    if (root.generation == c->root.generation - 1 && memcmp(r.p, other_slot, LF_ROOT_SIZE) != 0)
+        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_MAGIC, "magic", err, "not the root of the other slot");
+    LF_TRY(check_superseded(c, i, &root, err));
+    lf_sha256_of(c->bytes + root.index_offset, (size_t)root.index_size, sha256);
+    if (memcmp(sha256, root.index_sha256, sizeof sha256) != 0)
+        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_INDEX_SHA256, "index_sha256", err,
+                              "the index does not match its digest");
+    *newer = root;
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_history_check(const lf_container *c, lorafmt_error *err)
+{
+    lf_root newer = c->root;
+
+    for (size_t i = 0; i < c->sections[LF_HISTORY].n_records; i++)
+        LF_TRY(check_entry(c, i, &newer, err));
+    return LORAFMT_OK;
+}

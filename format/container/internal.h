@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of this room share: the sections of an index, the opened container, and a decoder and an encoder for each
+ * structure of the spec.
+ */
+#ifndef LF_CONTAINER_INTERNAL_H
+#define LF_CONTAINER_INTERNAL_H
+
+#include "format/base/arena.h"
+#include "format/base/digest.h"
+#include "format/container/container.h"
+#include "format/container/format.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* --- header page, spec 2 --- */
+
+lorafmt_status lf_header_page_decode(const uint8_t *bytes, uint64_t size, lorafmt_error *err);
+void lf_header_page_encode(uint8_t page[LF_PAGE_SIZE]);
+
+/* --- root slots, spec 3 --- */
+
+typedef struct lf_root {
+    uint64_t generation, incompatible, compatible, index_offset, index_size, file_end;
+    uint8_t index_sha256[LF_SHA256_SIZE];
+} lf_root;
+
+/* A root record of LF_ROOT_SIZE bytes, in a slot or in the history; `name` is "root[1]", `offset` where it lies in the file. */
+lorafmt_status lf_root_decode(const uint8_t *p, uint64_t offset, const char *name, lf_root *out, lorafmt_error *err);
+void lf_root_encode(const lf_root *root, uint8_t *p);
+
+/* Choose the current root. *recovered: the other slot is damaged. */
+lorafmt_status lf_root_choose(const uint8_t *bytes, uint64_t size, lf_root *out, unsigned *slot, bool *recovered,
+                              lorafmt_error *err);
+
+/* Is the slot valid, and if not, why not? */
+lorafmt_status lf_root_slot_decode(const uint8_t *bytes, uint64_t size, unsigned slot, lf_root *out, lorafmt_error *err);
+
+/* --- index, spec 4.1 --- */
+
+typedef enum lf_section_number {
+    LF_NAMES,
+    LF_ADAPTERS,
+    LF_SITES,
+    LF_FACTORS,
+    LF_TENSORS,
+    LF_METADATA,
+    LF_SEGMENTS,
+    LF_HISTORY,
+    LF_N_REQUIRED,
+    LF_SIGNATURES = LF_N_REQUIRED,
+    LF_N_SECTIONS
+} lf_section_number;
+
+typedef struct lf_section_type {
+    uint32_t id;
+    uint32_t record_size;
+    uint64_t min_records, max_records;
+    const char *name;   /* of the section */
+    const char *record; /* of one record, in field paths */
+} lf_section_type;
+
+extern const lf_section_type lf_section_types[LF_N_SECTIONS];
+
+typedef struct lf_section {
+    uint64_t offset; /* in the index */
+    size_t n_records;
+} lf_section;
+
+struct lf_container {
+    const uint8_t *bytes; /* NULL while the encoder checks an index of its own */
+    uint64_t size;        /* of the file, at least root.file_end */
+    const uint8_t *index;
+    lf_root root;
+    unsigned slot;
+    bool recovered;
+    uint32_t align_log2;
+    lf_section sections[LF_N_SECTIONS]; /* an absent section has no records */
+};
+
+/* Checks the header and the section table of container->index and fills align_log2 and sections. */
+lorafmt_status lf_index_decode(lf_container *container, lorafmt_error *err);
+lorafmt_status lf_index_check_digest(const lf_container *container, lorafmt_error *err);
+lorafmt_status lf_index_check_padding(const lf_container *container, lorafmt_error *err);
+
+/* Where the required sections of an index go that has so many records of each; LIMIT when that is too much. */
+lorafmt_status lf_index_layout(const uint64_t n_records[LF_N_REQUIRED], uint64_t offsets[LF_N_REQUIRED], uint64_t *index_size,
+                               lorafmt_error *err);
+void lf_index_encode(uint64_t generation, uint32_t align_log2, const uint64_t n_records[LF_N_REQUIRED], uint8_t *index);
+
+/* --- records --- */
+
+/* One record of one section, as its decoder sees it. */
+typedef struct lf_record {
+    const lf_container *container;
+    lf_section_number section;
+    size_t i;
+    const uint8_t *p;
+} lf_record;
+
+/* MISUSE when the section has no record i. */
+lorafmt_status lf_record_get(const lf_container *container, lf_section_number section, size_t i, lf_record *out,
+                             lorafmt_error *err);
+
+/* A failed check of the field at byte `at` of a record: the path is "site[12].rank". */
+__attribute__((format(printf, 6, 7))) lorafmt_status lf_record_fail(const lf_record *record, lorafmt_status status, unsigned at,
+                                                                    const char *field, lorafmt_error *err, const char *format,
+                                                                    ...);
+
+/* The same for a record of which nothing else is at hand. Without a field the path is "site[12]". */
+lorafmt_status lf_record_corrupt(const lf_container *container, lf_section_number section, size_t i, unsigned at,
+                                 const char *field, const char *text, lorafmt_error *err);
+
+lorafmt_status lf_record_check_reserved(const lf_record *record, unsigned at, size_t size, lorafmt_error *err);
+
+/* A digest that is there when `present`, and otherwise zero. */
+lorafmt_status lf_record_digest(const lf_record *record, unsigned at, const char *field, bool present,
+                                uint8_t out[LF_SHA256_SIZE], lorafmt_error *err);
+
+/* [first, first + n) must lie in a section of n_records. */
+lorafmt_status lf_record_check_span(const lf_record *record, unsigned at, const char *field, uint32_t first, uint32_t n,
+                                    lf_section_number section, lorafmt_error *err);
+
+/* --- name pool, spec 4.2 --- */
+
+/* The string whose offset is at byte `at` of the record. */
+lorafmt_status lf_record_name(const lf_record *record, unsigned at, const char *field, const char **out, lorafmt_error *err);
+lorafmt_status lf_record_name_not_empty(const lf_record *record, unsigned at, const char *field, const char **out,
+                                        lorafmt_error *err);
+lorafmt_status lf_record_value(const lf_record *record, unsigned at, const char *field, const char **out, lorafmt_error *err);
+
+/* Order of the string whose offset is at byte `at` against a name of the caller's, without further checks: <0, 0, >0. */
+lorafmt_status lf_record_compare_name(const lf_record *record, unsigned at, const char *field, const char *name, int *order,
+                                      lorafmt_error *err);
+
+lorafmt_status lf_name_pool_check(const lf_container *container, lorafmt_error *err);
+
+/* A pool being written. */
+typedef struct lf_name_pool {
+    const char **strings; /* sorted, unique, the first is "" */
+    uint32_t *offsets;
+    size_t n;
+    uint64_t size; /* bytes */
+} lf_name_pool;
+
+/* strings[0, n), in any order, is sorted in place and kept. LIMIT when the pool is larger than an index. */
+lorafmt_status lf_name_pool_build(lf_name_pool *pool, lf_arena *arena, const char **strings, size_t n, lorafmt_error *err);
+uint32_t lf_name_pool_find(const lf_name_pool *pool, const char *string);
+void lf_name_pool_encode(const lf_name_pool *pool, uint8_t *p);
+
+/* --- encoders of records, spec 4.3 to 4.7 --- */
+
+void lf_adapter_encode(const lorafmt_adapter *adapter, const lf_name_pool *pool, uint32_t first_site, uint32_t first_metadata,
+                       const uint8_t id[LF_SHA256_SIZE], uint8_t *p);
+void lf_site_encode(const lorafmt_site *site, const lf_name_pool *pool, uint32_t first_factor, uint8_t *p);
+void lf_factor_encode(uint16_t role, uint32_t tensor, uint8_t *p);
+void lf_tensor_encode(const lorafmt_tensor *tensor, uint64_t offset, const uint8_t sha256[LF_SHA256_SIZE], uint8_t *p);
+void lf_metadata_encode(const lorafmt_metadata *metadata, const lf_name_pool *pool, uint8_t *p);
+
+/* Role and tensor of factor i, without decoding the tensor. */
+lorafmt_status lf_factor_decode(const lf_container *container, size_t i, uint16_t *role, uint32_t *tensor, lorafmt_error *err);
+
+/* Order of two tensor records by what must be unique in a file (spec 4.6), for qsort() of pointers to them. */
+int lf_tensor_compare_content(const void *a, const void *b);
+
+/* --- segments and history, spec 4.8 and 4.9 --- */
+
+typedef struct lf_segment {
+    uint64_t offset, size, generation;
+    uint32_t kind;
+} lf_segment;
+
+lorafmt_status lf_segment_decode(const lf_container *container, size_t i, lf_segment *out, lorafmt_error *err);
+lorafmt_status lf_segments_check(const lf_container *container, lorafmt_error *err);
+lorafmt_status lf_history_check(const lf_container *container, lorafmt_error *err);
+
+/* --- signatures, spec 4.10 --- */
+
+lorafmt_status lf_signatures_check(const lf_container *container, lorafmt_error *err);
+
+/* --- adapter id, spec 6.1, fed piece by piece --- */
+
+void lf_adapter_id_begin(lf_sha256 *h, const lorafmt_adapter *adapter);
+void lf_adapter_id_site(lf_sha256 *h, const lorafmt_site *site);
+void lf_adapter_id_factor(lf_sha256 *h, uint16_t role, const lorafmt_tensor *tensor, const uint8_t sha256[LF_SHA256_SIZE]);
+void lf_adapter_id_metadata(lf_sha256 *h, const lorafmt_metadata *metadata);
+
+/* --- parts of lf_container_check() --- */
+
+/* Names and records: all that an index says of adapters, without a look at the rest of the file. */
+lorafmt_status lf_check_records(const lf_container *container, lf_arena *arena, lorafmt_error *err);
+
+/* Tensors, index, header pages and segments cover [0, file_end), with short zero padding between them. */
+lorafmt_status lf_check_coverage(const lf_container *container, lf_arena *arena, lorafmt_error *err);
+
+/* The data of one tensor against its digest; adds to *n_nonfinite. */
+lorafmt_status lf_check_tensor_data(const lf_container *container, size_t i, uint64_t *n_bytes, uint64_t *n_nonfinite,
+                                    lorafmt_error *err);
+
+#endif

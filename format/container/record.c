@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* What all records of an index have in common: where they are, and how a failed check names its place. */
+#include "format/base/bytes.h"
+#include "format/base/error.h"
+#include "format/container/internal.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+lorafmt_status lf_record_get(const lf_container *c, lf_section_number section, size_t i, lf_record *out, lorafmt_error *err)
+{
+    const lf_section_type *type = &lf_section_types[section];
+    const lf_section *s = &c->sections[section];
+
+    if (i >= s->n_records)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, type->name, "record %zu, there are %zu", i, s->n_records);
+    *out = (lf_record){c, section, i, c->index + s->offset + i * type->record_size};
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_record_fail(const lf_record *r, lorafmt_status status, unsigned at, const char *field, lorafmt_error *err,
+                              const char *format, ...)
+{
+    const uint64_t offset = r->container->root.index_offset + (uint64_t)(r->p - r->container->index) + at;
+    char path[64], text[512];
+    va_list args;
+
+    if (!err)
+        return status;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    snprintf(path, sizeof path, "%s[%zu]%s%s", lf_section_types[r->section].record, r->i, field ? "." : "", field ? field : "");
+    return lf_fail(err, status, offset, path, "%s", text);
+}
+
+lorafmt_status lf_record_corrupt(const lf_container *c, lf_section_number section, size_t i, unsigned at, const char *field,
+                                 const char *text, lorafmt_error *err)
+{
+    lf_record r;
+
+    LF_TRY(lf_record_get(c, section, i, &r, err));
+    return lf_record_fail(&r, LORAFMT_CORRUPT, at, field, err, "%s", text);
+}
+
+lorafmt_status lf_record_check_reserved(const lf_record *r, unsigned at, size_t size, lorafmt_error *err)
+{
+    if (!lf_all_zero(r->p + at, size))
+        return lf_record_fail(r, LORAFMT_CORRUPT, at, "reserved", err, "reserved bytes are not zero");
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_record_digest(const lf_record *r, unsigned at, const char *field, bool present, uint8_t out[LF_SHA256_SIZE],
+                                lorafmt_error *err)
+{
+    if (!present && !lf_all_zero(r->p + at, LF_SHA256_SIZE))
+        return lf_record_fail(r, LORAFMT_CORRUPT, at, field, err, "a digest without its flag, must be zero");
+    memcpy(out, r->p + at, LF_SHA256_SIZE);
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_record_check_span(const lf_record *r, unsigned at, const char *field, uint32_t first, uint32_t n,
+                                    lf_section_number section, lorafmt_error *err)
+{
+    const size_t n_records = r->container->sections[section].n_records;
+
+    if (first > n_records || n > n_records - first)
+        return lf_record_fail(r, LORAFMT_CORRUPT, at, field, err, "%" PRIu32 " records from %" PRIu32 " on, section %s has %zu",
+                              n, first, lf_section_types[section].name, n_records);
+    return LORAFMT_OK;
+}

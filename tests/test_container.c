@@ -1,0 +1,1108 @@
+/* SPDX-License-Identifier: MIT */
+/* argv[1] is spec/lora-container.md, whose smallest file the encoder must write and the decoder read. */
+#include "tests/container_files.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <zlib.h>
+
+static const char *spec_path;
+
+/* --- reading all there is --- */
+
+static lorafmt_status read_site(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    lorafmt_site site;
+    uint32_t first, tensor;
+    lorafmt_status st = lf_container_site(c, i, &site, &first, err);
+
+    for (uint32_t k = 0; st == LORAFMT_OK && k < site.n_factors; k++) {
+        lorafmt_factor factor;
+        lf_tensor_record record;
+        st = lf_container_factor(c, (size_t)first + k, &factor, &tensor, err);
+        if (st == LORAFMT_OK)
+            st = lf_container_tensor(c, tensor, &record, err);
+    }
+    return st;
+}
+
+static lorafmt_status read_adapter(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    uint32_t first_site, first_metadata;
+    lorafmt_adapter adapter;
+    lorafmt_metadata metadata;
+    lorafmt_status st = lf_container_adapter(c, i, &adapter, &first_site, &first_metadata, err);
+
+    for (size_t k = 0; st == LORAFMT_OK && k < adapter.n_sites; k++)
+        st = read_site(c, first_site + k, err);
+    for (size_t k = 0; st == LORAFMT_OK && k < adapter.n_metadata; k++)
+        st = lf_container_metadata(c, first_metadata + k, &metadata, err);
+    return st;
+}
+
+/* The first failure of reading every record, and a look-up for good measure. */
+static lorafmt_status read_all(const lf_container *c, lorafmt_error *err)
+{
+    lorafmt_status st = LORAFMT_OK;
+    size_t site;
+
+    for (size_t i = 0; st == LORAFMT_OK && i < lf_container_n_adapters(c); i++) {
+        st = read_adapter(c, i, err);
+        lf_container_find_site(c, i, "b.weight", &site, NULL);
+    }
+    return st;
+}
+
+/* Open, read, check: the first failure. *recovered may be NULL. */
+static lorafmt_status examine(const file *f, unsigned flags, bool *recovered, lorafmt_error *err)
+{
+    lorafmt_container_info info = {0};
+    lf_container *c;
+    lorafmt_status st = lf_container_open(f->bytes, f->size, flags, &c, err);
+
+    if (st == LORAFMT_OK) {
+        lf_container_info(c, &info);
+        st = read_all(c, err);
+    }
+    if (st == LORAFMT_OK)
+        st = lf_container_check(c, NULL, err);
+    if (recovered)
+        *recovered = info.recovered;
+    lf_container_free(c);
+    return st;
+}
+
+static lf_container *open_ok(const file *f)
+{
+    lorafmt_error err = {0};
+    lf_container *c;
+
+    if (lf_container_open(f->bytes, f->size, 0, &c, &err) != LORAFMT_OK)
+        fail_msg("%s: %s", err.field, err.text);
+    return c;
+}
+
+static void assert_ok(const file *f)
+{
+    lorafmt_error err = {0};
+
+    if (examine(f, 0, NULL, &err) != LORAFMT_OK)
+        fail_msg("%s at 0x%" PRIx64 ": %s", err.field, err.offset, err.text);
+}
+
+static void assert_fails(const file *f, lorafmt_status status, const char *field, uint64_t offset)
+{
+    lorafmt_error err = {0};
+    const lorafmt_status st = examine(f, 0, NULL, &err);
+
+    if (st != status || strcmp(err.field, field) != 0 || err.offset != offset)
+        fail_msg("got %s %s at 0x%" PRIx64 " (%s), wanted %s %s at 0x%" PRIx64, lorafmt_status_name(st), err.field, err.offset,
+                 st ? err.text : "", lorafmt_status_name(status), field, offset);
+}
+
+/* --- round trips --- */
+
+static void assert_same_tensor(const lorafmt_tensor *a, const lorafmt_tensor *b)
+{
+    assert_int_equal(a->dtype, b->dtype);
+    assert_int_equal(a->n_dims, b->n_dims);
+    assert_memory_equal(a->shape, b->shape, sizeof a->shape);
+    assert_int_equal(a->size, b->size);
+    assert_memory_equal(a->data, b->data, a->size);
+}
+
+static void assert_same_site(const lf_container *c, size_t i, const lorafmt_site *want)
+{
+    uint32_t first, tensor;
+    lorafmt_site got;
+
+    assert_int_equal(lf_container_site(c, i, &got, &first, NULL), LORAFMT_OK);
+    assert_string_equal(got.target, want->target);
+    assert_int_equal(lf_site_compare(&got, want), 0);
+    assert_int_equal(got.orientation, want->orientation);
+    assert_int_equal(got.scaling, want->scaling);
+    assert_int_equal(got.rank, want->rank);
+    assert_int_equal(got.flags, want->flags);
+    assert_true(got.alpha == want->alpha && got.scale == want->scale);
+    assert_true(got.row_end == want->row_end && got.col_end == want->col_end);
+    assert_memory_equal(got.base_sha256, want->base_sha256, 32);
+    assert_int_equal(got.n_factors, want->n_factors);
+    assert_null(got.factors);
+    for (uint32_t k = 0; k < want->n_factors; k++) {
+        lorafmt_factor factor;
+        assert_int_equal(lf_container_factor(c, first + k, &factor, &tensor, NULL), LORAFMT_OK);
+        assert_int_equal(factor.role, want->factors[k].role);
+        assert_same_tensor(&factor.tensor, &want->factors[k].tensor);
+    }
+}
+
+static void assert_same_adapter(const lf_container *c, size_t i, const lorafmt_adapter *want)
+{
+    uint32_t first_site, first_metadata;
+    lorafmt_metadata m;
+    lorafmt_adapter got;
+    uint8_t id[32];
+
+    assert_int_equal(lf_container_adapter(c, i, &got, &first_site, &first_metadata, NULL), LORAFMT_OK);
+    assert_string_equal(got.name, want->name);
+    assert_string_equal(got.base_name, want->base_name);
+    assert_string_equal(got.base_revision, want->base_revision);
+    assert_int_equal(got.has_base_structure, want->has_base_structure);
+    assert_memory_equal(got.base_structure, want->base_structure, 32);
+    lf_adapter_id(want, NULL, id);
+    assert_true(got.has_id);
+    assert_memory_equal(got.id, id, 32);
+    assert_int_equal(got.n_sites, want->n_sites);
+    assert_int_equal(got.n_metadata, want->n_metadata);
+    for (size_t k = 0; k < want->n_sites; k++)
+        assert_same_site(c, first_site + k, &want->sites[k]);
+    for (size_t k = 0; k < want->n_metadata; k++) {
+        assert_int_equal(lf_container_metadata(c, first_metadata + k, &m, NULL), LORAFMT_OK);
+        assert_string_equal(m.key, want->metadata[k].key);
+        assert_string_equal(m.value, want->metadata[k].value);
+        assert_int_equal(m.flags, want->metadata[k].flags);
+    }
+}
+
+static void test_round_trip(void **state)
+{
+    static const uint32_t aligns[] = {6, 12, 16};
+    (void)state;
+
+    for (size_t k = 0; k < COUNT(aligns); k++) {
+        file f = encode(sample_adapters, COUNT(sample_adapters), aligns[k]);
+        lf_container *c = open_ok(&f);
+        lorafmt_container_info info;
+        lorafmt_verify_result result;
+        lf_tensor_record t;
+
+        lf_container_info(c, &info);
+        assert_int_equal(info.align, 1u << aligns[k]);
+        assert_int_equal(info.generation, 1);
+        assert_int_equal(info.file_end, f.size);
+        assert_false(info.recovered);
+        assert_int_equal(lf_container_n_adapters(c), 2);
+        assert_int_equal(lf_container_n_tensors(c), SAMPLE_TENSORS);
+        assert_same_adapter(c, 0, &first_adapter);
+        assert_same_adapter(c, 1, &second_adapter);
+        for (size_t i = 0; i < SAMPLE_TENSORS; i++) {
+            assert_int_equal(lf_container_tensor(c, i, &t, NULL), LORAFMT_OK);
+            assert_int_equal(t.offset % info.align, 0);
+        }
+        assert_int_equal(lf_container_check(c, &result, NULL), LORAFMT_OK);
+        assert_int_equal(result.n_adapters, 2);
+        assert_int_equal(result.n_sites, COUNT(first_sites) + COUNT(second_sites));
+        assert_int_equal(result.n_tensors, SAMPLE_TENSORS);
+        assert_int_equal(result.n_bytes, 32 + 24 + 12 + 16 + 16 + 24 + 16 + 16 + 8 + 5);
+        assert_int_equal(result.n_nonfinite, 3); // NaN and -inf in the bias, inf in the rows
+        lf_container_free(c);
+        free(f.bytes);
+    }
+}
+
+static void test_same_input_same_file(void **state)
+{
+    file a = sample_file(), b = sample_file();
+    (void)state;
+
+    assert_int_equal(a.size, b.size);
+    assert_memory_equal(a.bytes, b.bytes, a.size);
+    free(a.bytes);
+    free(b.bytes);
+}
+
+/* The id is of what an adapter does: not of its name, its neighbours, or metadata that is not semantic. */
+static void test_adapter_id(void **state)
+{
+    static const lorafmt_metadata semantic[] = {{"license", "MIT", LORAFMT_METADATA_SEMANTIC}};
+    lorafmt_adapter other = first_adapter;
+    uint8_t a[32], b[32];
+    (void)state;
+
+    lf_adapter_id(&first_adapter, NULL, a);
+    other.name = "other";
+    other.metadata = semantic;
+    other.n_metadata = 1;
+    lf_adapter_id(&other, NULL, b);
+    assert_memory_equal(a, b, 32);
+    other.n_metadata = 0;
+    lf_adapter_id(&other, NULL, b);
+    assert_memory_not_equal(a, b, 32);
+    other = first_adapter;
+    other.base_revision = "";
+    lf_adapter_id(&other, NULL, b);
+    assert_memory_not_equal(a, b, 32);
+}
+
+static void test_find_site(void **state)
+{
+    static const struct {
+        size_t adapter;
+        const char *target;
+        int site; // or -1
+    } cases[] = {{0, "a.weight", 0}, {0, "b.bias", 1},     {0, "b.weight", 2}, {0, "b", -1},
+                 {0, "", -1},        {0, "b.weight2", -1}, {0, "z", -1},       {1, "a.weight", 4},
+                 {1, "e.weight", 5}, {1, "b.weight", -1},  {1, "z", 6},        {1, "zz", -1}};
+    file f = sample_file();
+    lf_container *c = open_ok(&f);
+    char longest[1030];
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        lorafmt_error err = {0};
+        size_t site = SIZE_MAX;
+        const lorafmt_status st = lf_container_find_site(c, cases[i].adapter, cases[i].target, &site, &err);
+        assert_int_equal(st, cases[i].site < 0 ? LORAFMT_NOT_FOUND : LORAFMT_OK);
+        assert_int_equal(site, cases[i].site < 0 ? SIZE_MAX : (size_t)cases[i].site);
+        assert_int_equal(err.status, LORAFMT_OK);
+    }
+    memset(longest, 'a', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    assert_int_equal(lf_container_find_site(c, 0, longest, &(size_t){0}, NULL), LORAFMT_NOT_FOUND);
+    assert_int_equal(lf_container_find_site(c, 2, "a", &(size_t){0}, NULL), LORAFMT_MISUSE);
+    lf_container_free(c);
+    free(f.bytes);
+}
+
+/* --- the encoder refuses --- */
+
+static lorafmt_status fail_at_byte(void *ctx, const void *data, size_t size, lorafmt_error *err)
+{
+    uint64_t *left = ctx;
+    (void)data;
+    (void)err;
+
+    if (size > *left)
+        return LORAFMT_IO;
+    *left -= size;
+    return LORAFMT_OK;
+}
+
+static void test_encode_failures(void **state)
+{
+    const lorafmt_adapter *const twice[] = {&first_adapter, &first_adapter};
+    lorafmt_site unsorted[2] = {first_sites[1], first_sites[0]};
+    lorafmt_adapter bad = first_adapter;
+    const lorafmt_adapter *const bads[] = {&bad};
+    file whole = sample_file();
+    lorafmt_error err;
+    uint64_t size = 1;
+    (void)state;
+
+    assert_int_equal(lf_container_encode(twice, 0, 6, to_file, NULL, &size, &err), LORAFMT_MISUSE);
+    assert_int_equal(lf_container_encode(twice, 1, 7, to_file, NULL, &size, &err), LORAFMT_MISUSE);
+    assert_int_equal(lf_container_encode(twice, 2, 6, to_file, NULL, &size, &err), LORAFMT_CORRUPT);
+    assert_string_equal(err.field, "adapter[1].name");
+    bad.sites = unsorted;
+    bad.n_sites = 2;
+    assert_int_equal(lf_container_encode(bads, 1, 6, to_file, NULL, &size, &err), LORAFMT_CORRUPT);
+    assert_string_equal(err.field, "site[1].target");
+    bad = first_adapter;
+    bad.n_metadata = 70000; // found before the array is looked at
+    assert_int_equal(lf_container_encode(bads, 1, 6, to_file, NULL, &size, &err), LORAFMT_LIMIT);
+    assert_string_equal(err.field, "metadata");
+    assert_int_equal(size, 0);
+    for (uint64_t n = 0; n < whole.size; n += 61) {
+        uint64_t left = n;
+        size = 1;
+        assert_int_equal(lf_container_encode(sample_adapters, 2, 6, fail_at_byte, &left, &size, NULL), LORAFMT_IO);
+        assert_int_equal(size, 0);
+    }
+    free(whole.bytes);
+}
+
+/* --- one bad value after the other --- */
+
+typedef enum place { HEADER, SLOT, INDEX, ENTRY, RECORD } place;
+
+/* Some bytes of a structure: of a header page or root slot 0, of the index header, of section table entry i, of record i of a section. */
+typedef struct spot {
+    place place;
+    unsigned section, i, at;
+} spot;
+
+typedef struct bad_value {
+    spot put;
+    unsigned size;
+    uint64_t value;
+    lorafmt_status status;
+    spot reported;
+    const char *field;
+} bad_value;
+
+#define IN(place, section, i, at)                                                                                                \
+    {                                                                                                                            \
+        place, section, i, at                                                                                                    \
+    }
+#define BAD_AT(place, i, at, size, value, status, field)                                                                         \
+    {                                                                                                                            \
+        IN(place, 0, i, at), size, value, status, IN(place, 0, i, at), field                                                     \
+    }
+#define BAD_HEADER(at, size, value, status, field) BAD_AT(HEADER, 0, at, size, value, status, field)
+#define BAD_ROOT(at, size, value, field) BAD_AT(SLOT, 0, at, size, value, LORAFMT_CORRUPT, field)
+#define BAD_INDEX(at, size, value, field) BAD_AT(INDEX, 0, at, size, value, LORAFMT_CORRUPT, field)
+#define BAD_ENTRY(i, at, size, value, status, field) BAD_AT(ENTRY, i, at, size, value, status, field)
+#define BAD_RECORD(section, i, at, size, value, status, field)                                                                   \
+    {                                                                                                                            \
+        IN(RECORD, section, i, at), size, value, status, IN(RECORD, section, i, at), field                                       \
+    }
+#define BAD(section, i, at, size, value, field) BAD_RECORD(section, i, at, size, value, LORAFMT_CORRUPT, field)
+#define BAD_ELSEWHERE(section, i, at, size, value, other_section, other_i, other_at, field)                                      \
+    {                                                                                                                            \
+        IN(RECORD, section, i, at), size, value, LORAFMT_CORRUPT, IN(RECORD, other_section, other_i, other_at), field            \
+    }
+
+#define F64_NAN UINT64_C(0x7ff8000000000000)
+#define F64_INF UINT64_C(0xfff0000000000000)
+#define F64_MINUS_0 UINT64_C(0x8000000000000000)
+
+/* The sample's pool starts with the empty string and "MIT", the value of metadata[0]; 2 is the offset of "IT". */
+static const bad_value bad_values[] = {
+    BAD_HEADER(0, 1, 0x88, LORAFMT_NOT_LORAFMT, "header.magic"),
+    BAD_HEADER(12, 2, 1, LORAFMT_UNSUPPORTED, "header.version_major"),
+    BAD_HEADER(14, 2, 0, LORAFMT_UNSUPPORTED, "header.version_minor"),
+    BAD_HEADER(14, 2, 2, LORAFMT_UNSUPPORTED, "header.version_minor"),
+    BAD_HEADER(16, 1, 1, LORAFMT_CORRUPT, "header.reserved"),
+    BAD_HEADER(32, 1, 1, LORAFMT_CORRUPT, "header.reserved"),
+
+    BAD_ROOT(0, 1, 'l', "root[0].magic"),
+    BAD_ROOT(8, 8, 0, "root[0].generation"),
+    BAD_ROOT(8, 8, 2, "root[0].generation"),
+    BAD_ROOT(8, 8, UINT64_C(1) << 63 | 1, "root[0].generation"),
+    BAD_AT(SLOT, 0, 16, 8, 1, LORAFMT_UNSUPPORTED, "root[0].incompatible"),
+    BAD_ROOT(32, 8, 0, "root[0].index_offset"),
+    BAD_ROOT(32, 8, 12288 + 8, "root[0].index_offset"),
+    {IN(SLOT, 0, 0, 32), 8, UINT64_MAX - 63, LORAFMT_CORRUPT, IN(SLOT, 0, 0, 80), "root[0].file_end"},
+    BAD_ROOT(40, 8, 152, "root[0].index_size"),
+    BAD_ROOT(40, 8, 161, "root[0].index_size"),
+    BAD_ROOT(40, 8, (UINT64_C(1) << 28) + 8, "root[0].index_size"),
+    {IN(SLOT, 0, 0, 40), 8, 1 << 28, LORAFMT_CORRUPT, IN(SLOT, 0, 0, 80), "root[0].file_end"},
+    BAD_ROOT(80, 8, 0, "root[0].file_end"),
+    BAD_ROOT(80, 8, UINT64_MAX, "root[0].file_end"),
+    BAD_ROOT(88, 1, 1, "root[0].reserved"),
+    BAD_ROOT(128, 1, 1, "root[0].reserved"),
+
+    BAD_INDEX(0, 1, 'l', "index.magic"),
+    BAD_INDEX(8, 8, 3, "index.generation"),
+    BAD_INDEX(16, 4, 7, "index.align_log2"),
+    BAD_INDEX(16, 4, 0xffffffff, "index.align_log2"),
+    BAD_INDEX(20, 4, 7, "index.n_sections"),
+    BAD_INDEX(20, 4, 65, "index.n_sections"),
+    BAD_ENTRY(2, 0, 4, 4, LORAFMT_CORRUPT, "section[2].id"),
+    BAD_ENTRY(7, 0, 4, 9, LORAFMT_CORRUPT, "section[7].id"),
+    BAD_ENTRY(0, 4, 4, 0, LORAFMT_CORRUPT, "section[0].record_size"),
+    BAD_ENTRY(1, 4, 4, 96, LORAFMT_UNSUPPORTED, "section[1].record_size"),
+    BAD_ENTRY(6, 4, 4, 40, LORAFMT_UNSUPPORTED, "section[6].record_size"),
+    BAD_ENTRY(0, 8, 8, 0, LORAFMT_CORRUPT, "section[0].n_records"),
+    BAD_ENTRY(1, 8, 8, 0, LORAFMT_CORRUPT, "section[1].n_records"),
+    BAD_ENTRY(1, 8, 8, 1000, LORAFMT_CORRUPT, "section[1].n_records"),
+    BAD_ENTRY(4, 8, 8, UINT64_MAX, LORAFMT_CORRUPT, "section[4].n_records"),
+    BAD_ENTRY(4, 8, 8, UINT64_C(1) << 57, LORAFMT_CORRUPT, "section[4].n_records"),
+
+    BAD_ELSEWHERE(1, 0, 0, 1, 'a', 6, 0, 4, "metadata[0].value"),
+    BAD_ELSEWHERE(1, 1, 0, 1, 0, 6, 0, 4, "metadata[0].value"),
+    BAD_ELSEWHERE(1, 1, 0, 1, 0xff, 6, 0, 4, "metadata[0].value"),
+    BAD_ELSEWHERE(1, 1, 0, 1, 'z', 1, 5, 0, "names"), // no longer in order
+
+    BAD(2, 0, 0, 4, 0, "adapter[0].name"),
+    BAD(2, 0, 0, 4, 2, "adapter[0].name"),
+    BAD(2, 1, 0, 4, 0xffffffff, "adapter[1].name"),
+    BAD(2, 0, 4, 4, 2, "adapter[0].base_name"),
+    BAD(2, 0, 8, 4, 1 << 20, "adapter[0].base_revision"),
+    BAD(2, 0, 12, 4, 3, "adapter[0].flags"),
+    BAD_ELSEWHERE(2, 0, 12, 4, 0, 2, 0, 64, "adapter[0].base_structure"),
+    BAD(2, 0, 16, 4, 1, "adapter[0].first_site"),
+    BAD(2, 0, 16, 4, 0xffffffff, "adapter[0].first_site"),
+    BAD(2, 0, 20, 4, 0, "adapter[0].n_sites"),
+    BAD_ELSEWHERE(2, 0, 20, 4, 0xffffffff, 2, 0, 16, "adapter[0].first_site"),
+    BAD_ELSEWHERE(2, 1, 20, 4, 4, 2, 1, 16, "adapter[1].first_site"),
+    BAD(2, 1, 24, 4, 1, "adapter[1].first_metadata"),
+    BAD_ELSEWHERE(2, 0, 28, 4, 5, 2, 0, 24, "adapter[0].first_metadata"),
+    BAD(2, 0, 32, 1, 0, "adapter[0].adapter_id"),
+    BAD(2, 1, 64, 1, 1, "adapter[1].base_structure"),
+    BAD(2, 1, 96, 1, 1, "adapter[1].reserved"),
+
+    BAD(3, 0, 0, 4, 0, "site[0].target"),
+    BAD(3, 0, 0, 4, 2, "site[0].target"),
+    BAD(3, 0, 0, 4, 1 << 30, "site[0].target"),
+    BAD(3, 0, 4, 2, 0, "site[0].kind"),
+    BAD(3, 0, 6, 1, 3, "site[0].orientation"),
+    BAD(3, 1, 6, 1, 1, "site[1].orientation"),
+    BAD(3, 0, 7, 1, 4, "site[0].scaling"),
+    BAD(3, 0, 7, 1, 0, "site[0].scaling"),
+    BAD(3, 1, 7, 1, 1, "site[1].scaling"),
+    BAD(3, 5, 7, 1, 3, "site[5].scaling"),
+    BAD(3, 0, 8, 4, 0, "site[0].rank"),
+    BAD(3, 0, 8, 4, (1 << 20) + 1, "site[0].rank"),
+    BAD(3, 6, 8, 4, (1 << 20) + 1, "site[6].rank"),
+    BAD(3, 1, 8, 4, 1, "site[1].rank"),
+    BAD(3, 0, 12, 4, 1 << 4, "site[0].flags"),
+    BAD(3, 0, 16, 8, F64_NAN, "site[0].alpha"),
+    BAD(3, 0, 16, 8, F64_INF, "site[0].alpha"),
+    BAD(3, 1, 16, 8, F64_MINUS_0, "site[1].alpha"),
+    BAD(3, 2, 16, 8, 1, "site[2].alpha"),
+    BAD(3, 0, 24, 8, F64_NAN, "site[0].scale"),
+    BAD(3, 2, 24, 8, F64_INF, "site[2].scale"),
+    BAD(3, 1, 24, 8, 0, "site[1].scale"),
+    BAD(3, 0, 32, 8, 1, "site[0].row_begin"),
+    BAD_ELSEWHERE(3, 3, 32, 8, 8, 3, 3, 40, "site[3].row_end"),
+    BAD(3, 3, 40, 8, 4, "site[3].row_end"),
+    BAD(3, 0, 40, 8, 1, "site[0].row_end"),
+    BAD(3, 2, 48, 8, 1, "site[2].col_begin"),
+    BAD(3, 2, 56, 8, 1, "site[2].col_end"),
+    BAD(3, 3, 56, 8, 1, "site[3].col_end"),
+    BAD(3, 1, 64, 4, 3, "site[1].first_factor"),
+    BAD(3, 1, 64, 4, 0xffffffff, "site[1].first_factor"),
+    BAD(3, 0, 68, 4, 0, "site[0].n_factors"),
+    BAD(3, 0, 68, 4, 17, "site[0].n_factors"),
+    BAD(3, 0, 72, 1, 1, "site[0].base_sha256"),
+    BAD_ELSEWHERE(3, 3, 32, 8, 0, 3, 3, 0, "site[3].target"), // the same rows as the site before it
+
+    BAD(4, 0, 0, 2, 0, "factor[0].role"),
+    BAD(4, 1, 0, 2, 1, "factor[1].role"),
+    BAD(4, 0, 2, 1, 1, "factor[0].reserved"),
+    BAD(4, 0, 4, 4, SAMPLE_TENSORS, "factor[0].tensor"),
+    BAD(4, 0, 4, 4, 0xffffffff, "factor[0].tensor"),
+    BAD(4, 0, 4, 4, 1, "factor[0].tensor"), // not the first use of a new one
+
+    BAD(5, 0, 0, 8, 12288 - 64, "tensor[0].offset"),
+    BAD(5, 0, 0, 8, 12288 + 8, "tensor[0].offset"),
+    BAD_ELSEWHERE(5, 0, 0, 8, UINT64_MAX - 63, 5, 0, 8, "tensor[0].stored_size"),
+    BAD(5, 0, 8, 8, 0, "tensor[0].stored_size"),
+    BAD(5, 0, 8, 8, UINT64_MAX, "tensor[0].stored_size"),
+    BAD(5, 0, 8, 8, 31, "tensor[0].stored_size"),
+    BAD(5, 0, 16, 8, 31, "tensor[0].decoded_size"),
+    BAD_RECORD(5, 0, 24, 1, 23, LORAFMT_UNSUPPORTED, "tensor[0].dtype"),
+    BAD_ELSEWHERE(5, 0, 24, 1, LORAFMT_F64, 5, 0, 16, "tensor[0].decoded_size"),
+    BAD_RECORD(5, 0, 25, 1, 2, LORAFMT_UNSUPPORTED, "tensor[0].codec"),
+    BAD(5, 9, 25, 1, LF_CODEC_SPLIT, "tensor[9].codec"), // U8
+    BAD(5, 0, 26, 1, 9, "tensor[0].n_dims"),
+    BAD_ELSEWHERE(5, 0, 26, 1, 1, 5, 0, 40, "tensor[0].shape"),
+    BAD(5, 0, 27, 1, 1, "tensor[0].reserved"),
+    BAD(5, 0, 32, 8, 0, "tensor[0].shape"),
+    BAD(5, 0, 32, 8, (UINT64_C(1) << 48) + 1, "tensor[0].shape"),
+    BAD(5, 0, 32, 8, UINT64_C(1) << 48, "tensor[0].shape"),
+    BAD(5, 0, 48, 8, 1, "tensor[0].shape"),
+    BAD_ELSEWHERE(5, 0, 96, 1, 0, 2, 0, 32, "adapter[0].adapter_id"),
+
+    BAD(6, 0, 0, 4, 0, "metadata[0].key"),
+    BAD(6, 0, 0, 4, 2, "metadata[0].key"),
+    BAD(6, 0, 4, 4, 2, "metadata[0].value"),
+    BAD(6, 0, 8, 4, 2, "metadata[0].flags"),
+    BAD(6, 0, 12, 1, 1, "metadata[0].reserved"),
+};
+
+static void store(uint8_t *p, unsigned size, uint64_t value)
+{
+    for (unsigned b = 0; b < size; b++)
+        p[b] = (uint8_t)(value >> (8 * b));
+}
+
+static uint64_t offset_of(const file *f, const spot *s)
+{
+    const uint64_t index = index_offset(f, 0);
+
+    switch (s->place) {
+    case HEADER:
+        return s->at;
+    case SLOT:
+        return LF_SLOT_OFFSET(0) + s->at;
+    case INDEX:
+        return index + s->at;
+    case ENTRY:
+        return index + LF_INDEX_SECTION_TABLE + LF_SECTION_SIZE * s->i + s->at;
+    case RECORD:
+        return index + record_offset(f->bytes + index, s->section, s->i) + s->at;
+    }
+    return 0;
+}
+
+static void test_bad_values(void **state)
+{
+    file good = sample_file();
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(bad_values); i++) {
+        const bad_value *v = &bad_values[i];
+        file f = file_copy(&good);
+        store(f.bytes + offset_of(&good, &v->put), v->size, v->value);
+        lf_store_u32le(f.bytes + LF_HEADER_CRC32, lf_crc32_of(f.bytes, LF_HEADER_CRC32));
+        if (v->put.place == SLOT)
+            seal_slot(&f, 0);
+        else
+            reseal(&f, 0);
+        assert_fails(&f, v->status, v->field, offset_of(&good, &v->reported));
+        free(f.bytes);
+    }
+    free(good.bytes);
+}
+
+/* --- damage without a seal: every bit and every length --- */
+
+static void test_every_bit(void **state)
+{
+    file good = sample_file(), f = file_copy(&good);
+    (void)state;
+
+    assert_ok(&good);
+    for (size_t bit = 0; bit < 8 * good.size; bit++) {
+        bool recovered = false;
+        f.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        if (examine(&f, 0, &recovered, NULL) == LORAFMT_OK)
+            fail_msg("bit %zu of byte %zu can be flipped", bit % 8, bit / 8);
+        // Damage to the empty slot must not keep anybody from reading.
+        assert_int_equal(recovered, bit / 8 >= LF_SLOT_OFFSET(1) && bit / 8 < LF_SEGMENTS_OFFSET);
+        examine(&f, LF_CONTAINER_DEFER_DIGEST, NULL, NULL);
+        f.bytes[bit / 8] = good.bytes[bit / 8];
+    }
+    free(f.bytes);
+    free(good.bytes);
+}
+
+static void test_every_length(void **state)
+{
+    file good = sample_file();
+    (void)state;
+
+    for (size_t size = 0; size < good.size; size++) {
+        file f = {malloc(size ? size : 1), size}; // exactly so large, for the address sanitizer
+        lorafmt_error err = {0};
+        lf_container *c;
+        memcpy(f.bytes, good.bytes, size);
+        assert_int_equal(lf_container_open(f.bytes, size, 0, &c, &err), size < 12 ? LORAFMT_NOT_LORAFMT : LORAFMT_CORRUPT);
+        assert_null(c);
+        assert_string_equal(err.field, size < 12 ? "header.magic" : size < LF_SEGMENTS_OFFSET ? "header" : "root[0].file_end");
+        free(f.bytes);
+    }
+    free(good.bytes);
+}
+
+static void test_not_lora(void **state)
+{
+    static const char *const texts[] = {"", "\x89lora", "version https://git-lfs.github.com/spec/v1\noid sha256:0",
+                                        "<!doctype html>", "\x89lorafmt\n\x1a\n and so on"};
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        const file f = {(uint8_t *)strdup(texts[i]), strlen(texts[i])};
+        assert_fails(&f, LORAFMT_NOT_LORAFMT, "header.magic", 0);
+        free(f.bytes);
+    }
+}
+
+/* --- two generations --- */
+
+static void test_appended(void **state)
+{
+    file f = appended_file();
+    lf_container *c = open_ok(&f);
+    lorafmt_container_info info;
+    (void)state;
+
+    lf_container_info(c, &info);
+    assert_int_equal(info.generation, 2);
+    assert_int_equal(info.file_end, f.size);
+    assert_false(info.recovered);
+    assert_int_equal(lf_container_n_adapters(c), 1);
+    assert_same_adapter(c, 0, &second_adapter);
+    lf_container_free(c);
+    assert_ok(&f);
+
+    file_append(&f, "left by an interrupted append", 29);
+    assert_ok(&f);
+    free(f.bytes);
+}
+
+/* The newest generation is damaged: the one before is there, and the file says so. */
+static void assert_falls_back(const file *f, const char *field, uint64_t offset)
+{
+    lf_container *c = open_ok(f);
+    lorafmt_container_info info;
+
+    lf_container_info(c, &info);
+    assert_int_equal(info.generation, 1);
+    assert_true(info.recovered);
+    assert_same_adapter(c, 0, &first_adapter);
+    assert_same_adapter(c, 1, &second_adapter);
+    lf_container_free(c);
+    assert_fails(f, LORAFMT_CORRUPT, field, offset);
+}
+
+static void test_fallback(void **state)
+{
+    file good = appended_file(), f = file_copy(&good);
+    const uint64_t first_end = lf_load_u64le(slot_of(&good, 0) + LF_ROOT_FILE_END);
+    (void)state;
+
+    slot_of(&f, 1)[50] ^= 1;
+    assert_falls_back(&f, "root[1].crc32", LF_SLOT_OFFSET(1) + LF_ROOT_CRC32);
+    slot_of(&f, 1)[50] ^= 1;
+    for (f.size = (size_t)first_end; f.size < good.size; f.size += 31)
+        assert_falls_back(&f, "root[1].file_end", LF_SLOT_OFFSET(1) + LF_ROOT_FILE_END);
+    f.size = (size_t)first_end - 1;
+    assert_fails(&f, LORAFMT_CORRUPT, "root[0].file_end", LF_SLOT_OFFSET(0) + LF_ROOT_FILE_END);
+    free(f.bytes);
+    free(good.bytes);
+}
+
+/* The older root is damaged: the newest generation is there, and the file says so. */
+static void test_damaged_older_root(void **state)
+{
+    file f = appended_file();
+    bool recovered;
+    (void)state;
+
+    slot_of(&f, 0)[4000] = 1;
+    assert_int_equal(examine(&f, 0, &recovered, NULL), LORAFMT_CORRUPT);
+    assert_true(recovered);
+    memset(slot_of(&f, 0), 0, LF_PAGE_SIZE);
+    assert_int_equal(examine(&f, 0, &recovered, NULL), LORAFMT_CORRUPT);
+    assert_true(recovered);
+    assert_fails(&f, LORAFMT_CORRUPT, "root[0].magic", LF_SLOT_OFFSET(0));
+    memset(slot_of(&f, 1), 0, LF_PAGE_SIZE);
+    assert_fails(&f, LORAFMT_CORRUPT, "root", LF_SLOT_OFFSET(0));
+    free(f.bytes);
+}
+
+static void test_generations(void **state)
+{
+    static const struct {
+        uint64_t generation[2];
+        const char *field;
+        unsigned slot;
+    } cases[] = {{{1, 4}, "root[1].generation", 1}, {{5, 2}, "root[0].generation", 0}, {{2, 1}, "root[0].generation", 0}};
+    file good = appended_file();
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        file f = file_copy(&good);
+        for (unsigned slot = 0; slot < 2; slot++) {
+            lf_store_u64le(slot_of(&f, slot) + LF_ROOT_GENERATION, cases[i].generation[slot]);
+            seal_slot(&f, slot);
+        }
+        assert_fails(&f, LORAFMT_CORRUPT, cases[i].field, LF_SLOT_OFFSET(cases[i].slot) + LF_ROOT_GENERATION);
+        free(f.bytes);
+    }
+    free(good.bytes);
+}
+
+static void test_features(void **state)
+{
+    file f = sample_file();
+    (void)state;
+
+    lf_store_u64le(slot_of(&f, 0) + LF_ROOT_COMPATIBLE, UINT64_C(1) << 63);
+    seal_slot(&f, 0);
+    assert_ok(&f);
+    lf_store_u64le(slot_of(&f, 0) + LF_ROOT_INCOMPATIBLE, UINT64_C(1) << 63);
+    seal_slot(&f, 0);
+    assert_fails(&f, LORAFMT_UNSUPPORTED, "root[0].incompatible", LF_SLOT_OFFSET(0) + LF_ROOT_INCOMPATIBLE);
+    free(f.bytes);
+}
+
+/* Of the second generation's segment (section 7) and history entry (section 8). */
+static const struct {
+    unsigned section, at, size;
+    uint64_t value;
+    const char *field;
+    bool seals_entry; /* make the history entry's own checksum right */
+} bad_past[] = {
+    {7, 0, 8, 12288 - 64, "segment[0].offset", false},
+    {7, 0, 8, 12288 + 128, "segment[0]", false}, // a gap; now it also passes the end of its generation, into the index
+    {7, 8, 8, 0, "segment[0].size", false},
+    {7, 8, 8, UINT64_MAX, "segment[0].size", false},
+    {7, 16, 8, 3, "segment[0].generation", false},
+    {7, 24, 4, 0, "segment[0].kind", false},
+    {7, 24, 4, 3, "segment[0].kind", false},
+    {7, 24, 4, 2, "history[0].index_offset", false}, // a dead segment holds no index of the history
+    {7, 28, 4, 1, "segment[0].reserved", false},
+    {8, 0, 1, 'l', "history[0].magic", false},
+    {8, 24, 8, 1, "history[0].crc32", false},
+    {8, 24, 8, 1, "history[0].magic", true}, // not the record in slot 0
+    {8, 8, 8, 2, "history[0].generation", true},
+    {8, 8, 8, 0, "history[0].generation", true},
+    {8, 32, 8, 0, "history[0].index_offset", true},
+    {8, 80, 8, UINT64_MAX, "history[0].file_end", true},
+    {8, 100, 1, 1, "history[0].reserved", true},
+};
+
+static void test_bad_past(void **state)
+{
+    file good = appended_file();
+    const uint64_t index = index_offset(&good, 1);
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(bad_past); i++) {
+        file f = file_copy(&good);
+        uint8_t *p = f.bytes + index + record_offset(good.bytes + index, bad_past[i].section, 0);
+        lorafmt_error err = {0};
+        store(p + bad_past[i].at, bad_past[i].size, bad_past[i].value);
+        if (bad_past[i].seals_entry)
+            lf_store_u32le(p + LF_ROOT_CRC32, lf_crc32_of(p, LF_ROOT_CRC32));
+        reseal(&f, 1);
+        assert_int_equal(examine(&f, 0, NULL, &err), LORAFMT_CORRUPT);
+        if (i != 1) // which of the two faults is found first is not fixed
+            assert_string_equal(err.field, bad_past[i].field);
+        free(f.bytes);
+    }
+    free(good.bytes);
+}
+
+/* Bytes of the index of an earlier generation. */
+static void test_damaged_past(void **state)
+{
+    file f = appended_file();
+    (void)state;
+
+    f.bytes[LF_SEGMENTS_OFFSET + 300] ^= 4;
+    assert_fails(&f, LORAFMT_CORRUPT, "history[0].index_sha256",
+                 index_offset(&f, 1) + record_offset(f.bytes + index_offset(&f, 1), 8, 0) + LF_ROOT_INDEX_SHA256);
+    free(f.bytes);
+}
+
+/* --- other sections --- */
+
+static void test_ignorable_section(void **state)
+{
+    file fresh = sample_file();
+    file f = rebuild(&fresh, &(rebuild_options){.extra_id = 0x80000007,
+                                                .extra_record_size = 3,
+                                                .extra_n_records = 3,
+                                                .extra = (const uint8_t *)"ignore me"});
+    const uint64_t index = index_offset(&f, 0), entry = index + LF_INDEX_SECTION_TABLE + 8 * LF_SECTION_SIZE;
+    (void)state;
+
+    assert_ok(&f);
+    f.bytes[index + record_offset(f.bytes + index, 0x80000007, 0)] = 'I';
+    reseal(&f, 0);
+    assert_ok(&f);
+    f.bytes[index + record_offset(f.bytes + index, 0x80000007, 3)] = 'p'; // the padding after it
+    reseal(&f, 0);
+    assert_fails(&f, LORAFMT_CORRUPT, "index", index + record_offset(f.bytes + index, 0x80000007, 3));
+
+    lf_store_u32le(f.bytes + entry + LF_SECTION_ID, 9);
+    reseal(&f, 0);
+    assert_fails(&f, LORAFMT_UNSUPPORTED, "section[8].id", entry + LF_SECTION_ID);
+    free(f.bytes);
+    free(fresh.bytes);
+}
+
+static void test_bytes_after_sections(void **state)
+{
+    file f = sample_file();
+    const uint64_t size = lf_load_u64le(slot_of(&f, 0) + LF_ROOT_INDEX_SIZE);
+    (void)state;
+
+    lf_store_u64le(slot_of(&f, 0) + LF_ROOT_INDEX_SIZE, size + 8);
+    reseal(&f, 0);
+    assert_fails(&f, LORAFMT_CORRUPT, "index", LF_SEGMENTS_OFFSET + size);
+    free(f.bytes);
+}
+
+static void test_signatures_section(void **state)
+{
+    static const struct {
+        unsigned at;
+        uint8_t value;
+        const char *field; // of the second of two signatures; NULL = it is fine
+    } cases[] = {{32, 2, NULL},
+                 {4, 2, NULL}, // an algorithm of the future
+                 {32, 0, "signature[1].adapter"},
+                 {0, 2, "signature[1].adapter"},
+                 {4, 0, "signature[1].algorithm"},
+                 {8, 1, "signature[1].reserved"},
+                 {159, 1, "signature[1].reserved"}};
+    file fresh = sample_file();
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        uint8_t records[2][LF_SIGNATURE_SIZE] = {{0}};
+        lorafmt_error err = {0};
+        file f;
+        records[0][LF_SIGNATURE_ALGORITHM] = records[1][LF_SIGNATURE_ALGORITHM] = 1;
+        records[1][LF_SIGNATURE_PUBLIC_KEY] = 1;
+        records[1][cases[i].at] = cases[i].value;
+        f = rebuild(&fresh, &(rebuild_options){.extra_id = 0x80000001,
+                                               .extra_record_size = LF_SIGNATURE_SIZE,
+                                               .extra_n_records = 2,
+                                               .extra = records[0]});
+        assert_int_equal(examine(&f, 0, NULL, &err), cases[i].field ? LORAFMT_CORRUPT : LORAFMT_OK);
+        assert_string_equal(err.field, cases[i].field ? cases[i].field : "");
+        free(f.bytes);
+    }
+    free(fresh.bytes);
+}
+
+/* --- what lies where --- */
+
+static uint8_t *tensor_record(const file *f, size_t i)
+{
+    uint8_t *index = f->bytes + index_offset(f, 0);
+    return index + record_offset(index, 5, i);
+}
+
+static void test_layout(void **state)
+{
+    file good = sample_file(), f = file_copy(&good);
+    const uint64_t first = lf_load_u64le(tensor_record(&good, 0) + LF_TENSOR_OFFSET);
+    (void)state;
+
+    lf_store_u64le(tensor_record(&f, 1) + LF_TENSOR_OFFSET, first); // overlaps tensor 0
+    reseal(&f, 0);
+    assert_int_equal(examine(&f, 0, NULL, NULL), LORAFMT_CORRUPT);
+    assert_fails(&f, LORAFMT_CORRUPT, "tensor[0]", first);
+
+    free(f.bytes);
+    f = file_copy(&good);
+    lf_store_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET, LF_SEGMENTS_OFFSET); // overlaps the index
+    reseal(&f, 0);
+    assert_fails(&f, LORAFMT_CORRUPT, "index[0]", LF_SEGMENTS_OFFSET);
+
+    free(f.bytes);
+    f = file_copy(&good);
+    f.bytes[first + 32 + 5] = 1; // after the 32 bytes of tensor 0
+    assert_fails(&f, LORAFMT_CORRUPT, "tensor[1]", first + 32);
+
+    free(f.bytes);
+    f = file_copy(&good);
+    file_pad_to(&f, good.size + 1);
+    lf_store_u64le(slot_of(&f, 0) + LF_ROOT_FILE_END, f.size); // a byte that belongs to nothing
+    seal_slot(&f, 0);
+    assert_fails(&f, LORAFMT_CORRUPT, "root[0].file_end", LF_SLOT_OFFSET(0) + LF_ROOT_FILE_END);
+
+    free(f.bytes);
+    f = file_copy(&good);
+    f.bytes[first] ^= 1;
+    assert_fails(&f, LORAFMT_CORRUPT, "tensor[0].sha256", (uint64_t)(tensor_record(&f, 0) - f.bytes) + LF_TENSOR_SHA256);
+    free(f.bytes);
+    free(good.bytes);
+}
+
+/* Two tensor records of the same content: stored twice by a writer that does not look. */
+static void test_equal_tensors(void **state)
+{
+    static const uint8_t other_a_data[32] = {9};
+    lorafmt_factor factors[2] = {linear_factors[0], linear_factors[1]};
+    lorafmt_site sites[2] = {first_sites[0], first_sites[0]};
+    lorafmt_adapter adapter = {.name = "a", .base_name = "", .base_revision = "", .n_sites = 2, .sites = sites};
+    const lorafmt_adapter *const adapters[] = {&adapter};
+    uint8_t id[32];
+    file f;
+    (void)state;
+
+    factors[0].tensor.data = other_a_data;
+    sites[1].target = "b.weight";
+    sites[1].factors = factors;
+    f = encode(adapters, 1, 6); // A, B, other A
+    factors[0].tensor.data = a_data;
+    lf_adapter_id(&adapter, NULL, id);
+    memcpy(f.bytes + index_offset(&f, 0) + record_offset(f.bytes + index_offset(&f, 0), 2, 0) + LF_ADAPTER_ID, id, sizeof id);
+    memcpy(f.bytes + lf_load_u64le(tensor_record(&f, 2) + LF_TENSOR_OFFSET), a_data, sizeof a_data);
+    lf_sha256_of(a_data, sizeof a_data, tensor_record(&f, 2) + LF_TENSOR_SHA256);
+    reseal(&f, 0);
+    assert_fails(&f, LORAFMT_CORRUPT, "tensor[2].sha256", (uint64_t)(tensor_record(&f, 2) - f.bytes) + LF_TENSOR_SHA256);
+    free(f.bytes);
+}
+
+/* --- codec split, which the encoder does not write: one F32 tensor of two blocks --- */
+
+#define N_SPLIT 300000
+#define SPLIT_BLOCK_LOG2 18
+
+static size_t split_stream(const uint8_t *data, size_t first, size_t n, uint8_t *out, size_t capacity)
+{
+    uint8_t *top = malloc(n);
+    uLongf size = capacity;
+
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = lf_load_u32le(data + 4 * (first + i));
+        top[i] = (uint8_t)((bits << 1 | bits >> 31) >> 24);
+    }
+    assert_int_equal(compress2(out, &size, top, n, 6), Z_OK);
+    free(top);
+    return size;
+}
+
+static file split_encode(const uint8_t *data)
+{
+    const size_t block = 1u << SPLIT_BLOCK_LOG2, capacity = 2 * block;
+    uint8_t *streams = malloc(capacity), head[24] = {0};
+    const size_t first = split_stream(data, 0, block, streams, capacity);
+    const size_t both = first + split_stream(data, block, N_SPLIT - block, streams + first, capacity - first);
+    file f = {0};
+
+    lf_store_u32le(head, SPLIT_BLOCK_LOG2);
+    lf_store_u64le(head + 8, first);
+    lf_store_u64le(head + 16, both);
+    file_append(&f, head, sizeof head);
+    file_append(&f, streams, both);
+    for (unsigned plane = 1; plane < 4; plane++)
+        for (size_t i = 0; i < N_SPLIT; i++) {
+            const uint32_t bits = lf_load_u32le(data + 4 * i);
+            const uint8_t byte = (uint8_t)((bits << 1 | bits >> 31) >> (24 - 8 * plane));
+            file_append(&f, &byte, 1);
+        }
+    free(streams);
+    return f;
+}
+
+/* A file whose only tensor is `data`, raw, and then the same with other stored bytes. */
+static file split_file(const uint8_t *data, const file *stored)
+{
+    const lorafmt_factor factor = {LORAFMT_ROLE_VALUE,
+                                   {.dtype = LORAFMT_F32, .n_dims = 1, .shape = {N_SPLIT}, .size = 4 * N_SPLIT, .data = data}};
+    const lorafmt_site site = {.target = "w", .kind = LORAFMT_KIND_SAVED, .scale = 1, .n_factors = 1, .factors = &factor};
+    const lorafmt_adapter adapter = {.name = "a", .base_name = "", .base_revision = "", .n_sites = 1, .sites = &site};
+    const lorafmt_adapter *const adapters[] = {&adapter};
+    file f = encode(adapters, 1, 6);
+
+    f.size = (size_t)lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET);
+    file_append(&f, stored->bytes, stored->size);
+    lf_store_u64le(tensor_record(&f, 0) + LF_TENSOR_STORED_SIZE, stored->size);
+    tensor_record(&f, 0)[LF_TENSOR_CODEC] = LF_CODEC_SPLIT;
+    lf_store_u64le(slot_of(&f, 0) + LF_ROOT_FILE_END, f.size);
+    reseal(&f, 0);
+    return f;
+}
+
+static void test_split(void **state)
+{
+    static const struct {
+        size_t at;
+        uint64_t value;
+        unsigned size;
+        size_t reported; // in the stored bytes
+    } cases[] = {{0, 17, 4, 0},  {0, 31, 4, 0},         {0, 30, 4, 8},        {4, 1, 1, 4},  {8, 0, 8, 8},
+                 {16, 1, 8, 16}, {8, UINT64_MAX, 8, 8}, {16, 1 << 20, 8, 16}, {24, 0, 1, 24}};
+    uint8_t *data = calloc(N_SPLIT, 4), *decoded = malloc(4 * N_SPLIT);
+    lf_tensor_record t;
+    lf_container *c;
+    file stored, f;
+    (void)state;
+
+    for (size_t i = 0; i < N_SPLIT; i++)
+        lf_store_u32le(data + 4 * i, (uint32_t)(i * 2654435761u) & 0x83ffffffu);
+    stored = split_encode(data);
+    f = split_file(data, &stored);
+    assert_ok(&f);
+    c = open_ok(&f);
+    assert_int_equal(lf_container_tensor(c, 0, &t, NULL), LORAFMT_OK);
+    assert_int_equal(t.codec, LF_CODEC_SPLIT);
+    assert_null(t.tensor.data);
+    assert_int_equal(lf_container_decode_tensor(c, 0, decoded, NULL), LORAFMT_OK);
+    assert_memory_equal(decoded, data, 4 * N_SPLIT);
+    lf_container_free(c);
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        file bad = file_copy(&f);
+        store(bad.bytes + t.offset + cases[i].at, cases[i].size, cases[i].value);
+        assert_fails(&bad, LORAFMT_CORRUPT, "tensor[0]", t.offset + cases[i].reported);
+        free(bad.bytes);
+    }
+    for (size_t i = 0; i < stored.size; i += 997) { // streams and planes alike: the digest sees what the decoder does not
+        f.bytes[t.offset + i] ^= 0x10;
+        assert_int_equal(examine(&f, 0, NULL, NULL), LORAFMT_CORRUPT);
+        f.bytes[t.offset + i] ^= 0x10;
+    }
+    free(f.bytes);
+    free(stored.bytes);
+    free(decoded);
+    free(data);
+}
+
+/* --- the smallest file of spec 10 --- */
+
+/* One line of the dump: "OFFSET  BYTES ; note", or "*": the line before is repeated up to the next offset. */
+static void take_line(file *f, const char *line, uint8_t *last, size_t *n_last, bool *repeat)
+{
+    size_t offset;
+    char *end;
+
+    if (line[0] == '*') {
+        *repeat = true;
+        return;
+    }
+    offset = strtoul(line, &end, 16);
+    while (*repeat && f->size < offset)
+        file_append(f, last, *n_last);
+    *repeat = false;
+    assert_int_equal(f->size, offset);
+    for (*n_last = 0; strspn(end, " ") && strspn(end + strspn(end, " "), "0123456789abcdef") == 2; (*n_last)++)
+        last[*n_last] = (uint8_t)strtoul(end, &end, 16);
+    file_append(f, last, *n_last);
+}
+
+static file spec_file(void)
+{
+    FILE *spec = fopen(spec_path, "r");
+    uint8_t last[16];
+    size_t n_last = 0;
+    bool inside = false, repeat = false;
+    char line[4096];
+    file f = {0};
+
+    assert_non_null(spec);
+    while (fgets(line, sizeof line, spec)) {
+        if (strncmp(line, "```", 3) == 0)
+            inside = strncmp(line, "```lora-hex", 11) == 0;
+        else if (inside)
+            take_line(&f, line, last, &n_last, &repeat);
+    }
+    fclose(spec);
+    assert_true(f.size > LF_SEGMENTS_OFFSET);
+    return f;
+}
+
+static void test_smallest_file(void **state)
+{
+    static const uint8_t one[4] = {0, 0, 0x80, 0x3f}, two[4] = {0, 0, 0, 0x40};
+    const lorafmt_factor factors[] = {{LORAFMT_ROLE_A, TENSOR(LORAFMT_F32, 2, 1, 1, one)},
+                                      {LORAFMT_ROLE_B, TENSOR(LORAFMT_F32, 2, 1, 1, two)}};
+    const lorafmt_site site = {.target = "w",
+                               .kind = LORAFMT_KIND_LINEAR,
+                               .scaling = LORAFMT_SCALING_ALPHA_R,
+                               .rank = 1,
+                               .alpha = 1,
+                               .scale = 1,
+                               .n_factors = 2,
+                               .factors = factors};
+    const lorafmt_adapter adapter = {.name = "a", .base_name = "", .base_revision = "", .n_sites = 1, .sites = &site};
+    const lorafmt_adapter *const adapters[] = {&adapter};
+    file written = encode(adapters, 1, 6), read;
+    lf_container *c;
+    (void)state;
+
+    if (!spec_path)
+        skip();
+    read = spec_file();
+    assert_int_equal(read.size, written.size);
+    assert_memory_equal(read.bytes, written.bytes, written.size);
+    assert_ok(&read);
+    c = open_ok(&read);
+    assert_same_adapter(c, 0, &adapter);
+    lf_container_free(c);
+    free(read.bytes);
+    free(written.bytes);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),         cmocka_unit_test(test_same_input_same_file),
+        cmocka_unit_test(test_adapter_id),         cmocka_unit_test(test_find_site),
+        cmocka_unit_test(test_encode_failures),    cmocka_unit_test(test_bad_values),
+        cmocka_unit_test(test_every_bit),          cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_not_lora),           cmocka_unit_test(test_appended),
+        cmocka_unit_test(test_fallback),           cmocka_unit_test(test_damaged_older_root),
+        cmocka_unit_test(test_generations),        cmocka_unit_test(test_features),
+        cmocka_unit_test(test_bad_past),           cmocka_unit_test(test_damaged_past),
+        cmocka_unit_test(test_ignorable_section),  cmocka_unit_test(test_bytes_after_sections),
+        cmocka_unit_test(test_signatures_section), cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_equal_tensors),      cmocka_unit_test(test_split),
+        cmocka_unit_test(test_smallest_file),
+    };
+
+    spec_path = argc > 1 ? argv[1] : NULL;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
