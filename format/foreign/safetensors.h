@@ -15,6 +15,9 @@
 /* Largest JSON header that the format allows. */
 #define LF_SAFETENSORS_MAX_HEADER UINT64_C(100000000)
 
+/* Largest end of data_offsets: what every reader of JSON numbers still holds exactly. */
+#define LF_SAFETENSORS_MAX_DATA (UINT64_C(1) << 53)
+
 typedef struct lf_safetensors_tensor {
     const char *name;
     lorafmt_dtype dtype;
@@ -39,23 +42,25 @@ typedef struct lf_safetensors {
 } lf_safetensors;
 
 /*
- * What the first bytes of a file that is no safetensors file look like, as a sentence for people ("a Git-LFS pointer: fetch the file with
- * `git lfs pull`", "a web page, not a model file", "a pickle: ..."), or NULL. head may be as short as the file.
+ * What the first bytes of a file that is no safetensors file look like, as a sentence for people ("a Git-LFS pointer: fetch
+ * the file with `git lfs pull`", "a web page, not a model file", "a pickle: ..."), or NULL. head may be as short as the file.
  */
 const char *lf_foreign_recognise(const uint8_t *head, size_t size);
 
 /*
- * From the first bytes of a file (at least min(16, file_size)), the size of its JSON header: NOT_LORAFMT when it is something else that
- * is recognised, CORRUPT when 8 + size is beyond the file, LIMIT beyond LF_SAFETENSORS_MAX_HEADER.
+ * From the first bytes of a file (at least min(16, file_size), better LF_SAFETENSORS_HEAD), the size of its JSON header:
+ * NOT_LORAFMT when it is something else, CORRUPT when 8 + size is beyond the file, LIMIT beyond LF_SAFETENSORS_MAX_HEADER.
  */
+#define LF_SAFETENSORS_HEAD 512
 lorafmt_status lf_safetensors_header_size(const uint8_t *head, size_t head_size, uint64_t file_size, uint64_t *out,
                                           lorafmt_error *err);
 
 /*
- * Parse the JSON header (header_size bytes that follow the first 8) of a file of file_size bytes. Enforced, each refusal naming the tensor: known
- * dtype, at most 8 dimensions, shape x dtype = size of data_offsets, offsets in the file, no hole, no overlap, the last byte used is the
- * file's last, metadata is strings only, no unknown member of a tensor entry. Dimensions of 0 are allowed here.
- * *out is freed with lf_safetensors_free().
+ * Parse the JSON header (header_size bytes that follow the first 8) of a file of file_size bytes. Enforced, each refusal
+ * naming the tensor: known dtype, at most 8 dimensions, shape x dtype = size of data_offsets, offsets in the file, no hole,
+ * no overlap, the last byte used is the file's last, metadata is strings only, no unknown member of a tensor entry.
+ * Dimensions of 0 are allowed here. Offsets in errors are in the file: of the tensor's key in the header, or of the data that
+ * are wrong. *out is freed with lf_safetensors_free().
  */
 lorafmt_status lf_safetensors_parse(const uint8_t *header, uint64_t header_size, uint64_t file_size, lf_safetensors **out,
                                     lorafmt_error *err);
@@ -68,8 +73,8 @@ const lf_safetensors_tensor *lf_safetensors_find(const lf_safetensors *table, co
 const char *lf_safetensors_metadata(const lf_safetensors *table, const char *key);
 
 /*
- * The first 8 bytes and the JSON header for tensors that lie one after another in the order given (their offset is set here), padded with spaces
- * to a multiple of 8. *out is malloc()ed.
+ * The first 8 bytes and the JSON header for tensors that lie one after another in the order given (their offset is set here),
+ * padded with spaces to a multiple of 8. *out is malloc()ed.
  */
 lorafmt_status lf_safetensors_encode_header(lf_safetensors_tensor *tensors, size_t n_tensors, const lf_safetensors_pair *metadata,
                                             size_t n_metadata, uint8_t **out, size_t *out_size, lorafmt_error *err);

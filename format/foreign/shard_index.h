@@ -27,8 +27,8 @@ lorafmt_status lf_shard_index_parse(const char *text, size_t size, lf_shard_inde
 void lf_shard_index_free(lf_shard_index *index);
 
 /*
- * The text of an index with tensors added to its weight_map (at the end) and metadata.total_size set to total_size if the text has one;
- * everything else is kept as it is. *out is malloc()ed and NUL-terminated.
+ * The text of an index with tensors added to its weight_map (at the end) and metadata.total_size set to total_size if the
+ * text has one; everything else is kept as it is. *out is malloc()ed and NUL-terminated.
  */
 lorafmt_status lf_shard_index_extend(const char *text, size_t size, const lf_shard_entry *added, size_t n_added,
                                      uint64_t total_size, char **out, size_t *out_size, lorafmt_error *err);
