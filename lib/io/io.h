@@ -21,7 +21,7 @@ void lf_map_close(lf_map *map); /* also for an all-zero one */
 /* Open for reading; refuses what is not a regular file (a directory, a FIFO, a device). *size may be NULL. */
 lorafmt_status lf_file_open(const char *path, int *fd, uint64_t *size, lorafmt_error *err);
 
-/* Exactly size bytes at offset, through EINTR and short reads. An early end is CORRUPT ("the file was truncated while being read"). */
+/* Exactly size bytes at offset. An early end is CORRUPT ("the file was truncated while being read"). */
 lorafmt_status lf_file_read(int fd, const char *path, uint64_t offset, void *dst, size_t size, lorafmt_error *err);
 lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const void *src, size_t size, lorafmt_error *err);
 
@@ -43,10 +43,11 @@ lorafmt_status lf_directory_list(const char *path, char ***names, size_t *n_name
 void lf_names_free(char **names, size_t n_names);
 
 /*
- * An output that is whole or absent: written under a hidden temporary name beside its target, synced, then renamed, then the directory is
- * synced. Without `force` an existing target fails with IO, os_error EEXIST, both at begin and (if it appeared meanwhile) at commit. With `force` a file
- * is replaced by rename, a directory by exchange; a directory is only replaced when it holds nothing but regular files and links (no
- * subdirectories) so that a mistyped path never deletes a tree. Replacing a file by a directory or the reverse is refused.
+ * An output that is whole or absent: written under a hidden temporary name beside its target, synced, then renamed, then the
+ * directory is synced. Without `force` an existing target fails with IO, os_error EEXIST, both at begin and (if it appeared
+ * meanwhile) at commit. With `force` a file is replaced by rename, a directory by exchange; a directory is only replaced when
+ * it holds nothing but regular files and links (no subdirectories) so that a mistyped path never deletes a tree. Replacing a
+ * file by a directory or the reverse is refused.
  */
 typedef struct lf_output lf_output;
 
@@ -63,15 +64,19 @@ lorafmt_status lf_output_close(lf_output *output, const char *name, int fd, lora
 /* The path for messages: the target. */
 const char *lf_output_path(const lf_output *output);
 
-/* Ends the output: commit publishes it, abort removes what was written. Both free it; commit aborts when it fails. NULL is fine for abort. */
+/*
+ * Ends the output: commit publishes it, abort removes what was written. Both free it; commit aborts when it fails. NULL is fine
+ * for abort. When commit says IO after the rename (the directory cannot be synced, an old directory not be removed) the text
+ * says so and the new output is there, whole.
+ */
 lorafmt_status lf_output_commit(lf_output *output, lorafmt_error *err);
 void lf_output_abort(lf_output *output);
 
-/* Reserve size bytes of disk for fd, so that a full disk is found before the work. Quietly does nothing where it is not supported. */
+/* Make fd size bytes long and reserve the disk, so that a full one is found before the work. Does nothing where unsupported. */
 lorafmt_status lf_file_reserve(int fd, const char *path, uint64_t size, lorafmt_error *err);
 
 /* Copy size bytes between files, in the kernel where it can. */
-lorafmt_status lf_file_copy(int src, const char *src_path, uint64_t src_offset, int dst, const char *dst_path, uint64_t dst_offset,
-                            uint64_t size, lorafmt_error *err);
+lorafmt_status lf_file_copy(int src, const char *src_path, uint64_t src_offset, int dst, const char *dst_path,
+                            uint64_t dst_offset, uint64_t size, lorafmt_error *err);
 
 #endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/io/io.h"
+
+#include "format/base/arith.h"
+#include "format/base/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *type_name(mode_t mode)
+{
+    return S_ISDIR(mode) ? "a directory" : S_ISFIFO(mode) ? "a FIFO" : S_ISSOCK(mode) ? "a socket" : "a device";
+}
+
+lorafmt_status lf_file_open(const char *path, int *fd, uint64_t *size, lorafmt_error *err)
+{
+    struct stat st;
+    lorafmt_status status;
+
+    if (size)
+        *size = 0;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); // a FIFO without a writer would make open wait
+    if (*fd < 0)
+        return lf_fail_os(err, errno, path, "cannot open");
+    if (fstat(*fd, &st) != 0) {
+        status = lf_fail_os(err, errno, path, "cannot look at the file");
+    } else if (S_ISREG(st.st_mode)) {
+        if (size)
+            *size = (uint64_t)st.st_size;
+        return LORAFMT_OK;
+    } else {
+        status = lf_fail(err, LORAFMT_NOT_LORAFMT, LORAFMT_NO_OFFSET, NULL, "%s, must be a regular file", type_name(st.st_mode));
+        lf_error_set_file(err, path);
+    }
+    close(*fd);
+    *fd = -1;
+    return status;
+}
+
+lorafmt_status lf_file_read(int fd, const char *path, uint64_t offset, void *dst, size_t size, lorafmt_error *err)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        const ssize_t n = pread(fd, (char *)dst + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno != EINTR)
+            return lf_fail_os(err, errno, path, "reading %zu bytes at %" PRIu64, size - done, offset + done);
+        if (n == 0) {
+            lf_fail(err, LORAFMT_CORRUPT, offset + done, NULL,
+                    "the file was truncated while being read: %zu bytes are missing here", size - done);
+            lf_error_set_file(err, path);
+            return LORAFMT_CORRUPT;
+        }
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const void *src, size_t size, lorafmt_error *err)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        const ssize_t n = pwrite(fd, (const char *)src + done, size - done, (off_t)(offset + done));
+        if (n == 0 || (n < 0 && errno != EINTR))
+            return lf_fail_os(err, n ? errno : EIO, path, "writing %zu bytes at %" PRIu64, size - done, offset + done);
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return LORAFMT_OK;
+}
+
+static lorafmt_status load(int fd, const char *path, uint64_t file_size, uint64_t max_size, char **out, size_t *size,
+                           lorafmt_error *err)
+{
+    size_t n;
+    char *text;
+    lorafmt_status st;
+
+    if (file_size > max_size || !lf_u64_to_size(file_size, &n)) {
+        st = lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, NULL, "a file of %" PRIu64 " bytes, at most %" PRIu64 " are read",
+                     file_size, max_size);
+        lf_error_set_file(err, path);
+        return st;
+    }
+    text = malloc(n + 1);
+    if (!text)
+        return lf_no_memory(err);
+    st = lf_file_read(fd, path, 0, text, n, err);
+    if (st != LORAFMT_OK) {
+        free(text);
+        return st;
+    }
+    text[n] = '\0';
+    *out = text;
+    *size = n;
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_file_load(const char *path, uint64_t max_size, char **out, size_t *size, lorafmt_error *err)
+{
+    uint64_t file_size;
+    lorafmt_status st;
+    int fd;
+
+    *out = NULL;
+    *size = 0;
+    LF_TRY(lf_file_open(path, &fd, &file_size, err));
+    st = load(fd, path, file_size, max_size, out, size, err);
+    close(fd);
+    return st;
+}
+
+lorafmt_status lf_map_open(const char *path, lf_map *out, lorafmt_error *err)
+{
+    lorafmt_status st = LORAFMT_OK;
+    uint64_t size;
+    size_t n;
+    int fd;
+
+    *out = (lf_map){0};
+    LF_TRY(lf_file_open(path, &fd, &size, err));
+    if (size && lf_u64_to_size(size, &n)) {
+        void *bytes = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
+        if (bytes == MAP_FAILED)
+            st = lf_fail_os(err, errno, path, "mapping %zu bytes", n);
+        else
+            *out = (lf_map){.bytes = bytes, .size = size};
+    } else if (size) {
+        st = lf_fail_os(err, EFBIG, path, "mapping %" PRIu64 " bytes", size);
+    }
+    close(fd);
+    return st;
+}
+
+void lf_map_close(lf_map *map)
+{
+    union {
+        const uint8_t *read_only;
+        void *any;
+    } bytes = {.read_only = map->bytes}; // munmap() takes no pointer to const
+
+    if (map->bytes)
+        munmap(bytes.any, (size_t)map->size);
+    *map = (lf_map){0};
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/model/model.h"
+
+#include "format/base/digest.h"
+#include "format/base/error.h"
+#include "lib/io/io.h"
+#include "lib/model/parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+lorafmt_status lf_model_reserve_files(lorafmt_model *model, size_t n_files, lorafmt_error *err)
+{
+    model->files = lf_arena_alloc(&model->arena, n_files, sizeof *model->files);
+    if (!model->files)
+        return lf_no_memory(err);
+    model->n_files = n_files;
+    for (size_t i = 0; i < n_files; i++)
+        model->files[i].fd = -1;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status read_table(lf_model_file *file, uint64_t file_size, lorafmt_error *err)
+{
+    uint8_t head[LF_SAFETENSORS_HEAD], *header;
+    const size_t n = file_size < sizeof head ? (size_t)file_size : sizeof head;
+    uint64_t header_size;
+    lorafmt_status st;
+
+    LF_TRY(lf_file_read(file->fd, file->path, 0, head, n, err));
+    LF_TRY(lf_safetensors_header_size(head, n, file_size, &header_size, err));
+    header = malloc((size_t)header_size);
+    if (!header)
+        return lf_no_memory(err);
+    st = lf_file_read(file->fd, file->path, 8, header, (size_t)header_size, err);
+    if (st == LORAFMT_OK)
+        st = lf_safetensors_parse(header, header_size, file_size, &file->table, err);
+    free(header);
+    return st;
+}
+
+lorafmt_status lf_model_open_file(lf_model_file *file, const char *name, char *path, lorafmt_error *err)
+{
+    uint64_t size;
+    lorafmt_status st;
+
+    file->name = name;
+    file->path = path;
+    if (!path)
+        return lf_no_memory(err);
+    LF_TRY(lf_file_open(path, &file->fd, &size, err));
+    st = read_table(file, size, err);
+    if (st != LORAFMT_OK)
+        lf_error_set_file(err, path);
+    return st;
+}
+
+static lorafmt_status open_single(lorafmt_model *model, const char *name, char *path, lorafmt_error *err)
+{
+    const lorafmt_status st = lf_model_reserve_files(model, 1, err);
+
+    if (st != LORAFMT_OK) {
+        free(path);
+        return st;
+    }
+    LF_TRY(lf_model_open_file(&model->files[0], name, path, err));
+    return lf_model_collect(model, err);
+}
+
+static lorafmt_status open_directory(lorafmt_model *model, lorafmt_error *err)
+{
+    lf_model_choice choice;
+
+    model->is_directory = true;
+    LF_TRY(lf_model_choose(model->path, &model->arena, &choice, err));
+    if (choice.index)
+        LF_TRY(lf_model_open_shards(model, choice.index, err));
+    else
+        LF_TRY(open_single(model, choice.file, lf_path_join(model->path, choice.file), err));
+    return choice.has_config ? lf_model_read_config(model, err) : LORAFMT_OK;
+}
+
+static lorafmt_status open_file(lorafmt_model *model, lorafmt_error *err)
+{
+    const char *slash = strrchr(model->path, '/');
+
+    return open_single(model, slash ? slash + 1 : model->path, strdup(model->path), err);
+}
+
+/* The read callback of the base. */
+static lorafmt_status read_tensor(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err)
+{
+    const lorafmt_model *model = ctx;
+    const lf_model_place *place;
+    const lf_model_file *file;
+
+    if (tensor >= model->base.n_tensors)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "tensor %zu, the base has %zu", tensor,
+                       model->base.n_tensors);
+    if (offset > model->tensors[tensor].size || size > model->tensors[tensor].size - offset)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, model->tensors[tensor].name, "the range is not in the tensor");
+    place = &model->places[tensor];
+    file = &model->files[place->file];
+    return lf_file_read(file->fd, file->path, place->offset + offset, dst, size, err);
+}
+
+lorafmt_status lorafmt_model_open(const char *path, lorafmt_model **out, lorafmt_error *err)
+{
+    lorafmt_model *model;
+    lorafmt_status st;
+
+    *out = NULL;
+    if (!path || !*path)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the path of a base must not be empty");
+    model = calloc(1, sizeof *model);
+    if (!model || !(model->path = lf_arena_strdup(&model->arena, path))) {
+        free(model);
+        return lf_no_memory(err);
+    }
+    model->base.struct_size = sizeof model->base;
+    model->base.read = read_tensor;
+    model->base.ctx = model;
+    st = lf_path_type_of(path) == LF_PATH_DIRECTORY ? open_directory(model, err) : open_file(model, err);
+    if (st == LORAFMT_OK)
+        *out = model;
+    else
+        lorafmt_model_free(model);
+    return st;
+}
+
+void lorafmt_model_free(lorafmt_model *model)
+{
+    if (!model)
+        return;
+    for (size_t i = 0; i < model->n_files; i++) {
+        if (model->files[i].fd >= 0)
+            close(model->files[i].fd);
+        lf_safetensors_free(model->files[i].table);
+        free(model->files[i].path);
+    }
+    free(model->config);
+    free(model->index);
+    lf_arena_free(&model->arena);
+    free(model);
+}
+
+const lorafmt_base *lorafmt_model_base(const lorafmt_model *model)
+{
+    return &model->base;
+}
+
+/* spec 6.2 The structure of a base */
+void lorafmt_model_structure(const lorafmt_model *model, uint8_t out[32])
+{
+    static const char tag[] = "lora base structure v1"; // its NUL is hashed too
+    lf_sha256 h;
+
+    lf_sha256_init(&h);
+    lf_sha256_update(&h, tag, sizeof tag);
+    lf_sha256_u64(&h, model->base.n_tensors);
+    for (size_t i = 0; i < model->base.n_tensors; i++) {
+        const lorafmt_base_tensor *t = &model->tensors[i];
+        lf_sha256_str(&h, t->name);
+        lf_sha256_str(&h, lorafmt_dtype_name(t->dtype));
+        lf_sha256_u32(&h, t->n_dims);
+        for (uint32_t k = 0; k < t->n_dims; k++)
+            lf_sha256_u64(&h, t->shape[k]);
+    }
+    lf_sha256_final(&h, out);
+}
