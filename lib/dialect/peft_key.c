@@ -91,6 +91,8 @@ lorafmt_status lf_peft_key_parse(const char *name, lf_arena *arena, lf_peft_key 
     memset(out, 0, sizeof *out);
     if (strncmp(name, PREFIX, strlen(PREFIX)) != 0)
         return refuse_foreign(name, err);
+    if (strncmp(rest, "lora_", 5) == 0)
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "no module in this name");
     for (size_t i = 0; i < N_OF(refused); i++)
         if (lf_ends_with(rest, refused[i].suffix))
             return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "%s is not supported by this version",

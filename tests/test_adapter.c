@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* spec 4.3 to 4.7: each rule about what an adapter says is broken once. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lib/adapter/adapter.h"
+#include "tests/adapters.h"
+
+#include <math.h>
+
+static const float data[16];
+
+/* A good adapter of two sites, to be broken. */
+typedef struct sample {
+    lorafmt_factor f[2][3];
+    lorafmt_site sites[2];
+    lorafmt_metadata metadata[2];
+    lorafmt_adapter adapter;
+} sample;
+
+static void make(sample *s)
+{
+    memset(s, 0, sizeof *s);
+    s->sites[0] = test_whole("a.bias", LORAFMT_KIND_REPLACEMENT, test_tensor(LORAFMT_F32, 4, 0, data), s->f[0]);
+    s->sites[1] = test_low_rank("a.weight", LORAFMT_KIND_LINEAR, 2, 3, 4, data, data, s->f[1]);
+    s->metadata[0] = (lorafmt_metadata){.key = "author", .value = "A. U. Thor"};
+    s->metadata[1] = (lorafmt_metadata){.key = "licence", .value = "CC0"};
+    s->adapter = test_adapter("x", s->sites, 2);
+    s->adapter.metadata = s->metadata;
+    s->adapter.n_metadata = 2;
+}
+
+static void break_name(sample *s) { s->adapter.name = "a/b"; }
+static void break_name_dots(sample *s) { s->adapter.name = ".."; }
+static void break_name_empty(sample *s) { s->adapter.name = ""; }
+static void break_name_hash(sample *s) { s->adapter.name = "a#b"; }
+static void break_base_name(sample *s) { s->adapter.base_name = "line\nbreak"; }
+static void break_empty(sample *s) { s->adapter.n_sites = 0; }
+static void break_target(sample *s) { s->sites[0].target = ""; }
+static void break_target_utf8(sample *s) { s->sites[0].target = "\xff"; }
+static void break_kind(sample *s) { s->sites[0].kind = 0; }
+static void break_order(sample *s) { s->sites[0].target = "b"; }
+static void break_twice(sample *s) { s->sites[0] = s->sites[1]; }
+static void break_rank(sample *s) { s->sites[1].rank = 0; }
+static void break_rank_large(sample *s) { s->sites[1].rank = (1u << 20) + 1; }
+static void break_rank_of_whole(sample *s) { s->sites[0].rank = 1; }
+static void break_alpha(sample *s) { s->sites[1].alpha = NAN; }
+static void break_scale(sample *s) { s->sites[1].scale = INFINITY; }
+static void break_scale_rule(sample *s) { s->sites[1].scale = 1.5; }
+static void break_scale_of_whole(sample *s) { s->sites[0].scale = 2; }
+static void break_scaling_none(sample *s) { s->sites[1].scaling = LORAFMT_SCALING_NONE; }
+static void break_scaling_of_whole(sample *s) { s->sites[0].scaling = LORAFMT_SCALING_EXPLICIT; }
+static void break_orientation(sample *s) { s->sites[0].orientation = LORAFMT_IN_OUT; }
+static void break_no_factor(sample *s) { s->sites[0].n_factors = 0; }
+static void break_no_b(sample *s) { s->sites[1].n_factors = 1; }
+static void break_role_order(sample *s) { s->f[1][0].role = LORAFMT_ROLE_B; }
+static void break_role_of_kind(sample *s) { s->f[1][1].role = LORAFMT_ROLE_VALUE; }
+static void break_a_rank(sample *s) { s->f[1][0].tensor = test_tensor(LORAFMT_F32, 3, 3, data); }
+static void break_b_rank(sample *s) { s->f[1][1].tensor = test_tensor(LORAFMT_F32, 4, 1, data); }
+static void break_a_dims(sample *s) { s->f[1][0].tensor = test_tensor(LORAFMT_F32, 2, 0, data); }
+static void break_a_dtype(sample *s) { s->f[1][0].tensor = test_tensor(LORAFMT_I8, 2, 3, data); }
+static void break_a_empty(sample *s) { s->f[1][0].tensor = (lorafmt_tensor){.dtype = LORAFMT_F32, .n_dims = 1, .data = data}; }
+static void break_size(sample *s) { s->f[1][0].tensor.size--; }
+static void break_metadata_order(sample *s) { s->metadata[0].key = "z"; }
+static void break_metadata_twice(sample *s) { s->metadata[0].key = "licence"; }
+static void break_metadata_value(sample *s) { s->metadata[0].value = "\xed\xa0\x80"; } // a surrogate
+
+static const struct {
+    void (*apply)(sample *s);
+    lorafmt_status status;
+    const char *field, *text;
+} breaks[] = {
+    {break_name, LORAFMT_CORRUPT, "a/b", "adapter name"},
+    {break_name_dots, LORAFMT_CORRUPT, "..", "adapter name"},
+    {break_name_empty, LORAFMT_CORRUPT, "", "adapter name"},
+    {break_name_hash, LORAFMT_CORRUPT, "a#b", "adapter name"},
+    {break_base_name, LORAFMT_CORRUPT, "x", "control characters"},
+    {break_empty, LORAFMT_CORRUPT, "x", "the adapter is empty"},
+    {break_target, LORAFMT_CORRUPT, "", "a target must be"},
+    {break_target_utf8, LORAFMT_CORRUPT, "\xff", "a target must be"},
+    {break_kind, LORAFMT_CORRUPT, "a.bias", "kind 0"},
+    {break_order, LORAFMT_CORRUPT, "a.weight", "not unique and in order"},
+    {break_twice, LORAFMT_CORRUPT, "a.weight", "not unique and in order"},
+    {break_rank, LORAFMT_CORRUPT, "a.weight", "rank 0, must be 1..1048576"},
+    {break_rank_large, LORAFMT_CORRUPT, "a.weight", "rank 1048577, must be 1..1048576"},
+    {break_rank_of_whole, LORAFMT_CORRUPT, "a.bias", "must be 0"},
+    {break_alpha, LORAFMT_CORRUPT, "a.weight", "alpha is nan"},
+    {break_scale, LORAFMT_CORRUPT, "a.weight", "scale is inf"},
+    {break_scale_rule, LORAFMT_CORRUPT, "a.weight", "scale is 1.5, but alpha/r of alpha 2 and rank 2 gives 1"},
+    {break_scale_of_whole, LORAFMT_CORRUPT, "a.bias", "scale is 2"},
+    {break_scaling_none, LORAFMT_CORRUPT, "a.weight", "without a scaling rule"},
+    {break_scaling_of_whole, LORAFMT_CORRUPT, "a.bias", "a replacement has no scaling"},
+    {break_orientation, LORAFMT_CORRUPT, "a.bias", "orientation"},
+    {break_no_factor, LORAFMT_CORRUPT, "a.bias", "without factors"},
+    {break_no_b, LORAFMT_CORRUPT, "a.weight", "factor B is missing"},
+    {break_role_order, LORAFMT_CORRUPT, "a.weight", "ascending order"},
+    {break_role_of_kind, LORAFMT_CORRUPT, "a.weight", "factor value in a site of kind linear"},
+    {break_a_rank, LORAFMT_CORRUPT, "a.weight", "A is [3, 3], must be [rank, ...] with rank 2"},
+    {break_b_rank, LORAFMT_CORRUPT, "a.weight", "B is [4, 1], must be [..., rank] with rank 2"},
+    {break_a_dims, LORAFMT_CORRUPT, "a.weight", "A is [2], must be"},
+    {break_a_dtype, LORAFMT_UNSUPPORTED, "a.weight", "A is I8"},
+    {break_a_empty, LORAFMT_CORRUPT, "a.weight", "a dimension of 0"},
+    {break_size, LORAFMT_CORRUPT, "a.weight", "do not fit dtype and shape"},
+    {break_metadata_order, LORAFMT_CORRUPT, "licence", "not unique and in order"},
+    {break_metadata_twice, LORAFMT_CORRUPT, "licence", "not unique and in order"},
+    {break_metadata_value, LORAFMT_CORRUPT, "author", "UTF-8"},
+};
+
+static void test_each_rule(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof breaks / sizeof breaks[0]; i++) {
+        lorafmt_error err = {0};
+        sample s;
+        make(&s);
+        assert_int_equal(lf_adapter_check(&s.adapter, &err), LORAFMT_OK);
+        breaks[i].apply(&s);
+        assert_int_equal(lf_adapter_check(&s.adapter, &err), breaks[i].status);
+        assert_string_equal(err.field, breaks[i].field);
+        if (!strstr(err.text, breaks[i].text))
+            fail_msg("case %zu: '%s' does not say '%s'", i, err.text, breaks[i].text);
+    }
+}
+
+/* Kinds of a newer format pass: they are listed and copied. */
+static void test_unknown_kinds_pass(void **state)
+{
+    lorafmt_error err = {0};
+    sample s;
+    (void)state;
+    make(&s);
+    s.sites[1].kind = 99;
+    s.f[1][1].role = 40;
+    assert_int_equal(lf_adapter_check(&s.adapter, &err), LORAFMT_OK);
+}
+
+static void test_sorting(void **state)
+{
+    lorafmt_error err = {0};
+    sample s;
+    lorafmt_site swapped;
+    (void)state;
+    make(&s);
+    swapped = s.sites[0];
+    s.sites[0] = s.sites[1];
+    s.sites[1] = swapped;
+    s.metadata[0].key = "z";
+    lf_adapter_sort(s.sites, 2, s.metadata, 2);
+    assert_string_equal(s.sites[0].target, "a.bias");
+    assert_string_equal(s.metadata[1].key, "z");
+    assert_int_equal(lf_adapter_check(&s.adapter, &err), LORAFMT_OK);
+}
+
+static void test_scale_rules(void **state)
+{
+    (void)state;
+    assert_true(lf_scale_of(LORAFMT_SCALING_ALPHA_R, 16, 8) == 2.0);
+    assert_true(lf_scale_of(LORAFMT_SCALING_ALPHA_SQRT_R, 16, 16) == 4.0);
+    assert_true(lf_scale_of(LORAFMT_SCALING_ALPHA_SQRT_R, 16, 8) == 16 / sqrt(8));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_rule),
+        cmocka_unit_test(test_unknown_kinds_pass),
+        cmocka_unit_test(test_sorting),
+        cmocka_unit_test(test_scale_rules),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
