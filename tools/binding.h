@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* Binding adapters to a base: its options, what does not fit, and how much does. */
+#ifndef TOOLS_BINDING_H
+#define TOOLS_BINDING_H
+
+#include "tools/option.h"
+
+#include "lorafmt/model.h"
+#include "lorafmt/view.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct binding_args {
+    text_list map;
+    unsigned orientation; /* place in the option's choices */
+    bool any_base;
+    bool allow_unmatched;
+} binding_args;
+
+/* clang-format off */
+#define BINDING_OPTIONS(args, member) \
+    {"map", 0, "OLD=NEW", OPTION_LIST, offsetof(args, member.map), \
+     "replace a prefix of the adapter's target names, at whole components; may be given many times"}, \
+    {"orientation", 0, "out-in|in-out|shape", OPTION_CHOICE, offsetof(args, member.orientation), \
+     "how the base stores linear layers, whatever the adapter says; shape: whichever fits"}, \
+    {"any-base", 0, NULL, OPTION_FLAG, offsetof(args, member.any_base), \
+     "do not compare the base with the one the adapter was made for"}, \
+    {"allow-unmatched", 0, NULL, OPTION_FLAG, offsetof(args, member.allow_unmatched), \
+     "leave out what finds no tensor in the base, and list it"}
+/* clang-format on */
+
+/* What became of the sites of one entry of the stack. */
+typedef struct coverage {
+    size_t n_total;
+    size_t n_matched;
+    size_t n_low_rank, n_replaced, n_added, n_nothing; /* add up to n_matched */
+} coverage;
+
+/*
+ * lorafmt_bind() with the options of the command line. What does not fit goes to stderr, before the last line that says so.
+ *
+ * file  names the failure when the library's error does not
+ *
+ * Returns an exit code; *out is NULL unless it is 0.
+ */
+int binding_bind(const char *verb, const binding_args *args, const lorafmt_model *model, const lorafmt_stack_entry *stack,
+                 size_t n_stack, const char *file, lorafmt_view **out);
+
+void coverage_count(const lorafmt_view *view, size_t entry, coverage *out);
+
+#define COVERAGE_TEXT_SIZE 256
+
+/* "42/42 targets (42 low-rank)"; returns buf. */
+const char *coverage_text(const coverage *c, char buf[COVERAGE_TEXT_SIZE]);
+
+const char *match_name(lorafmt_match match);
+const char *effect_name(lorafmt_effect effect);
+
+#endif

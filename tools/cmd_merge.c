@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/binding.h"
+#include "tools/command.h"
+#include "tools/input.h"
+#include "tools/message.h"
+#include "tools/path.h"
+#include "tools/progress.h"
+#include "tools/receipt.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAME "merge"
+
+typedef struct merge_args {
+    const char *base;
+    text_list adapters;
+    const char *output;
+    unsigned n_threads;
+    binding_args binding;
+    input_args input;
+    bool dry_run, force, json, quiet;
+    const char *receipt;
+} merge_args;
+
+static const option merge_options[] = {
+    {"base", 0, "BASE", OPTION_TEXT, offsetof(merge_args, base),
+     "the model: a .safetensors file, or a directory with one or with shards"},
+    {"adapter", 0, "IN[#NAME][=WEIGHT]", OPTION_LIST, offsetof(merge_args, adapters),
+     "a .lora file, a PEFT directory or a .safetensors file; NAME chooses from several, WEIGHT multiplies the scale; may be "
+     "given many times, and the order counts"},
+    {"output", 'o', "OUT", OPTION_TEXT, offsetof(merge_args, output), "a directory when the base is one, else a file"},
+    {"dry-run", 0, NULL, OPTION_FLAG, offsetof(merge_args, dry_run), "find out whether and how all fits, write no model"},
+    {"receipt", 0, "FILE.json", OPTION_TEXT, offsetof(merge_args, receipt), "write what became of every site (docs/json.md)"},
+    {"json", 0, NULL, OPTION_FLAG, offsetof(merge_args, json), "print the receipt instead of a summary"},
+    {"force", 0, NULL, OPTION_FLAG, offsetof(merge_args, force), "replace what exists"},
+    {"threads", 0, "N", OPTION_COUNT, offsetof(merge_args, n_threads),
+     "threads to compute with; the result does not depend on it"},
+    BINDING_OPTIONS(merge_args, binding),
+    INPUT_OPTIONS(merge_args, input),
+    {"quiet", 'q', NULL, OPTION_FLAG, offsetof(merge_args, quiet), "print nothing but errors"},
+    {0},
+};
+
+/* Everything a merge opens, in the order it is opened. */
+typedef struct merge_job {
+    const merge_args *args;
+    lorafmt_model *model;
+    input *inputs;
+    lorafmt_stack_entry *stack;
+    size_t n; /* inputs */
+    lorafmt_view *view;
+    left_behind *left;
+    size_t n_left;
+    lorafmt_merge_result result;
+} merge_job;
+
+static int check_args(const merge_args *args)
+{
+    if (!args->base)
+        return message_usage(NAME, "--base is missing");
+    if (!args->adapters.n)
+        return message_usage(NAME, "--adapter is missing");
+    if (!args->output && !args->dry_run)
+        return message_usage(NAME, "-o is missing (or --dry-run)");
+    return EXIT_DONE;
+}
+
+/* With --force an output that is, or holds, an input would take it away. */
+static int check_output(const merge_args *args)
+{
+    if (!args->output)
+        return EXIT_DONE;
+    if (path_within(args->output, args->base))
+        return message_usage(NAME, "%s: the output must not be the base or inside it, %s", args->output, args->base);
+    if (path_within(args->base, args->output))
+        return message_usage(NAME, "%s: the output must not hold the base, %s", args->output, args->base);
+    return EXIT_DONE;
+}
+
+/* Said before the work, and not after it. */
+static int check_absent(const merge_args *args, const char *path)
+{
+    if (path && !args->force && path_exists(path))
+        return message_error("%s: exists already; --force replaces it", path);
+    return EXIT_DONE;
+}
+
+static int parse_adapters(merge_job *job)
+{
+    const text_list *adapters = &job->args->adapters;
+    int code = EXIT_DONE;
+
+    job->inputs = calloc(adapters->n, sizeof *job->inputs);
+    job->stack = calloc(adapters->n, sizeof *job->stack);
+    if (!job->inputs || !job->stack)
+        return message_no_memory();
+    for (; job->n < adapters->n && code == EXIT_DONE; job->n++)
+        code = input_parse(NAME, adapters->items[job->n], true, &job->inputs[job->n]);
+    return code;
+}
+
+static int open_adapter(const merge_job *job, input *in, lorafmt_stack_entry *entry)
+{
+    const int code = input_open(NAME, &job->args->input, job->args->quiet, in);
+
+    if (code != EXIT_DONE)
+        return code;
+    if (job->args->output && path_within(in->path, job->args->output))
+        return message_usage(NAME, "%s: the output must not hold the adapter %s", job->args->output, in->path);
+    entry->weight = in->weight;
+    return input_choose(in, &entry->adapter);
+}
+
+static int open_all(merge_job *job)
+{
+    lorafmt_error err;
+    int code = EXIT_DONE;
+
+    if (lorafmt_model_open(job->args->base, &job->model, &err))
+        return message_failure(&err, job->args->base);
+    for (size_t i = 0; i < job->n && code == EXIT_DONE; i++)
+        code = open_adapter(job, &job->inputs[i], &job->stack[i]);
+    return code;
+}
+
+/* What cannot be kept for the receipt is said at once. */
+static void collect_left(void *ctx, const char *file, const char *why)
+{
+    merge_job *job = ctx;
+    left_behind *more = realloc(job->left, (job->n_left + 1) * sizeof *more);
+    left_behind *entry;
+
+    if (!more) {
+        message_note("%s: %s is not carried over: %s", job->args->base, file, why);
+        return;
+    }
+    job->left = more;
+    entry = &more[job->n_left++];
+    entry->file = strdup(file);
+    entry->why = strdup(why);
+}
+
+static int write_model(merge_job *job)
+{
+    const merge_args *args = job->args;
+    progress p;
+    const lorafmt_merge_options options = {.struct_size = sizeof options,
+                                           .n_threads = args->n_threads,
+                                           .force = args->force,
+                                           .progress = progress_update,
+                                           .progress_ctx = &p};
+    lorafmt_error err;
+    lorafmt_status st;
+
+    interrupt_catch();
+    progress_start(&p, NAME, args->quiet);
+    st = lorafmt_merge(job->model, job->view, args->output, &options, collect_left, job, &job->result, &err);
+    progress_end(&p);
+    return st ? progress_failure(&p, &err, args->output) : EXIT_DONE;
+}
+
+static void say_left(const merge_job *job)
+{
+    for (size_t i = 0; i < job->n_left; i++)
+        message_note("%s: %s is not carried over: %s", job->args->base, job->left[i].file ? job->left[i].file : "a file",
+                     job->left[i].why ? job->left[i].why : "out of memory");
+}
+
+static int write_receipt(const receipt *r, const char *path)
+{
+    output_file out;
+    int code = output_begin(&out, path);
+
+    if (code != EXIT_DONE)
+        return code;
+    receipt_json(r, out.stream);
+    return output_commit(&out);
+}
+
+static int report(const merge_job *job)
+{
+    const merge_args *args = job->args;
+    const lorafmt_counts *counts = &job->result.counts;
+    const receipt r = {.base_path = args->base,
+                       .model = job->model,
+                       .view = job->view,
+                       .inputs = job->inputs,
+                       .stack = job->stack,
+                       .n_stack = job->n,
+                       .output = args->output,
+                       .dry_run = args->dry_run,
+                       .result = job->result,
+                       .left = job->left,
+                       .n_left = job->n_left};
+
+    if (args->json)
+        receipt_json(&r, stdout);
+    else if (!args->quiet)
+        receipt_print(&r);
+    if (!args->quiet)
+        say_left(job);
+    if (!args->quiet && (counts->n_nan || counts->n_inf))
+        message_warning("%s: %" PRIu64 " computed elements are NaN and %" PRIu64 " are infinite", args->output, counts->n_nan,
+                        counts->n_inf);
+    return args->receipt ? write_receipt(&r, args->receipt) : EXIT_DONE;
+}
+
+static int merge(merge_job *job)
+{
+    const merge_args *args = job->args;
+    int code;
+
+    if ((code = parse_adapters(job)) || (code = open_all(job)))
+        return code;
+    if ((code = binding_bind(NAME, &args->binding, job->model, job->stack, job->n, job->n == 1 ? job->inputs[0].path : args->base,
+                             &job->view)))
+        return code;
+    if (args->dry_run)
+        receipt_foresee(job->model, job->view, &job->result);
+    else if ((code = write_model(job)))
+        return code;
+    return report(job);
+}
+
+static void close_all(merge_job *job)
+{
+    lorafmt_view_free(job->view);
+    for (size_t i = 0; i < job->n; i++)
+        input_close(&job->inputs[i]);
+    for (size_t i = 0; i < job->n_left; i++) {
+        free(job->left[i].file);
+        free(job->left[i].why);
+    }
+    free(job->left);
+    free(job->inputs);
+    free(job->stack);
+    lorafmt_model_free(job->model);
+}
+
+static int run_merge(const void *args_, size_t n_inputs, char *const *inputs)
+{
+    const merge_args *args = args_;
+    merge_job job = {.args = args};
+    int code;
+
+    (void)n_inputs;
+    (void)inputs;
+    if ((code = check_args(args)) || (code = check_output(args)))
+        return code;
+    if ((code = check_absent(args, args->dry_run ? NULL : args->output)) || (code = check_absent(args, args->receipt)))
+        return code;
+    code = merge(&job);
+    close_all(&job);
+    return code;
+}
+
+const command cmd_merge = {
+    .name = NAME,
+    .usage = "merge --base BASE --adapter IN[#NAME][=WEIGHT] [--adapter ...] -o OUT [options]",
+    .summary = "add adapters into a base model and write the result",
+    .about =
+        "Add adapters to a base model, in one pass with one rounding, and write a new model with the shards, tensor order and "
+        "side files of the base. Every site of every adapter must find exactly one tensor of the right shape; otherwise "
+        "nothing is written and what does not fit is listed.",
+    .example = "lorapack merge --base model --adapter legal.lora=0.5 --adapter tang.lora=0.5 -o merged\n",
+    .options = merge_options,
+    .args_size = sizeof(merge_args),
+    .run = run_merge,
+};

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* The commands of lorapack: what each one is called, takes and says about itself. */
+#ifndef TOOLS_COMMAND_H
+#define TOOLS_COMMAND_H
+
+#include "tools/option.h"
+
+#include <stddef.h>
+
+enum {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1, /* the file or the operation failed */
+    EXIT_USAGE = 2,  /* the command line makes no sense */
+};
+
+#define MANY_INPUTS ((size_t)-1)
+
+typedef struct command {
+    const char *name;
+    const char *usage;     /* after "lorapack " */
+    const char *summary;   /* half a line for the list of commands */
+    const char *about;     /* one paragraph for --help */
+    const char *example;   /* lines of a shell, each ended by a newline */
+    const option *options; /* ended by an option without a name; --help is added to all */
+    size_t args_size;      /* of the zeroed struct that the options' offsets lie in */
+    size_t min_inputs, max_inputs;
+    int (*run)(const void *args, size_t n_inputs, char *const *inputs);
+} command;
+
+extern const command cmd_pack, cmd_unpack, cmd_inspect, cmd_verify, cmd_merge;
+
+#endif

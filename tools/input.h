@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* What a command works on: IN[#NAME][=WEIGHT], opened. */
+#ifndef TOOLS_INPUT_H
+#define TOOLS_INPUT_H
+
+#include "tools/option.h"
+
+#include "lorafmt/adapter.h"
+
+#include <stdbool.h>
+
+/* How a source is read when it does not say its scale; part of every command's arguments. */
+typedef struct input_args {
+    option_number alpha;
+    bool rslora;
+} input_args;
+
+/* clang-format off */
+#define INPUT_OPTIONS(args, member) \
+    {"alpha", 0, "X", OPTION_NUMBER, offsetof(args, member.alpha), "alpha of a .safetensors file that does not say it"}, \
+    {"rslora", 0, NULL, OPTION_FLAG, offsetof(args, member.rslora), "with --alpha: the scale is alpha / sqrt(rank)"}
+/* clang-format on */
+
+typedef struct input {
+    char *path;
+    const char *name; /* of one adapter, inside path's memory; NULL = not given */
+    double weight;    /* 1 when not given */
+    lorafmt_source *source;
+} input;
+
+/*
+ * Take the text of the command line apart: the last '=' followed by a number is the weight, when `weighted`; what is left is
+ * a path when such a file exists, else it is cut at the last '#'. input_close() in any case. Returns an exit code, having
+ * said why it is not 0.
+ */
+int input_parse(const char *verb, const char *text, bool weighted, input *out);
+
+/* Open what was parsed; the source's notes go to stderr unless quiet. Returns an exit code. */
+int input_open(const char *verb, const input_args *args, bool quiet, input *in);
+
+/* The adapter that was named, or the only one. Returns an exit code. */
+int input_choose(const input *in, const lorafmt_adapter **out);
+
+/* The adapters that the input stands for, the named one or all, in an array that is the caller's. Returns an exit code. */
+int input_adapters(const input *in, const lorafmt_adapter ***out, size_t *n);
+
+void input_close(input *in);
+
+const char *source_kind_name(lorafmt_source_kind kind);
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/inspect.h"
+
+#include "tools/command.h"
+#include "tools/json_out.h"
+#include "tools/stats.h"
+
+#include <stdio.h>
+
+static void json_container(json_out *j, const lorafmt_source *source)
+{
+    lorafmt_container_info info;
+    char version[32];
+
+    if (!lorafmt_source_container(source, &info)) {
+        json_null(j, "container");
+        return;
+    }
+    snprintf(version, sizeof version, "%u.%u", info.version_major, info.version_minor);
+    json_object(j, "container");
+    json_text(j, "version", version);
+    json_u64(j, "generation", info.generation);
+    json_bool(j, "recovered", info.recovered);
+    json_u64(j, "file_end", info.file_end);
+    json_u64(j, "index_size", info.index_size);
+    json_digest(j, "root_digest", info.index_sha256);
+    json_u64(j, "align", info.align);
+    json_u64(j, "n_tensors", info.n_tensors);
+    json_object_end(j);
+}
+
+static void json_range(json_out *j, const char *key, bool given, uint64_t begin, uint64_t end)
+{
+    const uint64_t range[2] = {begin, end};
+
+    if (given)
+        json_u64_array(j, key, range, 2);
+    else
+        json_null(j, key);
+}
+
+static void json_factor(json_out *j, const lorafmt_factor *factor)
+{
+    const lorafmt_tensor *t = &factor->tensor;
+
+    json_object(j, NULL);
+    json_text(j, "role", lorafmt_role_name(factor->role));
+    json_u64(j, "role_number", factor->role);
+    json_text(j, "dtype", lorafmt_dtype_name(t->dtype));
+    json_u64_array(j, "shape", t->shape, t->n_dims);
+    json_u64(j, "n_bytes", t->size);
+    json_object_end(j);
+}
+
+static void json_site(json_out *j, const lorafmt_site *site)
+{
+    json_object(j, NULL);
+    json_text(j, "target", site->target);
+    json_text(j, "kind", lorafmt_kind_name(site->kind));
+    json_u64(j, "kind_number", site->kind);
+    json_text(j, "orientation", lorafmt_orientation_name(site->orientation));
+    json_text(j, "scaling", lorafmt_scaling_name(site->scaling));
+    json_u64(j, "rank", site->rank);
+    json_double(j, "alpha", site->alpha);
+    json_double(j, "scale", site->scale);
+    json_bool(j, "doubled", site->flags & LORAFMT_SITE_DOUBLED);
+    json_range(j, "rows", site->flags & LORAFMT_SITE_ROW_RANGE, site->row_begin, site->row_end);
+    json_range(j, "columns", site->flags & LORAFMT_SITE_COL_RANGE, site->col_begin, site->col_end);
+    json_digest(j, "base_sha256", site->flags & LORAFMT_SITE_BASE_SHA256 ? site->base_sha256 : NULL);
+    json_array(j, "factors");
+    for (uint32_t i = 0; i < site->n_factors; i++)
+        json_factor(j, &site->factors[i]);
+    json_array_end(j);
+    json_object_end(j);
+}
+
+static const char *known(const char *text)
+{
+    return *text ? text : NULL;
+}
+
+static void json_base(json_out *j, const lorafmt_adapter *adapter)
+{
+    json_object(j, "base");
+    json_text(j, "name", known(adapter->base_name));
+    json_text(j, "revision", known(adapter->base_revision));
+    json_digest(j, "structure", adapter->has_base_structure ? adapter->base_structure : NULL);
+    json_object_end(j);
+}
+
+static void json_metadata(json_out *j, const lorafmt_adapter *adapter)
+{
+    json_array(j, "metadata");
+    for (size_t i = 0; i < adapter->n_metadata; i++) {
+        json_object(j, NULL);
+        json_text(j, "key", adapter->metadata[i].key);
+        json_text(j, "value", adapter->metadata[i].value);
+        json_bool(j, "semantic", adapter->metadata[i].flags & LORAFMT_METADATA_SEMANTIC);
+        json_object_end(j);
+    }
+    json_array_end(j);
+}
+
+static void json_adapter(json_out *j, const lorafmt_adapter *adapter)
+{
+    adapter_stats stats;
+
+    adapter_stats_count(adapter, &stats);
+    json_object(j, NULL);
+    json_text(j, "name", adapter->name);
+    json_digest(j, "id", adapter_has_id(adapter) ? adapter->id : NULL);
+    json_base(j, adapter);
+    json_u64(j, "n_parameters", stats.n_parameters);
+    json_u64(j, "n_bytes", stats.n_bytes);
+    json_u64(j, "n_sites", adapter->n_sites);
+    json_array(j, "sites");
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        json_site(j, &adapter->sites[i]);
+    json_array_end(j);
+    json_metadata(j, adapter);
+    json_object_end(j);
+}
+
+int inspect_json(const input *in, const lorafmt_adapter *const *adapters, size_t n)
+{
+    json_out j = {.to = stdout};
+
+    json_object(&j, NULL);
+    json_text(&j, "path", in->path);
+    json_text(&j, "source_kind", source_kind_name(lorafmt_source_get_kind(in->source)));
+    json_container(&j, in->source);
+    json_array(&j, "notes");
+    for (size_t i = 0; i < lorafmt_source_n_notes(in->source); i++)
+        json_text(&j, NULL, lorafmt_source_note(in->source, i));
+    json_array_end(&j);
+    json_array(&j, "adapters");
+    for (size_t i = 0; i < n; i++)
+        json_adapter(&j, adapters[i]);
+    json_array_end(&j);
+    json_object_end(&j);
+    return EXIT_DONE;
+}

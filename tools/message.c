@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/message.h"
+
+#include "tools/command.h"
+#include "tools/text.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+/* Room for two paths, a name and a sentence; what is longer is cut. */
+#define LINE_SIZE 12288
+
+static void print_va(FILE *to, const char *before, const char *format, va_list args)
+{
+    char line[LINE_SIZE];
+
+    vsnprintf(line, sizeof line, format, args);
+    fputs(before, to);
+    print_text(to, line);
+    fputc('\n', to);
+}
+
+void print_line(FILE *to, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    print_va(to, "", format, args);
+    va_end(args);
+}
+
+int message_error(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    print_va(stderr, "lorapack: ", format, args);
+    va_end(args);
+    return EXIT_FAILED;
+}
+
+int message_usage(const char *verb, const char *format, ...)
+{
+    char text[LINE_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    print_line(stderr, "lorapack: %s: %s (see lorapack %s --help)", verb, text, verb);
+    return EXIT_USAGE;
+}
+
+void message_warning(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    print_va(stderr, "lorapack: warning: ", format, args);
+    va_end(args);
+}
+
+void message_note(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    print_va(stderr, "lorapack: note: ", format, args);
+    va_end(args);
+}
+
+int message_no_memory(void)
+{
+    return message_error("out of memory");
+}
+
+int message_failure(const lorafmt_error *err, const char *file)
+{
+    lorafmt_error placed = *err;
+    char line[sizeof placed.file + sizeof placed.field + sizeof placed.text + 64];
+
+    if (!placed.file[0] && file)
+        snprintf(placed.file, sizeof placed.file, "%s", file);
+    lorafmt_error_format(&placed, line, sizeof line);
+    return message_error("%s", line);
+}

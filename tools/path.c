@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/path.h"
+
+#include "tools/command.h"
+#include "tools/message.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool path_exists(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0;
+}
+
+static void cut_trailing_slashes(char *path)
+{
+    size_t n = strlen(path);
+
+    while (n > 1 && path[n - 1] == '/')
+        path[--n] = '\0';
+}
+
+static char *join(const char *directory, const char *name)
+{
+    const size_t size = strlen(directory) + strlen(name) + 2;
+    char *path = malloc(size);
+
+    if (path)
+        snprintf(path, size, "%s/%s", directory, name);
+    return path;
+}
+
+/* The absolute path; of what does not exist, that of the nearest parent that does, with the rest as written. */
+static char *resolve(const char *path)
+{
+    char *copy, *slash, *parent, *real = realpath(path, NULL);
+
+    if (real || !(copy = strdup(path)))
+        return real;
+    cut_trailing_slashes(copy);
+    slash = strrchr(copy, '/');
+    if (slash == copy || !*copy) {
+        free(copy);
+        return strdup(path);
+    }
+    if (slash)
+        *slash = '\0';
+    parent = slash ? resolve(copy) : realpath(".", NULL);
+    real = parent ? join(parent, slash ? slash + 1 : copy) : NULL;
+    free(parent);
+    free(copy);
+    return real;
+}
+
+bool path_within(const char *inner, const char *outer)
+{
+    char *in = resolve(inner), *out = resolve(outer);
+    bool within = false;
+
+    if (in && out) {
+        const size_t n = strcmp(out, "/") ? strlen(out) : 0;
+        within = !strncmp(in, out, n) && (in[n] == '/' || !in[n]);
+    }
+    free(in);
+    free(out);
+    return within;
+}
+
+int output_begin(output_file *out, const char *path)
+{
+    const size_t size = strlen(path) + 32;
+
+    out->path = path;
+    if (!(out->temporary = malloc(size)))
+        return message_no_memory();
+    snprintf(out->temporary, size, "%s.tmp-%ld", path, (long)getpid());
+    if (!(out->stream = fopen(out->temporary, "wx"))) {
+        message_error("%s: cannot be written: %s", path, strerror(errno));
+        free(out->temporary);
+        return EXIT_FAILED;
+    }
+    return EXIT_DONE;
+}
+
+/* So that the new name survives a crash; a file system that cannot sync a directory has its own way. */
+static void sync_parent(char *path)
+{
+    char *slash = strrchr(path, '/');
+    int fd;
+
+    if (slash)
+        slash[slash == path] = '\0';
+    fd = open(slash ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+}
+
+int output_commit(output_file *out)
+{
+    bool good = !fflush(out->stream) && !ferror(out->stream) && !fsync(fileno(out->stream));
+    int why = errno;
+
+    if (fclose(out->stream) && good) {
+        why = errno;
+        good = false;
+    }
+    if (good && rename(out->temporary, out->path)) {
+        why = errno;
+        good = false;
+    }
+    if (good) {
+        sync_parent(out->temporary);
+    } else {
+        unlink(out->temporary);
+        message_error("%s: cannot be written: %s", out->path, strerror(why));
+    }
+    free(out->temporary);
+    return good ? EXIT_DONE : EXIT_FAILED;
+}

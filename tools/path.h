@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* Paths that the user names: which lies in which, and a small file that is whole or absent. */
+#ifndef TOOLS_PATH_H
+#define TOOLS_PATH_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+/* A file of any type; a dangling symbolic link exists too. */
+bool path_exists(const char *path);
+
+/* Whether `inner` is `outer` or lies in it, symbolic links followed; what does not exist yet is placed by its parents. */
+bool path_within(const char *inner, const char *outer);
+
+/* A file that is written beside its place and renamed into it. */
+typedef struct output_file {
+    FILE *stream;
+    char *temporary;
+    const char *path; /* borrowed */
+} output_file;
+
+/* Both return an exit code, having said why it is not 0, and leave nothing behind on failure. */
+int output_begin(output_file *out, const char *path);
+int output_commit(output_file *out);
+
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/stats.h"
+
+#include "tools/text.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+bool adapter_has_id(const lorafmt_adapter *adapter)
+{
+    static const uint8_t none[sizeof adapter->id];
+
+    return memcmp(adapter->id, none, sizeof none) != 0;
+}
+
+bool site_has_scale(const lorafmt_site *site)
+{
+    return site->scaling != LORAFMT_SCALING_NONE;
+}
+
+bool site_has_alpha(const lorafmt_site *site)
+{
+    return site->scaling == LORAFMT_SCALING_ALPHA_R || site->scaling == LORAFMT_SCALING_ALPHA_SQRT_R;
+}
+
+static void add_value(number_set *set, double value)
+{
+    size_t at = 0;
+
+    if (!set->n || value < set->least)
+        set->least = value;
+    if (!set->n || value > set->greatest)
+        set->greatest = value;
+    if (set->n > STATS_VALUES)
+        return;
+    while (at < set->n && set->values[at] < value)
+        at++;
+    if (at < set->n && set->values[at] == value)
+        return;
+    if (set->n < STATS_VALUES) {
+        memmove(&set->values[at + 1], &set->values[at], (set->n - at) * sizeof set->values[0]);
+        set->values[at] = value;
+    }
+    set->n++;
+}
+
+static void count_factor(const lorafmt_factor *factor, adapter_stats *out)
+{
+    const lorafmt_tensor *t = &factor->tensor;
+    const unsigned bits = lorafmt_dtype_bits(t->dtype);
+
+    out->n_dtype[bits ? t->dtype : 0]++;
+    out->n_bytes += t->size;
+    out->n_parameters += bits ? t->size * 8 / bits : 0;
+}
+
+void adapter_stats_count(const lorafmt_adapter *adapter, adapter_stats *out)
+{
+    memset(out, 0, sizeof *out);
+    for (size_t i = 0; i < adapter->n_sites; i++) {
+        const lorafmt_site *site = &adapter->sites[i];
+        out->n_kind[site->kind <= LORAFMT_KIND_EXPERTS ? site->kind : 0]++;
+        if (site->rank)
+            add_value(&out->rank, site->rank);
+        if (site_has_alpha(site))
+            add_value(&out->alpha, site->alpha);
+        if (site_has_scale(site))
+            add_value(&out->scale, site->scale);
+        for (uint32_t f = 0; f < site->n_factors; f++)
+            count_factor(&site->factors[f], out);
+    }
+}
+
+static void append(char buf[STATS_TEXT_SIZE], const char *format, ...)
+{
+    const size_t length = strlen(buf);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(buf + length, STATS_TEXT_SIZE - length, format, args);
+    va_end(args);
+}
+
+const char *number_set_text(const number_set *set, char buf[STATS_TEXT_SIZE])
+{
+    char number[NUMBER_TEXT_SIZE], other[NUMBER_TEXT_SIZE];
+
+    buf[0] = '\0';
+    if (!set->n)
+        append(buf, "none");
+    else if (set->n > STATS_VALUES)
+        append(buf, "%s .. %s", number_text(set->least, number), number_text(set->greatest, other));
+    else
+        for (size_t i = 0; i < set->n; i++)
+            append(buf, "%s%s", i ? ", " : "", number_text(set->values[i], number));
+    return buf;
+}
+
+const char *stats_kinds_text(const adapter_stats *stats, char buf[STATS_TEXT_SIZE])
+{
+    buf[0] = '\0';
+    for (unsigned kind = LORAFMT_KIND_EXPERTS + 1; kind-- > 0;)
+        if (stats->n_kind[kind])
+            append(buf, "%s%zu %s", buf[0] ? ", " : "", stats->n_kind[kind], lorafmt_kind_name(kind));
+    return buf;
+}
+
+const char *stats_dtypes_text(const adapter_stats *stats, char buf[STATS_TEXT_SIZE])
+{
+    buf[0] = '\0';
+    for (unsigned dtype = 1; dtype <= LORAFMT_F8_E5M2FNUZ; dtype++)
+        if (stats->n_dtype[dtype])
+            append(buf, "%s%s", buf[0] ? ", " : "", lorafmt_dtype_name((lorafmt_dtype)dtype));
+    if (stats->n_dtype[0])
+        append(buf, "%sunknown", buf[0] ? ", " : "");
+    return buf;
+}
