@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+/* Sample adapters and the files made of them, for test_container.c: encoded by the library, then changed byte by byte and sealed. */
+#ifndef TESTS_CONTAINER_FILES_H
+#define TESTS_CONTAINER_FILES_H
+
+#include "format/base/arith.h"
+#include "format/base/bytes.h"
+#include "format/base/digest.h"
+#include "format/container/container.h"
+#include "format/container/format.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* --- a file in memory --- */
+
+typedef struct file {
+    uint8_t *bytes;
+    size_t size;
+} file;
+
+static void file_append(file *f, const void *data, size_t size)
+{
+    f->bytes = realloc(f->bytes, f->size + size);
+    assert_non_null(f->bytes);
+    if (size)
+        memcpy(f->bytes + f->size, data, size);
+    f->size += size;
+}
+
+static void file_pad_to(file *f, size_t size)
+{
+    static const uint8_t zero;
+
+    while (f->size < size)
+        file_append(f, &zero, 1);
+}
+
+static file file_copy(const file *f)
+{
+    file copy = {0};
+
+    file_append(&copy, f->bytes, f->size);
+    return copy;
+}
+
+static lorafmt_status to_file(void *ctx, const void *data, size_t size, lorafmt_error *err)
+{
+    (void)err;
+    file_append(ctx, data, size);
+    return LORAFMT_OK;
+}
+
+/* --- the sample: two adapters that share a tensor, with every kind of field used --- */
+
+#define TENSOR(type, dims, d0, d1, array)                                                                                        \
+    {                                                                                                                            \
+        .dtype = (type), .n_dims = (dims), .shape = {d0, d1}, .size = sizeof(array), .data = (array)                             \
+    }
+
+static const uint8_t a_data[32] = {0, 0, 0x80, 0x3f, 1};
+static const uint8_t b_data[24] = {0, 0, 0, 0x40, 2};
+static const uint8_t other_b_data[24] = {0, 0, 0, 0x41, 3};
+static const uint8_t bias_data[12] = {0, 0, 0xc0, 0x7f, 0, 0, 0x80, 0xff}; // NaN, -inf, 0
+static const uint8_t half_data[16] = {0x00, 0x7c, 4};                      // inf as F16, a number as BF16
+static const uint8_t rows_data[16] = {0, 0, 0, 0, 0, 0, 0, 0, 2};
+static const uint8_t blob_data[5] = {1, 2, 3, 4, 5};
+static const uint8_t scalar_data[8] = {6};
+
+static const lorafmt_factor linear_factors[] = {{LORAFMT_ROLE_A, TENSOR(LORAFMT_F32, 2, 2, 4, a_data)},
+                                                {LORAFMT_ROLE_B, TENSOR(LORAFMT_F32, 2, 3, 2, b_data)}};
+static const lorafmt_factor other_factors[] = {{LORAFMT_ROLE_A, TENSOR(LORAFMT_F32, 2, 2, 4, a_data)},
+                                               {LORAFMT_ROLE_B, TENSOR(LORAFMT_F32, 2, 3, 2, other_b_data)}};
+static const lorafmt_factor bias_factors[] = {{LORAFMT_ROLE_VALUE, TENSOR(LORAFMT_F32, 1, 3, 0, bias_data)}};
+static const lorafmt_factor half_factors[] = {{LORAFMT_ROLE_A, TENSOR(LORAFMT_BF16, 2, 2, 4, half_data)},
+                                              {LORAFMT_ROLE_B, TENSOR(LORAFMT_BF16, 2, 4, 2, half_data)}};
+static const lorafmt_factor rows_factors[] = {{LORAFMT_ROLE_VALUE, TENSOR(LORAFMT_F16, 2, 2, 4, half_data)},
+                                              {LORAFMT_ROLE_ROW_INDEX, TENSOR(LORAFMT_I64, 1, 2, 0, rows_data)}};
+static const lorafmt_factor unknown_factors[] = {{7, TENSOR(LORAFMT_F64, 0, 0, 0, scalar_data)},
+                                                 {40, TENSOR(LORAFMT_U8, 1, 5, 0, blob_data)}};
+
+static const lorafmt_site first_sites[] = {
+    {.target = "a.weight",
+     .kind = LORAFMT_KIND_LINEAR,
+     .orientation = LORAFMT_IN_OUT,
+     .scaling = LORAFMT_SCALING_ALPHA_R,
+     .rank = 2,
+     .alpha = 4,
+     .scale = 2,
+     .n_factors = 2,
+     .factors = linear_factors},
+    {.target = "b.bias", .kind = LORAFMT_KIND_ADDITIVE, .scale = 1, .n_factors = 1, .factors = bias_factors},
+    {.target = "b.weight",
+     .kind = LORAFMT_KIND_LINEAR,
+     .scaling = LORAFMT_SCALING_EXPLICIT,
+     .rank = 2,
+     .flags = LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_BASE_SHA256 | LORAFMT_SITE_DOUBLED,
+     .scale = -0.5,
+     .row_end = 4,
+     .base_sha256 = {1, 2, 3},
+     .n_factors = 2,
+     .factors = half_factors},
+    {.target = "b.weight",
+     .kind = LORAFMT_KIND_LINEAR,
+     .orientation = LORAFMT_BY_SHAPE,
+     .scaling = LORAFMT_SCALING_EXPLICIT,
+     .rank = 2,
+     .flags = LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_COL_RANGE,
+     .scale = 0.25,
+     .row_begin = 4,
+     .row_end = 8,
+     .col_begin = 1,
+     .col_end = 5,
+     .n_factors = 2,
+     .factors = half_factors},
+};
+static const lorafmt_site second_sites[] = {
+    {.target = "a.weight",
+     .kind = LORAFMT_KIND_LINEAR,
+     .scaling = LORAFMT_SCALING_ALPHA_SQRT_R,
+     .rank = 2,
+     .alpha = 2,
+     .scale = 1.4142135623730951,
+     .n_factors = 2,
+     .factors = other_factors},
+    {.target = "e.weight", .kind = LORAFMT_KIND_ROWS, .scale = 1, .n_factors = 2, .factors = rows_factors},
+    {.target = "z", .kind = 77, .rank = 9, .alpha = 0, .scale = 1, .n_factors = 2, .factors = unknown_factors},
+};
+static const lorafmt_metadata first_metadata[] = {{"license", "MIT", LORAFMT_METADATA_SEMANTIC},
+                                                  {"peft.adapter_config", "{\n \"r\": 2\n}", 0}};
+static const lorafmt_metadata second_metadata[] = {{"license", "MIT", 0}, {"note", "", 0}};
+
+static const lorafmt_adapter first_adapter = {
+    .name = "first",
+    .base_name = "some/base",
+    .base_revision = "main",
+    .has_base_structure = true,
+    .base_structure = {9, 8, 7},
+    .n_sites = COUNT(first_sites),
+    .sites = first_sites,
+    .n_metadata = COUNT(first_metadata),
+    .metadata = first_metadata,
+};
+static const lorafmt_adapter second_adapter = {
+    .name = "s\xc3\xa9"
+            "cond",
+    .base_name = "",
+    .base_revision = "",
+    .n_sites = COUNT(second_sites),
+    .sites = second_sites,
+    .n_metadata = COUNT(second_metadata),
+    .metadata = second_metadata,
+};
+static const lorafmt_adapter *const sample_adapters[] = {&first_adapter, &second_adapter};
+
+/* The tensors of the sample: half_data is three of them, by dtype and shape; a_data is one. */
+#define SAMPLE_TENSORS 10
+
+static file encode(const lorafmt_adapter *const *adapters, size_t n, uint32_t align_log2)
+{
+    lorafmt_error err = {0};
+    uint64_t size = 0;
+    file f = {0};
+
+    if (lf_container_encode(adapters, n, align_log2, to_file, &f, &size, &err) != LORAFMT_OK)
+        fail_msg("%s: %s", err.field, err.text);
+    assert_int_equal(size, f.size);
+    return f;
+}
+
+static file sample_file(void)
+{
+    return encode(sample_adapters, COUNT(sample_adapters), 6);
+}
+
+/* --- places in a file --- */
+
+static uint8_t *slot_of(const file *f, unsigned slot)
+{
+    return f->bytes + LF_SLOT_OFFSET(slot);
+}
+
+static uint64_t index_offset(const file *f, unsigned slot)
+{
+    return lf_load_u64le(slot_of(f, slot) + LF_ROOT_INDEX_OFFSET);
+}
+
+static uint8_t *section_entry(uint8_t *index, unsigned k)
+{
+    return index + LF_INDEX_SECTION_TABLE + LF_SECTION_SIZE * (size_t)k;
+}
+
+/* Where record i of section id (1 to 8) lies in an index. */
+static uint64_t record_offset(const uint8_t *index, unsigned id, uint64_t i)
+{
+    uint64_t offset = LF_INDEX_SECTION_TABLE + LF_SECTION_SIZE * (uint64_t)lf_load_u32le(index + LF_INDEX_N_SECTIONS);
+
+    for (unsigned k = 0;; k++) {
+        const uint8_t *p = index + LF_INDEX_SECTION_TABLE + LF_SECTION_SIZE * (size_t)k;
+        const uint64_t size = lf_load_u32le(p + LF_SECTION_RECORD_SIZE);
+        if (lf_load_u32le(p + LF_SECTION_ID) == id)
+            return offset + i * size;
+        offset = lf_round_up(offset + size * lf_load_u64le(p + LF_SECTION_N_RECORDS), 8);
+    }
+}
+
+/* --- sealing: make digests and checksums right again, so that a check behind them is reached --- */
+
+static void seal_slot(file *f, unsigned slot)
+{
+    uint8_t *root = slot_of(f, slot);
+    lf_store_u32le(root + LF_ROOT_CRC32, lf_crc32_of(root, LF_ROOT_CRC32));
+}
+
+static void reseal(file *f, unsigned slot)
+{
+    uint8_t *root = slot_of(f, slot);
+    const uint64_t offset = lf_load_u64le(root + LF_ROOT_INDEX_OFFSET), size = lf_load_u64le(root + LF_ROOT_INDEX_SIZE);
+
+    if (offset <= f->size && size <= f->size - offset)
+        lf_sha256_of(f->bytes + offset, (size_t)size, root + LF_ROOT_INDEX_SHA256);
+    seal_slot(f, slot);
+}
+
+/* --- files that the library does not write --- */
+
+/* What to put into a file that has the content of another. */
+typedef struct rebuild_options {
+    const file *before; /* appended to that: a generation more, in the other slot; or NULL */
+    uint32_t extra_id;  /* a ninth section, if not 0 */
+    uint32_t extra_record_size;
+    uint64_t extra_n_records;
+    const uint8_t *extra;
+} rebuild_options;
+
+static void add_records(file *index, unsigned id, const uint8_t *record, size_t size)
+{
+    uint8_t *entry = section_entry(index->bytes, id - 1);
+
+    lf_store_u64le(entry + LF_SECTION_N_RECORDS, lf_load_u64le(entry + LF_SECTION_N_RECORDS) + 1);
+    file_append(index, record, size);
+}
+
+/* The generation before: all of it is one superseded segment, and its root goes into the history. */
+static void add_history(file *index, const file *before)
+{
+    uint8_t segment[LF_SEGMENT_SIZE] = {0};
+
+    lf_store_u64le(segment + LF_SEGMENT_OFFSET, LF_SEGMENTS_OFFSET);
+    lf_store_u64le(segment + LF_SEGMENT_LENGTH, before->size - LF_SEGMENTS_OFFSET);
+    lf_store_u64le(segment + LF_SEGMENT_GENERATION, 1);
+    lf_store_u32le(segment + LF_SEGMENT_KIND, LF_SEGMENT_SUPERSEDED);
+    add_records(index, 7, segment, sizeof segment);
+    add_records(index, 8, slot_of(before, 0), LF_ROOT_SIZE);
+    lf_store_u64le(index->bytes + LF_INDEX_GENERATION, 2);
+}
+
+static void add_section(file *index, const rebuild_options *o)
+{
+    const size_t table_end = LF_INDEX_SECTION_TABLE + 8 * LF_SECTION_SIZE;
+    uint8_t entry[LF_SECTION_SIZE];
+    file old = *index;
+
+    lf_store_u32le(entry + LF_SECTION_ID, o->extra_id);
+    lf_store_u32le(entry + LF_SECTION_RECORD_SIZE, o->extra_record_size);
+    lf_store_u64le(entry + LF_SECTION_N_RECORDS, o->extra_n_records);
+    *index = (file){0};
+    file_append(index, old.bytes, table_end);
+    file_append(index, entry, sizeof entry);
+    file_append(index, old.bytes + table_end, old.size - table_end);
+    file_append(index, o->extra, o->extra_record_size * o->extra_n_records);
+    file_pad_to(index, (size_t)lf_round_up(index->size, 8));
+    lf_store_u32le(index->bytes + LF_INDEX_N_SECTIONS, 9);
+    free(old.bytes);
+}
+
+/* The same adapters as in a file that the encoder wrote, as the options say. */
+static file rebuild(const file *fresh, const rebuild_options *o)
+{
+    const uint64_t old_index = index_offset(fresh, 0);
+    const size_t old_size = (size_t)lf_load_u64le(slot_of(fresh, 0) + LF_ROOT_INDEX_SIZE);
+    const size_t old_data = (size_t)lf_round_up(old_index + old_size, 64);
+    const unsigned slot = o->before ? 1 : 0;
+    file index = {0}, out = {0};
+    uint64_t at, data;
+    uint8_t *root;
+
+    file_append(&index, fresh->bytes + old_index, old_size);
+    if (o->before)
+        add_history(&index, o->before);
+    if (o->extra_id)
+        add_section(&index, o);
+
+    file_append(&out, o->before ? o->before->bytes : fresh->bytes, o->before ? o->before->size : LF_SEGMENTS_OFFSET);
+    file_pad_to(&out, (size_t)lf_round_up(out.size, 64));
+    at = out.size;
+    data = lf_round_up(at + index.size, 64);
+    for (uint64_t i = 0, n = lf_load_u64le(section_entry(index.bytes, 4) + LF_SECTION_N_RECORDS); i < n; i++) {
+        uint8_t *p = index.bytes + record_offset(index.bytes, 5, i) + LF_TENSOR_OFFSET;
+        lf_store_u64le(p, lf_load_u64le(p) - old_data + data);
+    }
+    file_append(&out, index.bytes, index.size);
+    file_pad_to(&out, (size_t)data);
+    file_append(&out, fresh->bytes + old_data, fresh->size - old_data);
+
+    root = slot_of(&out, slot);
+    memcpy(root, slot_of(fresh, 0), LF_ROOT_SIZE);
+    lf_store_u64le(root + LF_ROOT_GENERATION, o->before ? 2 : 1);
+    lf_store_u64le(root + LF_ROOT_INDEX_OFFSET, at);
+    lf_store_u64le(root + LF_ROOT_INDEX_SIZE, index.size);
+    lf_store_u64le(root + LF_ROOT_FILE_END, out.size);
+    reseal(&out, slot);
+    free(index.bytes);
+    return out;
+}
+
+/* Two generations: the sample, then the second adapter alone. */
+static file appended_file(void)
+{
+    const lorafmt_adapter *const adapters[] = {&second_adapter};
+    file first = sample_file(), second = encode(adapters, 1, 6);
+    file out = rebuild(&second, &(rebuild_options){.before = &first});
+
+    free(first.bytes);
+    free(second.bytes);
+    return out;
+}
+
+#endif

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Running lorapack from a test, and comparing what it leaves behind."""
+import json
+import os
+import subprocess
+
+import tensors
+
+
+class Complaint(Exception):
+    """Something that a test expected did not happen."""
+
+
+class Lorapack:
+    """The program under test."""
+
+    def __init__(self, program):
+        self.program = program
+
+    def run(self, *arguments):
+        """Exit code, what it prints, and the last line of what it says."""
+        done = subprocess.run([self.program, *map(os.fspath, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, check=False, timeout=240)
+        lines = done.stderr.strip().splitlines()
+        return done.returncode, done.stdout, lines[-1] if lines else ''
+
+    def must(self, *arguments):
+        """Run it and return what it prints; anything but success is a complaint."""
+        code, output, message = self.run(*arguments)
+        if code:
+            raise Complaint(f'{arguments[0]}: exit {code}: {message}')
+        return output
+
+
+def merge(base, adapters, out):
+    """Arguments of a merge."""
+    return ['merge', '--base', base, '-o', out, *(argument for adapter in adapters for argument in ('--adapter', adapter))]
+
+
+def names(folder):
+    """The files of a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def same_files(left, right):
+    """Whether two folders have the same files with the same bytes."""
+    return names(left) == names(right) and all((left / name).read_bytes() == (right / name).read_bytes() for name in names(left))
+
+
+def round_trip(lorapack, adapter, packed, is_stray=lambda name: False):
+    """PEFT to .lora to PEFT: the same tensors but for strays, a config that says the same, and the same bytes each time."""
+    again, unpacked = packed.with_suffix('.again.lora'), packed.with_suffix('.peft')
+    lorapack.must('pack', adapter, '-o', packed)
+    lorapack.must('pack', adapter, '-o', again)
+    lorapack.must('verify', packed)
+    lorapack.must('unpack', packed, '-o', unpacked)
+    if packed.read_bytes() != again.read_bytes():
+        raise Complaint('packing twice gives different bytes')
+    before = {name: tensor for name, tensor in tensors.read_model(adapter).items() if not is_stray(name)}
+    after = tensors.read_model(unpacked)
+    wrong = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if wrong:
+        raise Complaint(f'unpacking gives other tensors: {", ".join(wrong[:3])}')
+    if json.loads((unpacked / 'adapter_config.json').read_text()) != json.loads((adapter / 'adapter_config.json').read_text()):
+        raise Complaint('unpacking gives another adapter_config.json')
