@@ -107,8 +107,7 @@ CASES = [
      [r's\.lora: lora file, format 0\.1, \d+ bytes', r'  generation 1, 84 tensors aligned to 64 bytes, .*', r'adapter scripture',
       rf'  id          {HEX}', r'  base        base', r'  sites       42 linear', r'  rank        8', r'  alpha       16',
       r'  scale       2', r'  parameters  \d+ in \d+ KiB, F32', r'  modules',
-      r'    q_proj               6 × linear of rank 8, scale 2',
-      r'    peft.adapter_config: \d+ bytes of JSON'], ''),
+      r'    q_proj               6 × linear of rank 8, scale 2', r'    peft.adapter_config: \d+ bytes of JSON'], ''),
     ('inspect s.lora --sites', 0,
      [r'  kind    rank  alpha  scale  dtype  shapes +target',
       r'  linear     8     16      2  F32    A\[8,144\] B\[144,8\]  +model\.layers\.5\.self_attn\.q_proj\.weight'], ''),
@@ -117,7 +116,7 @@ CASES = [
     ('verify s.lora', 0, [r's\.lora: good, 1 adapter, 42 sites, 84 tensors, \d+ KiB, every digest right'], ''),
     ('verify both.lora --base base', 0,
      [r'both\.lora: good, 2 adapters, .*', r'scripture: fits base, 42/42 targets \(42 low-rank\)',
-                                         r'legal: fits base, 18/18 targets \(18 low-rank\)'], ''),
+      r'legal: fits base, 18/18 targets \(18 low-rank\)'], ''),
     ('verify both.lora#legal --base base', 0, [r'both\.lora: good, .*', r'legal: fits base, .*'], ''),
     ('verify adapters/legal', 0, [r'adapters/legal: good, 1 adapter, 18 sites, 36 tensors, \d+ KiB'], ''),
 
@@ -253,8 +252,7 @@ def check_places(folder):
 def check_left_over(folder):
     """No command left a temporary file behind; yield what is wrong."""
     known = {'base', 'adapters', 'odd#1', 'lr=0.5', 's.lora', 'holy.lora', 'l.lora', 'both.lora', 'one.lora', 'peft', 'm', 'mix',
-             'r.json',
-             'm.safetensors', 'json.lora', 'json.peft', 'json.model', 'json.receipt', 'esc.lora'}
+             'r.json', 'm.safetensors', 'json.lora', 'json.peft', 'json.model', 'json.receipt', 'esc.lora'}
     found = {path.name for path in folder.iterdir()}
     yield 'what is left behind', '' if found == known else f'{sorted(found ^ known)}'
 

@@ -70,11 +70,18 @@ static int check_args(const merge_args *args)
 /* With --force an output that is, or holds, an input would take it away. */
 static int check_output(const merge_args *args)
 {
+    bool within;
+    int code;
+
     if (!args->output)
         return EXIT_DONE;
-    if (path_within(args->output, args->base))
+    if ((code = path_within(args->output, args->base, &within)))
+        return code;
+    if (within)
         return message_usage(NAME, "%s: the output must not be the base or inside it, %s", args->output, args->base);
-    if (path_within(args->base, args->output))
+    if ((code = path_within(args->base, args->output, &within)))
+        return code;
+    if (within)
         return message_usage(NAME, "%s: the output must not hold the base, %s", args->output, args->base);
     return EXIT_DONE;
 }
@@ -103,11 +110,14 @@ static int parse_adapters(merge_job *job)
 
 static int open_adapter(const merge_job *job, input *in, lorafmt_stack_entry *entry)
 {
-    const int code = input_open(NAME, &job->args->input, job->args->quiet, in);
+    bool within = false;
+    int code = input_open(NAME, &job->args->input, job->args->quiet, in);
 
+    if (code == EXIT_DONE && job->args->output)
+        code = path_within(in->path, job->args->output, &within);
     if (code != EXIT_DONE)
         return code;
-    if (job->args->output && path_within(in->path, job->args->output))
+    if (within)
         return message_usage(NAME, "%s: the output must not hold the adapter %s", job->args->output, in->path);
     entry->weight = in->weight;
     return input_choose(in, &entry->adapter);

@@ -48,11 +48,12 @@ static int unpack(const unpack_args *args, const input *in)
     const lorafmt_adapter *adapter;
     progress none = {0};
     lorafmt_error err;
-    int code = input_choose(in, &adapter);
+    bool within;
+    int code;
 
-    if (code != EXIT_DONE)
+    if ((code = input_choose(in, &adapter)) || (code = path_within(in->path, args->output, &within)))
         return code;
-    if (path_within(in->path, args->output))
+    if (within)
         return message_usage(NAME, "%s: the output must not hold the input %s", args->output, in->path);
     interrupt_catch(); /* an adapter is small: finish what was begun rather than leave half of it */
     if (lorafmt_unpack(adapter, args->output, args->force, &err))

@@ -58,18 +58,19 @@ static char *resolve(const char *path)
     return real;
 }
 
-bool path_within(const char *inner, const char *outer)
+int path_within(const char *inner, const char *outer, bool *within)
 {
     char *in = resolve(inner), *out = resolve(outer);
-    bool within = false;
+    const bool known = in && out;
 
-    if (in && out) {
+    *within = false;
+    if (known) {
         const size_t n = strcmp(out, "/") ? strlen(out) : 0;
-        within = !strncmp(in, out, n) && (in[n] == '/' || !in[n]);
+        *within = !strncmp(in, out, n) && (in[n] == '/' || !in[n]);
     }
     free(in);
     free(out);
-    return within;
+    return known ? EXIT_DONE : message_error("%s: cannot be compared with %s: %s", inner, outer, strerror(errno));
 }
 
 int output_begin(output_file *out, const char *path)

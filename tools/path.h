@@ -9,8 +9,11 @@
 /* A file of any type; a dangling symbolic link exists too. */
 bool path_exists(const char *path);
 
-/* Whether `inner` is `outer` or lies in it, symbolic links followed; what does not exist yet is placed by its parents. */
-bool path_within(const char *inner, const char *outer);
+/*
+ * Whether `inner` is `outer` or lies in it, symbolic links followed; what does not exist yet is placed by its parents. Returns
+ * an exit code, having said why it is not 0.
+ */
+int path_within(const char *inner, const char *outer, bool *within);
 
 /* A file that is written beside its place and renamed into it. */
 typedef struct output_file {
