@@ -315,6 +315,26 @@ static void test_refusals(void **state)
     }
 }
 
+/* A tensor beside the weight, or in its place, shows that it is quantised (spec 7.5). */
+static void test_quantised_siblings(void **state)
+{
+    static const char *const names[][2] = {{"q.weight", "q.weight_scale_inv"}, {"q.weight", "q.SCB"}, {"q.qweight", "q.qzeros"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        memory_base m;
+        lorafmt_factor f[2];
+        const lorafmt_site site = test_low_rank("q.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f);
+        const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+        lorafmt_view *view;
+        lorafmt_error err;
+        base_init(&m);
+        base_add(&m, names[i][0], LORAFMT_BF16, 2, 3, ones);
+        base_add(&m, names[i][1], LORAFMT_F32, 2, 0, ones);
+        assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_UNSUPPORTED);
+        assert_non_null(strstr(err.text, "quantised"));
+    }
+}
+
 static void test_kinds_that_wait_are_refused_by_name(void **state)
 {
     static const struct {
@@ -592,6 +612,7 @@ int main(void)
         cmocka_unit_test(test_nothing_contributed_is_a_copy),
         cmocka_unit_test(test_nan_and_infinity_are_counted),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_quantised_siblings),
         cmocka_unit_test(test_kinds_that_wait_are_refused_by_name),
         cmocka_unit_test(test_bridges),
         cmocka_unit_test(test_unmatched_can_be_allowed_but_not_all),

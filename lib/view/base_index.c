@@ -5,6 +5,7 @@
 #include "format/base/text.h"
 #include "lib/view/view.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,6 +127,24 @@ bool lf_is_head_name(const char *name)
 {
     static const char *const suffixes[] = {"lm_head.weight", "embed_out.weight", NULL};
     return is_one_of(name, suffixes);
+}
+
+/* spec 7.5: tensors that quantisers put beside or in place of <module>.weight */
+bool lf_has_quantised_sibling(const lf_base_index *index, const char *name, char sibling[LF_MAX_NAME + 64])
+{
+    static const char *const suffixes[] = {"qweight",      "qzeros",       "g_idx",        "scales",     "absmax",
+                                           "SCB",          "weight.SCB",   "weight.absmax", "weight_scale", "weight_scale_2",
+                                           "weight_scale_inv", "weight_packed", "input_scale", "weight.quant_map"};
+    const size_t n = strlen(name) - strlen("weight");
+
+    if (!lf_ends_with(name, ".weight") || strlen(name) > LF_MAX_NAME)
+        return false;
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        snprintf(sibling, LF_MAX_NAME + 64, "%.*s%s", (int)n, name, suffixes[i]);
+        if (lf_base_index_find(index, sibling) != LF_NOT_THERE)
+            return true;
+    }
+    return false;
 }
 
 static size_t only(const lorafmt_base *base, bool (*is)(const char *name))

@@ -319,9 +319,12 @@ static void fit_low_rank_site(lf_binder *binder, lorafmt_bound_site *bound)
     const lorafmt_stack_entry *entry = &view->entries[bound->entry];
     const char *target = bound->site->target;
     lf_plan *plan = &view->plans[bound->tensor];
-    char text[256];
+    char text[256], sibling[LF_MAX_NAME + 64];
 
-    if (view->base->quantization)
+    if (lf_has_quantised_sibling(&view->index, plan->info.name, sibling))
+        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
+                   "the base is quantised (it has %s beside it): merge into the original weights", sibling);
+    else if (view->base->quantization)
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target, "the base is quantised (%s): merge into the original weights",
                    view->base->quantization);
     else if (!lf_dtype_is_real(plan->info.dtype))

@@ -180,9 +180,13 @@ static const char *closest_name(const lorafmt_base *base, const char *target)
 
 static void report_unmatched(lf_binder *binder, size_t entry, const lorafmt_site *site)
 {
+    char sibling[LF_MAX_NAME + 64];
     const char *close = binder->n_problems < MAX_HINTS ? closest_name(binder->view->base, site->target) : NULL;
 
-    if (close)
+    if (lf_has_quantised_sibling(&binder->view->index, site->target, sibling))
+        lf_problem(binder, LORAFMT_UNSUPPORTED, entry, site->target,
+                   "the base has %s instead, so it is quantised: merge into the original weights", sibling);
+    else if (close)
         lf_problem(binder, LORAFMT_MISMATCH, entry, site->target,
                    "the base has no such tensor; the closest name is %s (a map can say how names correspond)", close);
     else

@@ -13,6 +13,7 @@
 #define LF_VIEW_H
 
 #include "format/base/arena.h"
+#include "format/base/text.h"
 #include "lib/kernels/real.h"
 #include "lorafmt/view.h"
 
@@ -70,6 +71,9 @@ __attribute__((format(printf, 5, 6))) void lf_problem(lf_binder *binder, lorafmt
 lorafmt_status lf_base_index_build(const lorafmt_base *base, lf_arena *arena, lf_base_index *out, lorafmt_error *err);
 #define LF_NOT_THERE SIZE_MAX
 size_t lf_base_index_find(const lf_base_index *index, const char *name); /* LF_NOT_THERE when it is not */
+
+/* Is <module>.weight quantised, going by a tensor beside it? Its name is written to sibling. */
+bool lf_has_quantised_sibling(const lf_base_index *index, const char *name, char sibling[LF_MAX_NAME + 64]);
 
 /* SHA-256 of a base tensor's bytes. base->read must be there. */
 lorafmt_status lf_base_tensor_digest(const lorafmt_base *base, size_t tensor, uint8_t out[32], lorafmt_error *err);
