@@ -2,6 +2,7 @@
 /* The strict parser: what it accepts prints and parses again, and an edited object says what was put into it. */
 #include "format/foreign/json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,17 @@ static cJSON *parse_again(const char *text, size_t size)
     return root;
 }
 
+/* A number like 1e999, which is JSON, but which cJSON holds as infinite and prints as null. */
+static int has_infinite(const cJSON *value)
+{
+    if (cJSON_IsNumber(value))
+        return isinf(value->valuedouble);
+    for (const cJSON *child = value->child; child; child = child->next)
+        if (has_infinite(child))
+            return 1;
+    return 0;
+}
+
 static void check_print(const cJSON *root)
 {
     char *text = cJSON_PrintUnformatted(root);
@@ -29,7 +41,7 @@ static void check_print(const cJSON *root)
 
     require(text != NULL);
     again = parse_again(text, strlen(text));
-    require(cJSON_Compare(root, again, 1) || strpbrk(text, ".e") || strstr(text, "null")); // 1e999 prints as null
+    require(has_infinite(root) || cJSON_Compare(root, again, 1));
     cJSON_Delete(again);
     free(text);
 }

@@ -37,10 +37,12 @@ static void file_append(file *f, const void *data, size_t size)
 
 static void file_pad_to(file *f, size_t size)
 {
-    static const uint8_t zero;
-
-    while (f->size < size)
-        file_append(f, &zero, 1);
+    if (size > f->size) {
+        f->bytes = realloc(f->bytes, size);
+        assert_non_null(f->bytes);
+        memset(f->bytes + f->size, 0, size - f->size);
+        f->size = size;
+    }
 }
 
 static file file_copy(const file *f)

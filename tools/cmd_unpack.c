@@ -37,7 +37,7 @@ static void json_result(const unpack_args *args, const input *in, const lorafmt_
     json_text(&j, "source", in->path);
     json_object(&j, "adapter");
     json_text(&j, "name", adapter->name);
-    json_digest(&j, "id", adapter_has_id(adapter) ? adapter->id : NULL);
+    json_adapter_id(&j, adapter);
     json_u64(&j, "n_sites", adapter->n_sites);
     json_object_end(&j);
     json_object_end(&j);

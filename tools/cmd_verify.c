@@ -75,7 +75,7 @@ static void json_fits(json_out *j, const char *base, const fit *fits, size_t n)
     for (size_t i = 0; i < n; i++) {
         json_object(j, NULL);
         json_text(j, "name", fits[i].adapter->name);
-        json_digest(j, "id", adapter_has_id(fits[i].adapter) ? fits[i].adapter->id : NULL);
+        json_adapter_id(j, fits[i].adapter);
         json_u64(j, "matched", fits[i].coverage.n_matched);
         json_u64(j, "total", fits[i].coverage.n_total);
         json_object_end(j);

@@ -108,7 +108,7 @@ static void json_adapter(json_out *j, const lorafmt_adapter *adapter)
     adapter_stats_count(adapter, &stats);
     json_object(j, NULL);
     json_text(j, "name", adapter->name);
-    json_digest(j, "id", adapter_has_id(adapter) ? adapter->id : NULL);
+    json_adapter_id(j, adapter);
     json_base(j, adapter);
     json_u64(j, "n_parameters", stats.n_parameters);
     json_u64(j, "n_bytes", stats.n_bytes);

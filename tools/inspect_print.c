@@ -167,11 +167,12 @@ static void print_metadata(const lorafmt_adapter *adapter)
 static int print_adapter(const lorafmt_adapter *adapter, bool sites)
 {
     char digest[DIGEST_TEXT_SIZE];
+    uint8_t id[32];
 
     putchar('\n');
     print_line(stdout, "adapter %s", adapter->name);
-    if (adapter_has_id(adapter))
-        print_line(stdout, "  id          %s", digest_text(adapter->id, digest));
+    lorafmt_adapter_id(adapter, id);
+    print_line(stdout, "  id          %s", digest_text(id, digest));
     print_base(adapter);
     print_stats(adapter);
     if (print_groups(adapter))

@@ -70,7 +70,7 @@ int path_within(const char *inner, const char *outer, bool *within)
     }
     free(in);
     free(out);
-    return known ? EXIT_DONE : message_error("%s: cannot be compared with %s: %s", inner, outer, strerror(errno));
+    return known ? EXIT_DONE : message_error("%s: cannot find out whether it lies in %s", inner, outer);
 }
 
 int output_begin(output_file *out, const char *path)

@@ -53,7 +53,7 @@ static void json_adapter(const receipt *r, size_t entry, json_out *j)
     coverage_count(r->view, entry, &c);
     json_object(j, NULL);
     json_text(j, "name", adapter->name);
-    json_digest(j, "id", adapter_has_id(adapter) ? adapter->id : NULL);
+    json_adapter_id(j, adapter);
     json_text(j, "source", r->inputs[entry].path);
     json_double(j, "weight", r->stack[entry].weight);
     json_u64(j, "n_sites", adapter->n_sites);

@@ -8,11 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-bool adapter_has_id(const lorafmt_adapter *adapter)
+void json_adapter_id(json_out *j, const lorafmt_adapter *adapter)
 {
-    static const uint8_t none[sizeof adapter->id];
+    uint8_t id[32];
 
-    return memcmp(adapter->id, none, sizeof none) != 0;
+    lorafmt_adapter_id(adapter, id);
+    json_digest(j, "id", id);
 }
 
 bool site_has_scale(const lorafmt_site *site)

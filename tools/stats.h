@@ -4,6 +4,7 @@
 #define TOOLS_STATS_H
 
 #include "lorafmt/adapter.h"
+#include "tools/json_out.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,8 +39,8 @@ const char *stats_kinds_text(const adapter_stats *stats, char buf[STATS_TEXT_SIZ
 /* "F32, I64" */
 const char *stats_dtypes_text(const adapter_stats *stats, char buf[STATS_TEXT_SIZE]);
 
-/* Adapters get their id when they are packed; until then it is zero. */
-bool adapter_has_id(const lorafmt_adapter *adapter);
+/* "id": spec 6.1, for an adapter of any kind of input. */
+void json_adapter_id(json_out *j, const lorafmt_adapter *adapter);
 
 bool site_has_scale(const lorafmt_site *site);
 bool site_has_alpha(const lorafmt_site *site);

@@ -180,17 +180,17 @@ static const char *closest_name(const lorafmt_base *base, const char *target)
 
 static void report_unmatched(lf_binder *binder, size_t entry, const lorafmt_site *site)
 {
-    char sibling[LF_MAX_NAME + 64];
-    const char *close = binder->n_problems < MAX_HINTS ? closest_name(binder->view->base, site->target) : NULL;
+    char buffer[NAME_BUFFER], sibling[LF_MAX_NAME + 64];
+    const char *mapped = rename_target(binder->options, site->target, buffer), *name = mapped ? mapped : site->target;
+    const char *close = binder->n_problems < MAX_HINTS ? closest_name(binder->view->base, name) : NULL;
 
-    if (lf_has_quantised_sibling(&binder->view->index, site->target, sibling))
+    if (lf_has_quantised_sibling(&binder->view->index, name, sibling))
         lf_problem(binder, LORAFMT_UNSUPPORTED, entry, site->target,
                    "the base has %s instead, so it is quantised: merge into the original weights", sibling);
-    else if (close)
-        lf_problem(binder, LORAFMT_MISMATCH, entry, site->target,
-                   "the base has no such tensor; the closest name is %s (a map can say how names correspond)", close);
     else
-        lf_problem(binder, LORAFMT_MISMATCH, entry, site->target, "the base has no such tensor");
+        lf_problem(binder, LORAFMT_MISMATCH, entry, site->target, "the base has no such tensor%s%s%s%s%s",
+                   mapped ? ", mapped to " : "", mapped ? mapped : "", close ? "; the closest name is " : "", close ? close : "",
+                   binder->n_problems == 0 ? "; a map can say how names correspond" : "");
 }
 
 /* Sites that are still without a tensor: new, left out, or a problem. */
