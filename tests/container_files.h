@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sample adapters and the files made of them, for test_container.c: encoded by the library, then changed byte by byte and sealed. */
+/* Sample adapters and the files made of them: encoded by the library, then changed byte by byte, sealed again, and examined. */
 #ifndef TESTS_CONTAINER_FILES_H
 #define TESTS_CONTAINER_FILES_H
 
@@ -9,6 +9,7 @@
 #include "format/container/container.h"
 #include "format/container/format.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +27,7 @@ typedef struct file {
     size_t size;
 } file;
 
-static void file_append(file *f, const void *data, size_t size)
+static inline void file_append(file *f, const void *data, size_t size)
 {
     f->bytes = realloc(f->bytes, f->size + size);
     assert_non_null(f->bytes);
@@ -35,7 +36,7 @@ static void file_append(file *f, const void *data, size_t size)
     f->size += size;
 }
 
-static void file_pad_to(file *f, size_t size)
+static inline void file_pad_to(file *f, size_t size)
 {
     if (size > f->size) {
         f->bytes = realloc(f->bytes, size);
@@ -45,7 +46,7 @@ static void file_pad_to(file *f, size_t size)
     }
 }
 
-static file file_copy(const file *f)
+static inline file file_copy(const file *f)
 {
     file copy = {0};
 
@@ -53,7 +54,7 @@ static file file_copy(const file *f)
     return copy;
 }
 
-static lorafmt_status to_file(void *ctx, const void *data, size_t size, lorafmt_error *err)
+static inline lorafmt_status to_file(void *ctx, const void *data, size_t size, lorafmt_error *err)
 {
     (void)err;
     file_append(ctx, data, size);
@@ -165,7 +166,7 @@ static const lorafmt_adapter *const sample_adapters[] = {&first_adapter, &second
 /* The tensors of the sample: half_data is three of them, by dtype and shape; a_data is one. */
 #define SAMPLE_TENSORS 10
 
-static file encode(const lorafmt_adapter *const *adapters, size_t n, uint32_t align_log2)
+static inline file encode(const lorafmt_adapter *const *adapters, size_t n, uint32_t align_log2)
 {
     lorafmt_error err = {0};
     uint64_t size = 0;
@@ -177,30 +178,30 @@ static file encode(const lorafmt_adapter *const *adapters, size_t n, uint32_t al
     return f;
 }
 
-static file sample_file(void)
+static inline file sample_file(void)
 {
     return encode(sample_adapters, COUNT(sample_adapters), 6);
 }
 
 /* --- places in a file --- */
 
-static uint8_t *slot_of(const file *f, unsigned slot)
+static inline uint8_t *slot_of(const file *f, unsigned slot)
 {
     return f->bytes + LF_SLOT_OFFSET(slot);
 }
 
-static uint64_t index_offset(const file *f, unsigned slot)
+static inline uint64_t index_offset(const file *f, unsigned slot)
 {
     return lf_load_u64le(slot_of(f, slot) + LF_ROOT_INDEX_OFFSET);
 }
 
-static uint8_t *section_entry(uint8_t *index, unsigned k)
+static inline uint8_t *section_entry(uint8_t *index, unsigned k)
 {
     return index + LF_INDEX_SECTION_TABLE + LF_SECTION_SIZE * (size_t)k;
 }
 
 /* Where record i of section id (1 to 8) lies in an index. */
-static uint64_t record_offset(const uint8_t *index, unsigned id, uint64_t i)
+static inline uint64_t record_offset(const uint8_t *index, unsigned id, uint64_t i)
 {
     uint64_t offset = LF_INDEX_SECTION_TABLE + LF_SECTION_SIZE * (uint64_t)lf_load_u32le(index + LF_INDEX_N_SECTIONS);
 
@@ -213,15 +214,27 @@ static uint64_t record_offset(const uint8_t *index, unsigned id, uint64_t i)
     }
 }
 
+static inline uint8_t *tensor_record(const file *f, size_t i)
+{
+    uint8_t *index = f->bytes + index_offset(f, 0);
+    return index + record_offset(index, 5, i);
+}
+
+static inline void store(uint8_t *p, unsigned size, uint64_t value)
+{
+    for (unsigned b = 0; b < size; b++)
+        p[b] = (uint8_t)(value >> (8 * b));
+}
+
 /* --- sealing: make digests and checksums right again, so that a check behind them is reached --- */
 
-static void seal_slot(file *f, unsigned slot)
+static inline void seal_slot(file *f, unsigned slot)
 {
     uint8_t *root = slot_of(f, slot);
     lf_store_u32le(root + LF_ROOT_CRC32, lf_crc32_of(root, LF_ROOT_CRC32));
 }
 
-static void reseal(file *f, unsigned slot)
+static inline void reseal(file *f, unsigned slot)
 {
     uint8_t *root = slot_of(f, slot);
     const uint64_t offset = lf_load_u64le(root + LF_ROOT_INDEX_OFFSET), size = lf_load_u64le(root + LF_ROOT_INDEX_SIZE);
@@ -242,7 +255,7 @@ typedef struct rebuild_options {
     const uint8_t *extra;
 } rebuild_options;
 
-static void add_records(file *index, unsigned id, const uint8_t *record, size_t size)
+static inline void add_records(file *index, unsigned id, const uint8_t *record, size_t size)
 {
     uint8_t *entry = section_entry(index->bytes, id - 1);
 
@@ -251,7 +264,7 @@ static void add_records(file *index, unsigned id, const uint8_t *record, size_t 
 }
 
 /* The generation before: all of it is one superseded segment, and its root goes into the history. */
-static void add_history(file *index, const file *before)
+static inline void add_history(file *index, const file *before)
 {
     uint8_t segment[LF_SEGMENT_SIZE] = {0};
 
@@ -264,7 +277,7 @@ static void add_history(file *index, const file *before)
     lf_store_u64le(index->bytes + LF_INDEX_GENERATION, 2);
 }
 
-static void add_section(file *index, const rebuild_options *o)
+static inline void add_section(file *index, const rebuild_options *o)
 {
     const size_t table_end = LF_INDEX_SECTION_TABLE + 8 * LF_SECTION_SIZE;
     uint8_t entry[LF_SECTION_SIZE];
@@ -284,7 +297,7 @@ static void add_section(file *index, const rebuild_options *o)
 }
 
 /* The same adapters as in a file that the encoder wrote, as the options say. */
-static file rebuild(const file *fresh, const rebuild_options *o)
+static inline file rebuild(const file *fresh, const rebuild_options *o)
 {
     const uint64_t old_index = index_offset(fresh, 0);
     const size_t old_size = (size_t)lf_load_u64le(slot_of(fresh, 0) + LF_ROOT_INDEX_SIZE);
@@ -324,7 +337,7 @@ static file rebuild(const file *fresh, const rebuild_options *o)
 }
 
 /* Two generations: the sample, then the second adapter alone. */
-static file appended_file(void)
+static inline file appended_file(void)
 {
     const lorafmt_adapter *const adapters[] = {&second_adapter};
     file first = sample_file(), second = encode(adapters, 1, 6);
@@ -333,6 +346,162 @@ static file appended_file(void)
     free(first.bytes);
     free(second.bytes);
     return out;
+}
+
+/* --- reading all there is --- */
+
+static inline lorafmt_status read_site(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    lorafmt_site site;
+    uint32_t first, tensor;
+    lorafmt_status st = lf_container_site(c, i, &site, &first, err);
+
+    for (uint32_t k = 0; st == LORAFMT_OK && k < site.n_factors; k++) {
+        lorafmt_factor factor;
+        lf_tensor_record record;
+        st = lf_container_factor(c, (size_t)first + k, &factor, &tensor, err);
+        if (st == LORAFMT_OK)
+            st = lf_container_tensor(c, tensor, &record, err);
+    }
+    return st;
+}
+
+static inline lorafmt_status read_adapter(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    uint32_t first_site, first_meta;
+    lorafmt_adapter adapter;
+    lorafmt_metadata metadata;
+    lorafmt_status st = lf_container_adapter(c, i, &adapter, &first_site, &first_meta, err);
+
+    for (size_t k = 0; st == LORAFMT_OK && k < adapter.n_sites; k++)
+        st = read_site(c, first_site + k, err);
+    for (size_t k = 0; st == LORAFMT_OK && k < adapter.n_metadata; k++)
+        st = lf_container_metadata(c, first_meta + k, &metadata, err);
+    return st;
+}
+
+/* The first failure of reading every record, and a look-up for good measure. */
+static inline lorafmt_status read_all(const lf_container *c, lorafmt_error *err)
+{
+    lorafmt_status st = LORAFMT_OK;
+    size_t site;
+
+    for (size_t i = 0; st == LORAFMT_OK && i < lf_container_n_adapters(c); i++) {
+        st = read_adapter(c, i, err);
+        lf_container_find_site(c, i, "b.weight", &site, NULL);
+    }
+    return st;
+}
+
+/* Open, read, check: the first failure. *recovered may be NULL. */
+static inline lorafmt_status examine(const file *f, unsigned flags, bool *recovered, lorafmt_error *err)
+{
+    lorafmt_container_info info = {0};
+    lf_container *c;
+    lorafmt_status st = lf_container_open(f->bytes, f->size, flags, &c, err);
+
+    if (st == LORAFMT_OK) {
+        lf_container_info(c, &info);
+        st = read_all(c, err);
+    }
+    if (st == LORAFMT_OK)
+        st = lf_container_check(c, NULL, err);
+    if (recovered)
+        *recovered = info.recovered;
+    lf_container_free(c);
+    return st;
+}
+
+static inline lf_container *open_ok(const file *f)
+{
+    lorafmt_error err = {0};
+    lf_container *c;
+
+    if (lf_container_open(f->bytes, f->size, 0, &c, &err) != LORAFMT_OK)
+        fail_msg("%s: %s", err.field, err.text);
+    return c;
+}
+
+static inline void assert_ok(const file *f)
+{
+    lorafmt_error err = {0};
+
+    if (examine(f, 0, NULL, &err) != LORAFMT_OK)
+        fail_msg("%s at 0x%" PRIx64 ": %s", err.field, err.offset, err.text);
+}
+
+static inline void assert_fails(const file *f, lorafmt_status status, const char *field, uint64_t offset)
+{
+    lorafmt_error err = {0};
+    const lorafmt_status st = examine(f, 0, NULL, &err);
+
+    if (st != status || strcmp(err.field, field) != 0 || err.offset != offset)
+        fail_msg("got %s %s at 0x%" PRIx64 " (%s), wanted %s %s at 0x%" PRIx64, lorafmt_status_name(st), err.field, err.offset,
+                 st ? err.text : "", lorafmt_status_name(status), field, offset);
+}
+
+/* --- comparing --- */
+
+static inline void assert_same_tensor(const lorafmt_tensor *a, const lorafmt_tensor *b)
+{
+    assert_int_equal(a->dtype, b->dtype);
+    assert_int_equal(a->n_dims, b->n_dims);
+    assert_memory_equal(a->shape, b->shape, sizeof a->shape);
+    assert_int_equal(a->size, b->size);
+    assert_memory_equal(a->data, b->data, a->size);
+}
+
+static inline void assert_same_site(const lf_container *c, size_t i, const lorafmt_site *want)
+{
+    uint32_t first, tensor;
+    lorafmt_site got;
+
+    assert_int_equal(lf_container_site(c, i, &got, &first, NULL), LORAFMT_OK);
+    assert_string_equal(got.target, want->target);
+    assert_int_equal(lf_site_compare(&got, want), 0);
+    assert_int_equal(got.orientation, want->orientation);
+    assert_int_equal(got.scaling, want->scaling);
+    assert_int_equal(got.rank, want->rank);
+    assert_int_equal(got.flags, want->flags);
+    assert_true(got.alpha == want->alpha && got.scale == want->scale);
+    assert_true(got.row_end == want->row_end && got.col_end == want->col_end);
+    assert_memory_equal(got.base_sha256, want->base_sha256, 32);
+    assert_int_equal(got.n_factors, want->n_factors);
+    assert_null(got.factors);
+    for (uint32_t k = 0; k < want->n_factors; k++) {
+        lorafmt_factor factor;
+        assert_int_equal(lf_container_factor(c, first + k, &factor, &tensor, NULL), LORAFMT_OK);
+        assert_int_equal(factor.role, want->factors[k].role);
+        assert_same_tensor(&factor.tensor, &want->factors[k].tensor);
+    }
+}
+
+static inline void assert_same_adapter(const lf_container *c, size_t i, const lorafmt_adapter *want)
+{
+    uint32_t first_site, first_meta;
+    lorafmt_metadata m;
+    lorafmt_adapter got;
+    uint8_t id[32];
+
+    assert_int_equal(lf_container_adapter(c, i, &got, &first_site, &first_meta, NULL), LORAFMT_OK);
+    assert_string_equal(got.name, want->name);
+    assert_string_equal(got.base_name, want->base_name);
+    assert_string_equal(got.base_revision, want->base_revision);
+    assert_int_equal(got.has_base_structure, want->has_base_structure);
+    assert_memory_equal(got.base_structure, want->base_structure, 32);
+    lf_adapter_id(want, NULL, id);
+    assert_true(got.has_id);
+    assert_memory_equal(got.id, id, 32);
+    assert_int_equal(got.n_sites, want->n_sites);
+    assert_int_equal(got.n_metadata, want->n_metadata);
+    for (size_t k = 0; k < want->n_sites; k++)
+        assert_same_site(c, first_site + k, &want->sites[k]);
+    for (size_t k = 0; k < want->n_metadata; k++) {
+        assert_int_equal(lf_container_metadata(c, first_meta + k, &m, NULL), LORAFMT_OK);
+        assert_string_equal(m.key, want->metadata[k].key);
+        assert_string_equal(m.value, want->metadata[k].value);
+        assert_int_equal(m.flags, want->metadata[k].flags);
+    }
 }
 
 #endif

@@ -246,6 +246,27 @@ static void test_set_member(void **state)
     }
 }
 
+/* Python writes NaN and Infinity into configs (Mamba's time_step_limit); they are read as 0, and kept by an edit. */
+static void test_nonfinite_numbers(void **state)
+{
+    static const char text[] = "{\"limit\": [0.5, Infinity], \"low\": -Infinity, \"n\": NaN, \"vocab_size\": 5}";
+    static const char edited[] = "{\"limit\": [0.5, Infinity], \"low\": -Infinity, \"n\": NaN, \"vocab_size\": 7}";
+    lorafmt_error err = {0};
+    size_t size;
+    cJSON *root;
+    char *out;
+
+    (void)state;
+    assert_int_equal(lf_json_parse(text, strlen(text), 0, &root, &err), LORAFMT_CORRUPT);
+    assert_int_equal(lf_json_parse(text, strlen(text), LF_JSON_NONFINITE, &root, &err), LORAFMT_OK);
+    assert_true(cJSON_GetObjectItemCaseSensitive(root, "low")->valuedouble == 0);
+    assert_true(cJSON_GetObjectItemCaseSensitive(root, "vocab_size")->valuedouble == 5);
+    cJSON_Delete(root);
+    assert_int_equal(lf_json_set_member(text, strlen(text), "vocab_size", "7", &out, &size, &err), LORAFMT_OK);
+    assert_string_equal(out, edited);
+    free(out);
+}
+
 static void test_text_buffer(void **state)
 {
     lf_text_buffer text = {0};
@@ -277,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_number_of_values),
         cmocka_unit_test(test_many_keys),
         cmocka_unit_test(test_set_member),
+        cmocka_unit_test(test_nonfinite_numbers),
         cmocka_unit_test(test_text_buffer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,7 +88,7 @@ static bool count_keys(const cJSON *value, const cJSON *member, size_t *n)
 
 uint64_t lf_json_key_offset(const char *text, size_t size, const cJSON *root, const cJSON *member)
 {
-    lf_json_scan scan = {.text = text, .size = size};
+    lf_json_scan scan = {.text = text, .size = size, .flags = LF_JSON_NONFINITE};
 
     count_keys(root, member, &scan.wanted_key);
     return lf_json_scan_text(&scan) == LORAFMT_OK ? scan.wanted_at : 0;
@@ -109,14 +109,14 @@ static lorafmt_status refuse_twice(const char *text, size_t size, const cJSON *r
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSON **out, lorafmt_error *err)
+static lorafmt_status parse_scanned(lf_json_scan *scan, cJSON **out, lorafmt_error *err)
 {
-    lf_json_scan scan = {.text = text, .size = size, .flags = flags, .err = err};
+    const char *text = scan->copy ? scan->copy : scan->text;
+    const size_t size = scan->size;
     cJSON *root;
     lorafmt_status st;
 
-    *out = NULL;
-    LF_TRY(lf_json_scan_text(&scan));
+    LF_TRY(lf_json_scan_text(scan));
     root = cJSON_ParseWithLength(text, size);
     if (!root) // it takes everything that the scan lets through
         return lf_no_memory(err);
@@ -125,5 +125,22 @@ lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSO
         *out = root;
     else
         cJSON_Delete(root);
+    return st;
+}
+
+lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSON **out, lorafmt_error *err)
+{
+    lf_json_scan scan = {.text = text, .size = size, .flags = flags, .err = err};
+    lorafmt_status st;
+
+    *out = NULL;
+    if (flags & LF_JSON_NONFINITE) {
+        scan.copy = malloc(size ? size : 1);
+        if (!scan.copy)
+            return lf_no_memory(err);
+        memcpy(scan.copy, text, size);
+    }
+    st = parse_scanned(&scan, out, err);
+    free(scan.copy);
     return st;
 }

@@ -21,6 +21,9 @@
 /* Every number must be a whole number in 0 .. 2^53, without sign, point or exponent (cJSON keeps only a double). */
 #define LF_JSON_WHOLE_NUMBERS 1u
 
+/* NaN, Infinity and -Infinity, which Python writes, are read as 0: for files where nobody asks for those numbers. */
+#define LF_JSON_NONFINITE 2u
+
 /*
  * Parse text[0, size), which need not be NUL-terminated. Beyond what cJSON refuses: anything that is not RFC 8259 (with a
  * message of its own for NaN and Infinity), invalid UTF-8, \u0000, lone surrogates, the limits above, a key twice in
@@ -32,8 +35,8 @@ lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSO
 uint64_t lf_json_key_offset(const char *text, size_t size, const cJSON *root, const cJSON *member);
 
 /*
- * A copy of a valid JSON object in which the value of a member is replaced by value_text, every other byte kept; where there
- * is no such member it becomes the first. path is a key, or "key.key" for a member of a member object. *out is malloc()ed and
+ * A copy of a valid JSON object (which may hold NaN and Infinity) in which the value of a member is replaced by
+ * value_text, every other byte kept; where there is no such member it becomes the first. path is a key, or "key.key" for a member of a member object. *out is malloc()ed and
  * NUL-terminated.
  */
 lorafmt_status lf_json_set_member(const char *text, size_t size, const char *path, const char *value_text, char **out,

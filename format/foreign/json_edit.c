@@ -28,7 +28,7 @@ static lorafmt_status key_is(const char *text, lf_json_span span, const char *ke
 lorafmt_status lf_json_find_member(const char *text, size_t size, size_t at, const char *key, lf_json_member *out, bool *found,
                                    lorafmt_error *err)
 {
-    lf_json_scan scan = {.text = text, .size = size, .at = at + 1, .err = err};
+    lf_json_scan scan = {.text = text, .size = size, .at = at + 1, .flags = LF_JSON_NONFINITE, .err = err};
 
     *found = false;
     lf_json_scan_space(&scan);
@@ -125,7 +125,7 @@ static lorafmt_status check_object(const char *text, size_t size, size_t *at, lo
     lf_json_scan scan = {.text = text, .size = size};
     cJSON *root;
 
-    LF_TRY(lf_json_parse(text, size, 0, &root, err));
+    LF_TRY(lf_json_parse(text, size, LF_JSON_NONFINITE, &root, err));
     cJSON_Delete(root);
     lf_json_scan_space(&scan);
     *at = scan.at;

@@ -73,13 +73,27 @@ static lorafmt_status check_whole(lf_json_scan *s, size_t begin)
     return LORAFMT_OK;
 }
 
+/* The word that begins there is a number to Python. */
+static lorafmt_status take_nonfinite(lf_json_scan *s, size_t begin)
+{
+    const size_t n = s->at - begin;
+
+    if (!(s->flags & LF_JSON_NONFINITE))
+        return lf_fail(s->err, LORAFMT_CORRUPT, begin, NULL, "%.*s is not a number JSON can hold", (int)n, s->text + begin);
+    if (s->copy) {
+        memset(s->copy + begin, ' ', n);
+        s->copy[begin] = '0';
+    }
+    return LORAFMT_OK;
+}
+
 static lorafmt_status scan_number(lf_json_scan *s)
 {
     const size_t begin = s->at;
 
     take(s, '-');
     if (take_word(s, "Infinity"))
-        return lf_fail(s->err, LORAFMT_CORRUPT, begin, NULL, "-Infinity is not a number JSON can hold");
+        return take_nonfinite(s, begin);
     if (!take(s, '0') && !take_digits(s))
         return unexpected(s, "a digit");
     if (take(s, '.') && !take_digits(s))
@@ -222,10 +236,8 @@ static lorafmt_status scan_word(lf_json_scan *s)
 
     if (take_word(s, "true") || take_word(s, "false") || take_word(s, "null"))
         return LORAFMT_OK;
-    if (take_word(s, "NaN"))
-        return lf_fail(s->err, LORAFMT_CORRUPT, begin, NULL, "NaN is not a number JSON can hold");
-    if (take_word(s, "Infinity"))
-        return lf_fail(s->err, LORAFMT_CORRUPT, begin, NULL, "Infinity is not a number JSON can hold");
+    if (take_word(s, "NaN") || take_word(s, "Infinity"))
+        return take_nonfinite(s, begin);
     return unexpected(s, "a value");
 }
 

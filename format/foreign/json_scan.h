@@ -10,6 +10,7 @@
 
 typedef struct lf_json_scan {
     const char *text;
+    char *copy; /* of text: numbers that LF_JSON_NONFINITE lets through become 0 in it; or NULL */
     size_t size;
     size_t at;       /* the next byte */
     unsigned flags;  /* those of lf_json_parse() */

@@ -20,7 +20,8 @@ typedef struct lorafmt_model lorafmt_model;
  * Open a base and read its headers, not its data.
  *
  * @param path  a .safetensors file, or a directory that holds model.safetensors, a shard index, or one .safetensors
- * @return LORAFMT_OK; NOT_FOUND; NOT_LORAFMT (no safetensors file); UNSUPPORTED (pickle only); CORRUPT; LIMIT; IO; NO_MEMORY
+ * @return LORAFMT_OK; NOT_FOUND; NOT_LORAFMT (not a safetensors file, or an adapter); UNSUPPORTED (only pickles or GGUF, shards
+ *         without an index, several models, an unknown dtype); CORRUPT; LIMIT; MISUSE (an empty path); IO; NO_MEMORY
  */
 LORAFMT_API lorafmt_status lorafmt_model_open(const char *path, lorafmt_model **out, lorafmt_error *err);
 LORAFMT_API void lorafmt_model_free(lorafmt_model *model);

@@ -53,7 +53,7 @@ static lorafmt_status set_config(char **text, size_t *size, const char *key, con
     const cJSON *inner;
     lorafmt_status st;
 
-    LF_TRY(lf_json_parse(*text, *size, 0, &json, err));
+    LF_TRY(lf_json_parse(*text, *size, LF_JSON_NONFINITE, &json, err));
     inner = cJSON_GetObjectItemCaseSensitive(json, "text_config");
     snprintf(path, sizeof path, "%s%s",
              !cJSON_HasObjectItem(json, key) && cJSON_IsObject(inner) && cJSON_HasObjectItem(inner, key) ? "text_config." : "", key);

@@ -66,7 +66,7 @@ lorafmt_status lf_model_read_config(lorafmt_model *model, lorafmt_error *err)
         return lf_no_memory(err);
     st = lf_file_load(path, MAX_CONFIG_SIZE, &model->config, &model->config_size, err);
     if (st == LORAFMT_OK)
-        st = lf_json_parse(model->config, model->config_size, 0, &config, err);
+        st = lf_json_parse(model->config, model->config_size, LF_JSON_NONFINITE, &config, err);
     if (st == LORAFMT_OK)
         st = decode(model, config, err);
     if (st != LORAFMT_OK)
