@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Each test runs in an empty directory of its own; models are made of F32 tensors whose bytes are 0, 1, 2 and so on. */
-#include "format/base/digest.h"
 #include "lib/io/io.h"
 #include "lib/model/model.h"
 
@@ -347,25 +346,6 @@ static void test_config(void **state)
     check_refused(".", LORAFMT_NOT_FOUND, "./config.json: cannot open");
 }
 
-/* spec 6.2, spelled out for two tensors. */
-static void test_structure(void **state)
-{
-    static const char bytes[] = "lora base structure v1\0"
-                                "\2\0\0\0\0\0\0\0"
-                                "\1\0\0\0a\3\0\0\0F32\2\0\0\0\2\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0"
-                                "\3\0\0\0b.c\3\0\0\0F32\2\0\0\0\2\0\0\0\0\0\0\0\3\0\0\0\0\0\0";
-    uint8_t expected[32], is[32];
-    lorafmt_model *model;
-
-    (void)state;
-    WEIGHTS("m", "b.c", "a");
-    lf_sha256_of(bytes, sizeof bytes, expected);
-    assert_int_equal(lorafmt_model_open("m", &model, NULL), LORAFMT_OK);
-    lorafmt_model_structure(model, is);
-    assert_memory_equal(is, expected, 32);
-    lorafmt_model_free(model);
-}
-
 #define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, enter_directory, leave_directory)
 
 int main(void)
@@ -375,7 +355,6 @@ int main(void)
         IN_DIRECTORY(test_bad_files),   IN_DIRECTORY(test_choice),
         IN_DIRECTORY(test_lone_shard),  IN_DIRECTORY(test_shards),
         IN_DIRECTORY(test_bad_shards),  IN_DIRECTORY(test_config),
-        IN_DIRECTORY(test_structure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

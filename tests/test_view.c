@@ -579,25 +579,25 @@ static void test_identity_of_the_base(void **state)
     assert_non_null(strstr(err.text, "other tensor names"));
 }
 
-/* spec 6.2, put together by hand for one tensor. */
+/* spec 6.2, put together by hand for two tensors, given in the other order. */
 static void test_structure(void **state)
 {
     static const uint8_t bytes[] = "lora base structure v1\0"
-                                   "\1\0\0\0\0\0\0\0"
-                                   "\1\0\0\0w"
-                                   "\4\0\0\0BF16"
-                                   "\2\0\0\0"
                                    "\2\0\0\0\0\0\0\0"
-                                   "\3\0\0\0\0\0\0";
+                                   "\1\0\0\0a\3\0\0\0F32\1\0\0\0\4\0\0\0\0\0\0\0"
+                                   "\3\0\0\0b.c\4\0\0\0BF16\2\0\0\0\2\0\0\0\0\0\0\0\3\0\0\0\0\0\0";
     uint8_t wanted[32], got[32];
     memory_base m;
     lorafmt_error err;
     (void)state;
     base_init(&m);
-    base_add(&m, "w", LORAFMT_BF16, 2, 3, ones);
+    base_add(&m, "b.c", LORAFMT_BF16, 2, 3, ones);
+    base_add(&m, "a", LORAFMT_F32, 4, 0, ones);
     lf_sha256_of(bytes, sizeof bytes, wanted);
     assert_int_equal(lorafmt_base_structure(&m.base, got, &err), LORAFMT_OK);
     assert_memory_equal(got, wanted, sizeof got);
+    base_add(&m, "a", LORAFMT_F32, 4, 0, ones);
+    assert_int_equal(lorafmt_base_structure(&m.base, got, &err), LORAFMT_MISUSE);
 }
 
 int main(void)

@@ -36,11 +36,11 @@ void receipt_foresee(const lorafmt_model *model, const lorafmt_view *view, loraf
 static void json_base(const receipt *r, json_out *j)
 {
     uint8_t structure[32];
+    const bool known = lorafmt_base_structure(lorafmt_model_base(r->model), structure, NULL) == LORAFMT_OK;
 
-    lorafmt_model_structure(r->model, structure);
     json_object(j, "base");
     json_text(j, "path", r->base_path);
-    json_digest(j, "structure", structure);
+    json_digest(j, "structure", known ? structure : NULL);
     json_u64(j, "n_tensors", lorafmt_model_base(r->model)->n_tensors);
     json_object_end(j);
 }

@@ -29,9 +29,6 @@ LORAFMT_API void lorafmt_model_free(lorafmt_model *model);
 /** The description that lorafmt_bind() takes; borrowed from the model. Its tensors are in ascending order of name. */
 LORAFMT_API const lorafmt_base *lorafmt_model_base(const lorafmt_model *model);
 
-/** The structure fingerprint of spec 6.2. */
-LORAFMT_API void lorafmt_model_structure(const lorafmt_model *model, uint8_t out[32]);
-
 #ifdef __cplusplus
 }
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/model/model.h"
 
-#include "format/base/digest.h"
 #include "format/base/error.h"
 #include "lib/io/io.h"
 #include "lib/model/parts.h"
@@ -148,24 +147,4 @@ void lorafmt_model_free(lorafmt_model *model)
 const lorafmt_base *lorafmt_model_base(const lorafmt_model *model)
 {
     return &model->base;
-}
-
-/* spec 6.2 The structure of a base */
-void lorafmt_model_structure(const lorafmt_model *model, uint8_t out[32])
-{
-    static const char tag[] = "lora base structure v1"; // its NUL is hashed too
-    lf_sha256 h;
-
-    lf_sha256_init(&h);
-    lf_sha256_update(&h, tag, sizeof tag);
-    lf_sha256_u64(&h, model->base.n_tensors);
-    for (size_t i = 0; i < model->base.n_tensors; i++) {
-        const lorafmt_base_tensor *t = &model->tensors[i];
-        lf_sha256_str(&h, t->name);
-        lf_sha256_str(&h, lorafmt_dtype_name(t->dtype));
-        lf_sha256_u32(&h, t->n_dims);
-        for (uint32_t k = 0; k < t->n_dims; k++)
-            lf_sha256_u64(&h, t->shape[k]);
-    }
-    lf_sha256_final(&h, out);
 }
