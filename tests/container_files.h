@@ -249,6 +249,7 @@ static inline void reseal(file *f, unsigned slot)
 /* What to put into a file that has the content of another. */
 typedef struct rebuild_options {
     const file *before; /* appended to that: a generation more, in the other slot; or NULL */
+    bool no_history;    /* forget its root */
     uint32_t extra_id;  /* a ninth section, if not 0 */
     uint32_t extra_record_size;
     uint64_t extra_n_records;
@@ -263,17 +264,22 @@ static inline void add_records(file *index, unsigned id, const uint8_t *record, 
     file_append(index, record, size);
 }
 
-/* The generation before: all of it is one superseded segment, and its root goes into the history. */
-static inline void add_history(file *index, const file *before)
+/* The generation before is two superseded segments, its index and its data, and its root goes into the history. */
+static inline void add_past(file *index, const rebuild_options *o)
 {
-    uint8_t segment[LF_SEGMENT_SIZE] = {0};
+    const uint8_t *root = slot_of(o->before, 0);
+    const uint64_t ends[] = {LF_SEGMENTS_OFFSET, LF_SEGMENTS_OFFSET + lf_load_u64le(root + LF_ROOT_INDEX_SIZE), o->before->size};
 
-    lf_store_u64le(segment + LF_SEGMENT_OFFSET, LF_SEGMENTS_OFFSET);
-    lf_store_u64le(segment + LF_SEGMENT_LENGTH, before->size - LF_SEGMENTS_OFFSET);
-    lf_store_u64le(segment + LF_SEGMENT_GENERATION, 1);
-    lf_store_u32le(segment + LF_SEGMENT_KIND, LF_SEGMENT_SUPERSEDED);
-    add_records(index, 7, segment, sizeof segment);
-    add_records(index, 8, slot_of(before, 0), LF_ROOT_SIZE);
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t segment[LF_SEGMENT_SIZE] = {0};
+        lf_store_u64le(segment + LF_SEGMENT_OFFSET, ends[i]);
+        lf_store_u64le(segment + LF_SEGMENT_LENGTH, ends[i + 1] - ends[i]);
+        lf_store_u64le(segment + LF_SEGMENT_GENERATION, 1);
+        lf_store_u32le(segment + LF_SEGMENT_KIND, LF_SEGMENT_SUPERSEDED);
+        add_records(index, 7, segment, sizeof segment);
+    }
+    if (!o->no_history)
+        add_records(index, 8, root, LF_ROOT_SIZE);
     lf_store_u64le(index->bytes + LF_INDEX_GENERATION, 2);
 }
 
@@ -309,7 +315,7 @@ static inline file rebuild(const file *fresh, const rebuild_options *o)
 
     file_append(&index, fresh->bytes + old_index, old_size);
     if (o->before)
-        add_history(&index, o->before);
+        add_past(&index, o);
     if (o->extra_id)
         add_section(&index, o);
 

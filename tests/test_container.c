@@ -122,30 +122,56 @@ static lorafmt_status fail_at_byte(void *ctx, const void *data, size_t size, lor
     return LORAFMT_OK;
 }
 
-static void test_encode_failures(void **state)
+static void assert_encode_fails(const lorafmt_adapter *const *adapters, size_t n, lorafmt_status status, const char *field)
+{
+    lorafmt_error err = {0};
+    uint64_t size = 1, left = 0; // not a byte may be written
+
+    assert_int_equal(lf_container_encode(adapters, n, 6, fail_at_byte, &left, &size, &err), status);
+    assert_string_equal(err.field, field);
+    assert_int_equal(size, 0);
+}
+
+static void test_encode_bad_adapters(void **state)
 {
     const lorafmt_adapter *const twice[] = {&first_adapter, &first_adapter};
-    lorafmt_site unsorted[2] = {first_sites[1], first_sites[0]};
+    const lorafmt_site unsorted_sites[] = {first_sites[1], first_sites[0]};
+    const lorafmt_metadata unsorted[] = {first_metadata[1], first_metadata[0]};
+    lorafmt_site site = first_sites[0];
     lorafmt_adapter bad = first_adapter;
     const lorafmt_adapter *const bads[] = {&bad};
+    char target[1026] = "";
+    (void)state;
+
+    assert_encode_fails(twice, 0, LORAFMT_MISUSE, "");
+    assert_encode_fails(twice, 2, LORAFMT_CORRUPT, "adapter[1].name");
+    bad.metadata = unsorted;
+    assert_encode_fails(bads, 1, LORAFMT_CORRUPT, "metadata[1].key");
+    bad.n_metadata = 70000; // more than a file can have: the array is not looked at
+    assert_encode_fails(bads, 1, LORAFMT_LIMIT, "metadata");
+    bad = first_adapter;
+    bad.sites = unsorted_sites;
+    bad.n_sites = 2;
+    assert_encode_fails(bads, 1, LORAFMT_CORRUPT, "site[1].target");
+    bad.sites = &site;
+    bad.n_sites = 1;
+    site.target = memset(target, 't', sizeof target - 1);
+    assert_encode_fails(bads, 1, LORAFMT_CORRUPT, "site[0].target");
+    target[1024] = '\0';
+    assert_encode_fails(bads, 1, LORAFMT_IO, "");
+    site.n_factors = 17;
+    site.factors = calloc(17, sizeof *site.factors);
+    assert_encode_fails(bads, 1, LORAFMT_CORRUPT, "site[0].n_factors");
+    free((void *)(uintptr_t)site.factors);
+}
+
+static void test_encode_failures(void **state)
+{
     file whole = sample_file();
-    lorafmt_error err;
     uint64_t size = 1;
     (void)state;
 
-    assert_int_equal(lf_container_encode(twice, 0, 6, to_file, NULL, &size, &err), LORAFMT_MISUSE);
-    assert_int_equal(lf_container_encode(twice, 1, 7, to_file, NULL, &size, &err), LORAFMT_MISUSE);
-    assert_int_equal(lf_container_encode(twice, 2, 6, to_file, NULL, &size, &err), LORAFMT_CORRUPT);
-    assert_string_equal(err.field, "adapter[1].name");
-    bad.sites = unsorted;
-    bad.n_sites = 2;
-    assert_int_equal(lf_container_encode(bads, 1, 6, to_file, NULL, &size, &err), LORAFMT_CORRUPT);
-    assert_string_equal(err.field, "site[1].target");
-    bad = first_adapter;
-    bad.n_metadata = 70000; // found before the array is looked at
-    assert_int_equal(lf_container_encode(bads, 1, 6, to_file, NULL, &size, &err), LORAFMT_LIMIT);
-    assert_string_equal(err.field, "metadata");
-    assert_int_equal(size, 0);
+    assert_int_equal(lf_container_encode(sample_adapters, 1, 7, to_file, NULL, &size, NULL), LORAFMT_MISUSE);
     for (uint64_t n = 0; n < whole.size; n += 61) {
         uint64_t left = n;
         size = 1;
@@ -258,10 +284,14 @@ static const bad_value bad_values[] = {
     BAD(2, 0, 16, 4, 1, "adapter[0].first_site"),
     BAD(2, 0, 16, 4, 0xffffffff, "adapter[0].first_site"),
     BAD(2, 0, 20, 4, 0, "adapter[0].n_sites"),
-    BAD_ELSEWHERE(2, 0, 20, 4, 0xffffffff, 2, 0, 16, "adapter[0].first_site"),
-    BAD_ELSEWHERE(2, 1, 20, 4, 4, 2, 1, 16, "adapter[1].first_site"),
+    BAD(2, 0, 20, 4, 0xffffffff, "adapter[0].n_sites"),
+    BAD(2, 1, 20, 4, 4, "adapter[1].n_sites"),
+    BAD(2, 1, 20, 4, 2, "adapter[1].n_sites"),
+    BAD_ELSEWHERE(2, 0, 20, 4, 3, 2, 1, 16, "adapter[1].first_site"),
+    BAD_ELSEWHERE(2, 0, 20, 4, 5, 2, 1, 16, "adapter[1].first_site"),
     BAD(2, 1, 24, 4, 1, "adapter[1].first_metadata"),
-    BAD_ELSEWHERE(2, 0, 28, 4, 5, 2, 0, 24, "adapter[0].first_metadata"),
+    BAD(2, 0, 28, 4, 5, "adapter[0].n_metadata"),
+    BAD(2, 1, 28, 4, 1, "adapter[1].n_metadata"),
     BAD(2, 0, 32, 1, 0, "adapter[0].adapter_id"),
     BAD(2, 1, 64, 1, 1, "adapter[1].base_structure"),
     BAD(2, 1, 96, 1, 1, "adapter[1].reserved"),
@@ -299,6 +329,8 @@ static const bad_value bad_values[] = {
     BAD(3, 1, 64, 4, 0xffffffff, "site[1].first_factor"),
     BAD(3, 0, 68, 4, 0, "site[0].n_factors"),
     BAD(3, 0, 68, 4, 17, "site[0].n_factors"),
+    BAD(3, 6, 68, 4, 1, "site[6].n_factors"),
+    BAD(3, 6, 68, 4, 3, "site[6].n_factors"),
     BAD(3, 0, 72, 1, 1, "site[0].base_sha256"),
     BAD(3, 1, 0, 4, 5, "site[1].target"), // that of site 0, but of a lower kind
 
@@ -506,9 +538,11 @@ static void test_smallest_file(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_same_input_same_file), cmocka_unit_test(test_adapter_id),
-        cmocka_unit_test(test_find_site),     cmocka_unit_test(test_encode_failures),      cmocka_unit_test(test_bad_values),
-        cmocka_unit_test(test_every_bit),     cmocka_unit_test(test_every_length),         cmocka_unit_test(test_not_lora),
+        cmocka_unit_test(test_round_trip),          cmocka_unit_test(test_same_input_same_file),
+        cmocka_unit_test(test_adapter_id),          cmocka_unit_test(test_find_site),
+        cmocka_unit_test(test_encode_bad_adapters), cmocka_unit_test(test_encode_failures),
+        cmocka_unit_test(test_bad_values),          cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_every_length),        cmocka_unit_test(test_not_lora),
         cmocka_unit_test(test_smallest_file),
     };
 

@@ -44,7 +44,7 @@ def main():
         run(lorapack, "verify", path)
         shown = json.dumps(json.loads(run(lorapack, "inspect", "--json", path)))
     if adapter_id not in shown or '"w"' not in shown:
-        sys.exit(f"lorapack inspect --json shows neither adapter {adapter_id} nor its target w: {shown}")
+        sys.exit(f"lorapack inspect --json must show adapter {adapter_id} and its target w: {shown}")
     print(f"{len(data)} bytes, adapter {adapter_id}")
 
 

@@ -1,119 +1,213 @@
 /* SPDX-License-Identifier: MIT */
-/* Codec split, which the encoder does not write: one F32 tensor of two blocks. */
+/* Codec split (spec 5), which the encoder does not write: one tensor, raw from the encoder, then stored in the other way. */
 #include "tests/container_files.h"
 
 #include <zlib.h>
 
-#define N_SPLIT 300000
-#define SPLIT_BLOCK_LOG2 18
+/* Two blocks of the least size, the second one short. */
+#define BLOCK_LOG2 18
+#define BLOCK (UINT64_C(1) << BLOCK_LOG2)
+#define N_ELEMENTS 300000
 
-static size_t split_stream(const uint8_t *data, size_t first, size_t n, uint8_t *out, size_t capacity)
+typedef struct element_type {
+    lorafmt_dtype dtype;
+    unsigned width;
+} element_type;
+
+static const element_type types[] = {{LORAFMT_F16, 2}, {LORAFMT_BF16, 2}, {LORAFMT_F32, 4}, {LORAFMT_F64, 8}};
+
+/* Values whose exponents are of few kinds, and whose signs differ. */
+static uint8_t *make_data(const element_type *type)
 {
-    uint8_t *top = malloc(n);
-    uLongf size = capacity;
+    uint8_t *data = calloc(N_ELEMENTS, type->width);
 
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t bits = lf_load_u32le(data + 4 * (first + i));
-        top[i] = (uint8_t)((bits << 1 | bits >> 31) >> 24);
+    assert_non_null(data);
+    for (size_t i = 0; i < N_ELEMENTS; i++) {
+        store(data + i * type->width, type->width, i * UINT64_C(0x9e3779b97f4a7c15));
+        data[(i + 1) * type->width - 1] &= 0x83;
     }
-    assert_int_equal(compress2(out, &size, top, n, 6), Z_OK);
-    free(top);
-    return size;
+    return data;
 }
 
-static file split_encode(const uint8_t *data)
+/* Byte `plane` of the rotated element, 0 being the topmost. */
+static uint8_t rotated_byte(const uint8_t *element, unsigned width, unsigned plane)
 {
-    const size_t block = 1u << SPLIT_BLOCK_LOG2, capacity = 2 * block;
-    uint8_t *streams = malloc(capacity), *bytes = malloc(N_SPLIT), head[24] = {0};
-    const size_t first = split_stream(data, 0, block, streams, capacity);
-    const size_t both = first + split_stream(data, block, N_SPLIT - block, streams + first, capacity - first);
-    file f = {0};
+    const uint8_t byte = element[width - 1 - plane];
+    const uint8_t below = plane == width - 1 ? element[width - 1] : element[width - 2 - plane];
+    return (uint8_t)(byte << 1 | below >> 7);
+}
 
-    lf_store_u32le(head, SPLIT_BLOCK_LOG2);
-    lf_store_u64le(head + 8, first);
-    lf_store_u64le(head + 16, both);
-    file_append(&f, head, sizeof head);
-    file_append(&f, streams, both);
-    for (unsigned plane = 1; plane < 4; plane++) {
-        for (size_t i = 0; i < N_SPLIT; i++) {
-            const uint32_t bits = lf_load_u32le(data + 4 * i);
-            bytes[i] = (uint8_t)((bits << 1 | bits >> 31) >> (24 - 8 * plane));
-        }
-        file_append(&f, bytes, N_SPLIT);
-    }
-    free(bytes);
-    free(streams);
+static void append_plane(file *f, const uint8_t *data, const element_type *type, unsigned plane, size_t first, size_t n)
+{
+    const size_t begin = f->size;
+
+    file_pad_to(f, begin + n);
+    for (size_t i = 0; i < n; i++)
+        f->bytes[begin + i] = rotated_byte(data + (first + i) * type->width, type->width, plane);
+}
+
+static void append_stream(file *f, const uint8_t *data, const element_type *type, size_t first, size_t n)
+{
+    uLongf size = compressBound(n);
+    uint8_t *stream = malloc(size);
+    file top = {0};
+
+    append_plane(&top, data, type, 0, first, n);
+    assert_int_equal(compress2(stream, &size, top.bytes, n, 6), Z_OK);
+    file_append(f, stream, size);
+    free(stream);
+    free(top.bytes);
+}
+
+/* The stored bytes, with that many elements in the first stream. */
+static file split(const uint8_t *data, const element_type *type, size_t n_first)
+{
+    file f = {0}, streams = {0};
+
+    append_stream(&streams, data, type, 0, n_first);
+    file_pad_to(&f, 24);
+    lf_store_u32le(f.bytes, BLOCK_LOG2);
+    lf_store_u64le(f.bytes + 8, streams.size);
+    append_stream(&streams, data, type, BLOCK, N_ELEMENTS - BLOCK);
+    lf_store_u64le(f.bytes + 16, streams.size);
+    file_append(&f, streams.bytes, streams.size);
+    for (unsigned plane = 1; plane < type->width; plane++)
+        append_plane(&f, data, type, plane, 0, N_ELEMENTS);
+    free(streams.bytes);
     return f;
 }
 
-/* A file whose only tensor is `data`, raw, and then the same with other stored bytes. */
-static file split_file(const uint8_t *data, const file *stored)
+/* A file whose only tensor is `data`; stored is NULL for raw. */
+static file make_file(const uint8_t *data, const element_type *type, const file *stored)
 {
-    const lorafmt_factor factor = {LORAFMT_ROLE_VALUE,
-                                   {.dtype = LORAFMT_F32, .n_dims = 1, .shape = {N_SPLIT}, .size = 4 * N_SPLIT, .data = data}};
+    const lorafmt_factor factor =
+        {LORAFMT_ROLE_VALUE,
+         {.dtype = type->dtype, .n_dims = 1, .shape = {N_ELEMENTS}, .size = N_ELEMENTS * type->width, .data = data}};
     const lorafmt_site site = {.target = "w", .kind = LORAFMT_KIND_SAVED, .scale = 1, .n_factors = 1, .factors = &factor};
     const lorafmt_adapter adapter = {.name = "a", .base_name = "", .base_revision = "", .n_sites = 1, .sites = &site};
     const lorafmt_adapter *const adapters[] = {&adapter};
     file f = encode(adapters, 1, 6);
 
-    f.size = (size_t)lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET);
-    file_append(&f, stored->bytes, stored->size);
-    lf_store_u64le(tensor_record(&f, 0) + LF_TENSOR_STORED_SIZE, stored->size);
-    tensor_record(&f, 0)[LF_TENSOR_CODEC] = LF_CODEC_SPLIT;
-    lf_store_u64le(slot_of(&f, 0) + LF_ROOT_FILE_END, f.size);
-    reseal(&f, 0);
+    if (stored) {
+        f.size = (size_t)lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET);
+        file_append(&f, stored->bytes, stored->size);
+        lf_store_u64le(tensor_record(&f, 0) + LF_TENSOR_STORED_SIZE, stored->size);
+        tensor_record(&f, 0)[LF_TENSOR_CODEC] = LF_CODEC_SPLIT;
+        lf_store_u64le(slot_of(&f, 0) + LF_ROOT_FILE_END, f.size);
+        reseal(&f, 0);
+    }
     return f;
 }
 
-static void test_split(void **state)
+static void assert_decodes(const file *f, const element_type *type, const uint8_t *data, int codec)
+{
+    const size_t size = N_ELEMENTS * type->width;
+    uint8_t *decoded = malloc(size);
+    lf_container *c = open_ok(f);
+    lf_tensor_record t;
+
+    assert_int_equal(lf_container_tensor(c, 0, &t, NULL), LORAFMT_OK);
+    assert_int_equal(t.codec, codec);
+    assert_int_equal(t.tensor.data != NULL, codec == LF_CODEC_RAW);
+    assert_int_equal(lf_container_decode_tensor(c, 0, decoded, NULL), LORAFMT_OK);
+    assert_memory_equal(decoded, data, size);
+    lf_container_free(c);
+    free(decoded);
+    assert_ok(f);
+}
+
+static void test_decode(void **state)
+{
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(types); i++) {
+        uint8_t *data = make_data(&types[i]);
+        file stored = split(data, &types[i], BLOCK);
+        file f = make_file(data, &types[i], &stored), raw = make_file(data, &types[i], NULL);
+        assert_true(f.size < raw.size);
+        assert_decodes(&f, &types[i], data, LF_CODEC_SPLIT);
+        assert_decodes(&raw, &types[i], data, LF_CODEC_RAW);
+        free(raw.bytes);
+        free(f.bytes);
+        free(stored.bytes);
+        free(data);
+    }
+}
+
+static void assert_split_fails(const file *f, uint64_t at)
+{
+    lorafmt_error err = {0};
+
+    assert_int_equal(examine(f, 0, NULL, &err), LORAFMT_CORRUPT);
+    assert_string_equal(err.field, "tensor[0]");
+    if (at != UINT64_MAX)
+        assert_int_equal(err.offset, lf_load_u64le(tensor_record(f, 0) + LF_TENSOR_OFFSET) + at);
+}
+
+static void test_bad_parts(void **state)
 {
     static const struct {
         size_t at;
-        uint64_t value;
         unsigned size;
-        size_t reported; // in the stored bytes
-    } cases[] = {{0, 17, 4, 0},  {0, 31, 4, 0},         {0, 30, 4, 8},        {4, 1, 1, 4},  {8, 0, 8, 8},
-                 {16, 1, 8, 16}, {8, UINT64_MAX, 8, 8}, {16, 1 << 20, 8, 16}, {24, 0, 1, 24}};
-    uint8_t *data = calloc(N_SPLIT, 4), *decoded = malloc(4 * N_SPLIT);
-    lf_tensor_record t;
-    lf_container *c;
-    file stored, f;
+        uint64_t value;
+        uint64_t reported; // in the stored bytes
+    } cases[] = {{0, 4, 17, 0},  {0, 4, 31, 0},         {0, 4, 30, 8},        {4, 1, 1, 4},  {8, 8, 0, 8},
+                 {16, 8, 1, 16}, {8, 8, UINT64_MAX, 8}, {16, 8, 1 << 20, 16}, {24, 1, 0, 24}};
+    uint8_t *data = make_data(&types[0]);
+    file stored = split(data, &types[0], BLOCK), f = make_file(data, &types[0], &stored);
+    const uint64_t offset = lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET);
     (void)state;
-
-    for (size_t i = 0; i < N_SPLIT; i++)
-        lf_store_u32le(data + 4 * i, (uint32_t)(i * 2654435761u) & 0x83ffffffu);
-    stored = split_encode(data);
-    f = split_file(data, &stored);
-    assert_ok(&f);
-    c = open_ok(&f);
-    assert_int_equal(lf_container_tensor(c, 0, &t, NULL), LORAFMT_OK);
-    assert_int_equal(t.codec, LF_CODEC_SPLIT);
-    assert_null(t.tensor.data);
-    assert_int_equal(lf_container_decode_tensor(c, 0, decoded, NULL), LORAFMT_OK);
-    assert_memory_equal(decoded, data, 4 * N_SPLIT);
-    lf_container_free(c);
 
     for (size_t i = 0; i < COUNT(cases); i++) {
         file bad = file_copy(&f);
-        store(bad.bytes + t.offset + cases[i].at, cases[i].size, cases[i].value);
-        assert_fails(&bad, LORAFMT_CORRUPT, "tensor[0]", t.offset + cases[i].reported);
+        store(bad.bytes + offset + cases[i].at, cases[i].size, cases[i].value);
+        assert_split_fails(&bad, cases[i].reported);
         free(bad.bytes);
     }
     for (size_t i = 0; i < stored.size; i += 9973) { // streams and planes alike: the digest sees what the decoder does not
-        f.bytes[t.offset + i] ^= 0x10;
+        f.bytes[offset + i] ^= 0x10;
         assert_int_equal(examine(&f, 0, NULL, NULL), LORAFMT_CORRUPT);
-        f.bytes[t.offset + i] ^= 0x10;
+        f.bytes[offset + i] ^= 0x10;
     }
+    lf_store_u64le(tensor_record(&f, 0) + LF_TENSOR_STORED_SIZE, N_ELEMENTS - 1); // less than the one plane that is raw
+    reseal(&f, 0);
+    assert_fails(&f, LORAFMT_CORRUPT, "tensor[0].stored_size",
+                 (uint64_t)(tensor_record(&f, 0) - f.bytes) + LF_TENSOR_STORED_SIZE);
     free(f.bytes);
     free(stored.bytes);
-    free(decoded);
+    free(data);
+}
+
+/* The parts fit, but a stream is of another length than its block, or the planes are cut. */
+static void test_wrong_lengths(void **state)
+{
+    static const size_t n_first[] = {BLOCK - 1, BLOCK + 1, 1, 2 * BLOCK};
+    uint8_t *data = make_data(&types[0]);
+    file stored, f;
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(n_first); i++) {
+        stored = split(data, &types[0], n_first[i] < N_ELEMENTS ? n_first[i] : N_ELEMENTS);
+        f = make_file(data, &types[0], &stored);
+        assert_split_fails(&f, UINT64_MAX);
+        free(f.bytes);
+        free(stored.bytes);
+    }
+    stored = split(data, &types[0], BLOCK);
+    stored.size = N_ELEMENTS + 8; // the ends, but no streams
+    f = make_file(data, &types[0], &stored);
+    assert_split_fails(&f, 0);
+    free(f.bytes);
+    free(stored.bytes);
     free(data);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_bad_parts),
+        cmocka_unit_test(test_wrong_lengths),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

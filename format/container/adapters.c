@@ -36,9 +36,9 @@ lorafmt_status lf_container_adapter(const lf_container *c, size_t i, lorafmt_ada
         return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ADAPTER_FLAGS, "flags", err, "0x%" PRIx32 ", only bit 0 may be set", flags);
     if (out->n_sites == 0)
         return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ADAPTER_N_SITES, "n_sites", err, "0, must be 1..2^24");
-    LF_TRY(lf_record_check_span(&r, LF_ADAPTER_FIRST_SITE, "first_site", *first_site, (uint32_t)out->n_sites, LF_SITES, err));
-    LF_TRY(lf_record_check_span(&r, LF_ADAPTER_FIRST_METADATA, "first_metadata", *first_metadata, (uint32_t)out->n_metadata,
-                                LF_METADATA, err));
+    LF_TRY(lf_record_check_part(&r, LF_ADAPTER_FIRST_SITE, "first_site", LF_ADAPTER_N_SITES, "n_sites", LF_SITES, err));
+    LF_TRY(lf_record_check_part(&r, LF_ADAPTER_FIRST_METADATA, "first_metadata", LF_ADAPTER_N_METADATA, "n_metadata", LF_METADATA,
+                                err));
     out->has_base_structure = flags & LF_ADAPTER_FLAG_BASE_STRUCTURE;
     LF_TRY(lf_record_digest(&r, LF_ADAPTER_ID, "adapter_id", true, out->id, err));
     LF_TRY(lf_record_digest(&r, LF_ADAPTER_BASE_STRUCTURE, "base_structure", out->has_base_structure, out->base_structure, err));

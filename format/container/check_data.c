@@ -13,8 +13,10 @@
 typedef struct range {
     uint64_t offset, end;
     const char *what;
-    size_t i;
+    size_t i; /* or NO_NUMBER: there is one index */
 } range;
+
+#define NO_NUMBER SIZE_MAX
 
 static int compare_ranges(const void *a, const void *b)
 {
@@ -30,7 +32,7 @@ static lorafmt_status collect(const lf_container *c, range *ranges, lorafmt_erro
 {
     size_t n = 0;
 
-    ranges[n++] = (range){c->root.index_offset, c->root.index_offset + c->root.index_size, "index", 0};
+    ranges[n++] = (range){c->root.index_offset, c->root.index_offset + c->root.index_size, "index", NO_NUMBER};
     for (size_t i = 0; i < c->sections[LF_TENSORS].n_records; i++) {
         lf_tensor_record t;
         LF_TRY(lf_container_tensor(c, i, &t, err));
@@ -49,17 +51,15 @@ static lorafmt_status fail(const range *r, uint64_t offset, const char *text, lo
     char path[48];
 
     snprintf(path, sizeof path, "%s[%zu]", r->what, r->i);
-    return lf_fail(err, LORAFMT_CORRUPT, offset, path, "%s", text);
+    return lf_fail(err, LORAFMT_CORRUPT, offset, r->i == NO_NUMBER ? r->what : path, "%s", text);
 }
 
 /* [begin, r->offset) lies between two ranges. */
 static lorafmt_status check_gap(const lf_container *c, uint64_t begin, const range *r, lorafmt_error *err)
 {
-    const uint64_t limit = c->align_log2 > 6 ? UINT64_C(1) << c->align_log2 : LF_INDEX_ALIGN;
-
     if (r->offset < begin)
         return fail(r, r->offset, "overlaps what lies before it", err);
-    if (r->offset - begin >= limit)
+    if (r->offset - begin >= UINT64_C(1) << c->align_log2)
         return fail(r, begin, "a gap before it that is longer than padding can be", err);
     if (!lf_all_zero(c->bytes + begin, (size_t)(r->offset - begin)))
         return fail(r, begin, "the padding before it is not zero", err);

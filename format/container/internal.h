@@ -119,9 +119,12 @@ lorafmt_status lf_record_check_reserved(const lf_record *record, unsigned at, si
 lorafmt_status lf_record_digest(const lf_record *record, unsigned at, const char *field, bool present,
                                 uint8_t out[LF_SHA256_SIZE], lorafmt_error *err);
 
-/* [first, first + n) must lie in a section of n_records. */
-lorafmt_status lf_record_check_span(const lf_record *record, unsigned at, const char *field, uint32_t first, uint32_t n,
-                                    lf_section_number section, lorafmt_error *err);
+/*
+ * The records of one section partition another one in order: a part starts where that of the record before ends, and the last
+ * one ends at the end. Looking at one neighbour is enough, so that whoever reads all parts reads each record once.
+ */
+lorafmt_status lf_record_check_part(const lf_record *record, unsigned first_at, const char *first_field, unsigned n_at,
+                                    const char *n_field, lf_section_number section, lorafmt_error *err);
 
 /* --- name pool, spec 4.2 --- */
 

@@ -60,13 +60,19 @@ lorafmt_status lf_record_digest(const lf_record *r, unsigned at, const char *fie
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_record_check_span(const lf_record *r, unsigned at, const char *field, uint32_t first, uint32_t n,
-                                    lf_section_number section, lorafmt_error *err)
+lorafmt_status lf_record_check_part(const lf_record *r, unsigned first_at, const char *first_field, unsigned n_at,
+                                    const char *n_field, lf_section_number section, lorafmt_error *err)
 {
-    const size_t n_records = r->container->sections[section].n_records;
+    const lf_section *own = &r->container->sections[r->section], *parted = &r->container->sections[section];
+    const uint8_t *previous = r->p - lf_section_types[r->section].record_size;
+    const uint64_t first = lf_load_u32le(r->p + first_at), end = first + lf_load_u32le(r->p + n_at);
+    const uint64_t begin = r->i ? (uint64_t)lf_load_u32le(previous + first_at) + lf_load_u32le(previous + n_at) : 0;
 
-    if (first > n_records || n > n_records - first)
-        return lf_record_fail(r, LORAFMT_CORRUPT, at, field, err, "%" PRIu32 " records from %" PRIu32 " on, section %s has %zu",
-                              n, first, lf_section_types[section].name, n_records);
+    if (first != begin)
+        return lf_record_fail(r, LORAFMT_CORRUPT, first_at, first_field, err, "%" PRIu64 ", must be %" PRIu64, first, begin);
+    if (end > parted->n_records || (r->i == own->n_records - 1 && end != parted->n_records))
+        return lf_record_fail(r, LORAFMT_CORRUPT, n_at, n_field, err,
+                              "records up to %" PRIu64 " of section %s, which has %zu and none to spare", end,
+                              lf_section_types[section].name, parted->n_records);
     return LORAFMT_OK;
 }

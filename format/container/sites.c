@@ -118,7 +118,7 @@ lorafmt_status lf_container_site(const lf_container *c, size_t i, lorafmt_site *
     if (out->n_factors < 1 || out->n_factors > LF_MAX_FACTORS)
         return lf_record_fail(&r, LORAFMT_CORRUPT, LF_SITE_N_FACTORS, "n_factors", err, "%" PRIu32 ", must be 1..%u",
                               out->n_factors, LF_MAX_FACTORS);
-    LF_TRY(lf_record_check_span(&r, LF_SITE_FIRST_FACTOR, "first_factor", *first_factor, out->n_factors, LF_FACTORS, err));
+    LF_TRY(lf_record_check_part(&r, LF_SITE_FIRST_FACTOR, "first_factor", LF_SITE_N_FACTORS, "n_factors", LF_FACTORS, err));
     return lf_record_digest(&r, LF_SITE_BASE_SHA256, "base_sha256", out->flags & LORAFMT_SITE_BASE_SHA256, out->base_sha256, err);
 }
 
