@@ -65,6 +65,50 @@ static void break_a_dims(sample *s) { s->f[1][0].tensor = test_tensor(LORAFMT_F3
 static void break_a_dtype(sample *s) { s->f[1][0].tensor = test_tensor(LORAFMT_I8, 2, 3, data); }
 static void break_a_empty(sample *s) { s->f[1][0].tensor = (lorafmt_tensor){.dtype = LORAFMT_F32, .n_dims = 1, .data = data}; }
 static void break_size(sample *s) { s->f[1][0].tensor.size--; }
+static void break_magnitude(sample *s)
+{
+    s->f[1][2] = (lorafmt_factor){LORAFMT_ROLE_MAGNITUDE, test_tensor(LORAFMT_F32, 3, 0, data)};
+    s->sites[1].n_factors = 3;
+}
+static void break_doubled(sample *s) { s->sites[0].flags = LORAFMT_SITE_DOUBLED; }
+static void break_range_of_whole(sample *s)
+{
+    s->sites[0].flags = LORAFMT_SITE_ROW_RANGE;
+    s->sites[0].row_end = 4;
+}
+static void break_row_range(sample *s)
+{
+    s->sites[1].flags = LORAFMT_SITE_ROW_RANGE;
+    s->sites[1].row_end = 5;
+}
+static void break_col_range(sample *s)
+{
+    s->sites[1].flags = LORAFMT_SITE_COL_RANGE;
+    s->sites[1].col_end = 5;
+}
+static void make_rows(sample *s, const int64_t *index)
+{
+    s->sites[0].kind = LORAFMT_KIND_ROWS;
+    s->f[0][0].tensor = test_tensor(LORAFMT_F32, 2, 3, data);
+    s->f[0][1] = (lorafmt_factor){LORAFMT_ROLE_ROW_INDEX, test_tensor(LORAFMT_I64, 2, 0, index)};
+    s->sites[0].n_factors = 2;
+}
+static void break_row_index_equal(sample *s)
+{
+    static const int64_t index[] = {4, 4};
+    make_rows(s, index);
+}
+static void break_row_index_negative(sample *s)
+{
+    static const int64_t index[] = {-1, 4};
+    make_rows(s, index);
+}
+static void break_row_index_count(sample *s)
+{
+    static const int64_t index[] = {1, 4};
+    make_rows(s, index);
+    s->f[0][0].tensor = test_tensor(LORAFMT_F32, 3, 3, data);
+}
 static void break_metadata_order(sample *s) { s->metadata[0].key = "z"; }
 static void break_metadata_twice(sample *s) { s->metadata[0].key = "licence"; }
 static void break_metadata_value(sample *s) { s->metadata[0].value = "\xed\xa0\x80"; } // a surrogate
@@ -105,6 +149,14 @@ static const struct {
     {break_a_dtype, LORAFMT_UNSUPPORTED, "a.weight", "A is I8"},
     {break_a_empty, LORAFMT_CORRUPT, "a.weight", "a dimension of 0"},
     {break_size, LORAFMT_CORRUPT, "a.weight", "do not fit dtype and shape"},
+    {break_magnitude, LORAFMT_CORRUPT, "a.weight", "magnitude has 3 elements, B 4 outputs"},
+    {break_doubled, LORAFMT_CORRUPT, "a.bias", "doubled"},
+    {break_range_of_whole, LORAFMT_CORRUPT, "a.bias", "not linear"},
+    {break_row_range, LORAFMT_CORRUPT, "a.weight", "row range"},
+    {break_col_range, LORAFMT_CORRUPT, "a.weight", "column range"},
+    {break_row_index_equal, LORAFMT_CORRUPT, "a.bias", "strictly ascending"},
+    {break_row_index_negative, LORAFMT_CORRUPT, "a.bias", "strictly ascending"},
+    {break_row_index_count, LORAFMT_CORRUPT, "a.bias", "one I64 per row"},
     {break_metadata_order, LORAFMT_CORRUPT, "licence", "not unique and in order"},
     {break_metadata_twice, LORAFMT_CORRUPT, "licence", "not unique and in order"},
     {break_metadata_value, LORAFMT_CORRUPT, "author", "UTF-8"},
@@ -133,8 +185,9 @@ static void test_unknown_kinds_pass(void **state)
     sample s;
     (void)state;
     make(&s);
+    s.f[1][1].role = 40; // LoHa and LoKr are new roles of the kinds there are: no A, no B
+    assert_int_equal(lf_adapter_check(&s.adapter, &err), LORAFMT_OK);
     s.sites[1].kind = 99;
-    s.f[1][1].role = 40;
     assert_int_equal(lf_adapter_check(&s.adapter, &err), LORAFMT_OK);
 }
 

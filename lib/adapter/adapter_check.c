@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* spec 4.3 to 4.7: what an adapter may say. */
+#include "format/base/bytes.h"
 #include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "format/base/text.h"
@@ -75,6 +76,21 @@ static uint32_t kernel_dims(unsigned kind)
     return kind >= LORAFMT_KIND_CONV1D && kind <= LORAFMT_KIND_CONV3D ? kind - LORAFMT_KIND_CONV1D + 1 : 0;
 }
 
+/* spec 4.5: with a Tucker core the kernel is in it, not in A */
+static lorafmt_status check_mid(const lorafmt_site *site, const lorafmt_factor *a, lorafmt_error *err)
+{
+    const lorafmt_factor *mid = lorafmt_site_factor(site, LORAFMT_ROLE_MID);
+    const lorafmt_tensor *t = &mid->tensor;
+
+    LF_TRY(need_real(site, mid, err));
+    if (t->n_dims != a->tensor.n_dims || t->shape[0] != site->rank || t->shape[1] != site->rank)
+        return wrong_shape(err, site, mid, "[rank, rank, kernel...]");
+    for (uint32_t i = 2; i < a->tensor.n_dims; i++)
+        if (a->tensor.shape[i] != 1)
+            return wrong_shape(err, site, a, "[rank, in, 1...], beside mid,");
+    return LORAFMT_OK;
+}
+
 /* spec 4.5: the shapes of A and B */
 static lorafmt_status check_shapes(const lorafmt_site *site, const lorafmt_factor *a, const lorafmt_factor *b, lorafmt_error *err)
 {
@@ -89,8 +105,24 @@ static lorafmt_status check_shapes(const lorafmt_site *site, const lorafmt_facto
     for (uint32_t i = 2; i < n_dims; i++)
         if (tb->shape[i] != 1)
             return wrong_shape(err, site, b, "[out, rank, 1...]");
+    if (lorafmt_site_factor(site, LORAFMT_ROLE_MID))
+        LF_TRY(check_mid(site, a, err));
     if (experts && tb->shape[0] % (ta->shape[0] / site->rank) != 0)
         return wrong_shape(err, site, b, "[experts x out, rank]");
+    return LORAFMT_OK;
+}
+
+/* spec 4.5: one element per output, whatever the shape */
+static lorafmt_status check_magnitude(const lorafmt_site *site, const lorafmt_factor *m, uint64_t n_outputs, lorafmt_error *err)
+{
+    const uint64_t n = m->tensor.size / (lorafmt_dtype_bits(m->tensor.dtype) / 8);
+
+    LF_TRY(need_real(site, m, err));
+    if (site->kind == LORAFMT_KIND_EXPERTS)
+        return bad(err, site, "experts cannot have a magnitude");
+    if (n != n_outputs)
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, site->target, "magnitude has %" PRIu64 " elements, B %" PRIu64 " outputs",
+                       n, n_outputs);
     return LORAFMT_OK;
 }
 
@@ -108,12 +140,25 @@ static lorafmt_status check_low_rank(const lorafmt_site *site, lorafmt_error *er
         return bad(err, site, a ? "factor B is missing" : "factor A is missing");
     LF_TRY(need_real(site, a, err));
     LF_TRY(need_real(site, b, err));
-    if (m) {
-        LF_TRY(need_real(site, m, err));
-        if (site->kind == LORAFMT_KIND_EXPERTS)
-            return bad(err, site, "experts cannot have a magnitude");
+    LF_TRY(check_shapes(site, a, b, err));
+    return m ? check_magnitude(site, m, b->tensor.shape[0], err) : LORAFMT_OK;
+}
+
+/* spec 4.5: row_index says where each row of value goes */
+static lorafmt_status check_row_index(const lorafmt_site *site, const lorafmt_tensor *rows, const lorafmt_tensor *value,
+                                      lorafmt_error *err)
+{
+    uint64_t last = 0;
+
+    if (rows->dtype != LORAFMT_I64 || rows->n_dims != 1 || value->n_dims == 0 || rows->shape[0] != value->shape[0])
+        return bad(err, site, "row_index must be one I64 per row of value");
+    for (uint64_t i = 0; i < rows->shape[0]; i++) {
+        const uint64_t row = lf_load_u64le((const uint8_t *)rows->data + 8 * i);
+        if (row > INT64_MAX || (i && row <= last))
+            return bad(err, site, "row_index must be 0 or more and strictly ascending");
+        last = row;
     }
-    return check_shapes(site, a, b, err);
+    return LORAFMT_OK;
 }
 
 static lorafmt_status check_whole(const lorafmt_site *site, lorafmt_error *err)
@@ -132,10 +177,7 @@ static lorafmt_status check_whole(const lorafmt_site *site, lorafmt_error *err)
         return bad(err, site, "factor value is missing");
     if ((site->kind == LORAFMT_KIND_ROWS) != (rows != NULL))
         return bad(err, site, rows ? "row_index in a site that is not of kind rows" : "factor row_index is missing");
-    if (rows && (rows->tensor.dtype != LORAFMT_I64 || rows->tensor.n_dims != 1 || value->tensor.n_dims == 0 ||
-                 rows->tensor.shape[0] != value->tensor.shape[0]))
-        return bad(err, site, "row_index must be one I64 per row of value");
-    return LORAFMT_OK;
+    return rows ? check_row_index(site, &rows->tensor, &value->tensor, err) : LORAFMT_OK;
 }
 
 static bool role_fits(unsigned kind, unsigned role)
@@ -199,6 +241,31 @@ static lorafmt_status check_scale(const lorafmt_site *site, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
+/* spec 4.4: a range is as large as what is put there */
+static lorafmt_status check_ranges(const lorafmt_site *site, lorafmt_error *err)
+{
+    const lorafmt_factor *a = lorafmt_site_factor(site, LORAFMT_ROLE_A), *b = lorafmt_site_factor(site, LORAFMT_ROLE_B);
+
+    if (!(site->flags & (LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_COL_RANGE)))
+        return LORAFMT_OK;
+    if (site->kind != LORAFMT_KIND_LINEAR)
+        return bad(err, site, "a row or column range in a site that is not linear");
+    if (site->flags & LORAFMT_SITE_ROW_RANGE && site->row_end - site->row_begin != b->tensor.shape[0])
+        return bad(err, site, "the row range is not as large as B has rows");
+    if (site->flags & LORAFMT_SITE_COL_RANGE && site->col_end - site->col_begin != a->tensor.shape[1])
+        return bad(err, site, "the column range is not as large as A has columns");
+    return LORAFMT_OK;
+}
+
+/* Kinds and roles of a newer format are listed and copied; what they need is not known here. */
+static bool is_known(const lorafmt_site *site)
+{
+    for (uint32_t i = 0; i < site->n_factors; i++)
+        if (site->factors[i].role > LORAFMT_ROLE_ROW_INDEX)
+            return false;
+    return site->kind <= LORAFMT_KIND_EXPERTS;
+}
+
 static lorafmt_status check_site(const lorafmt_site *site, lorafmt_error *err)
 {
     if (!site->target[0] || !lf_name_valid(site->target, strlen(site->target)))
@@ -206,11 +273,14 @@ static lorafmt_status check_site(const lorafmt_site *site, lorafmt_error *err)
     if (site->kind == 0)
         return bad(err, site, "kind 0, must be 1 or more");
     LF_TRY(check_factors(site, err));
-    if (site->kind > LORAFMT_KIND_EXPERTS)
+    if (!is_known(site))
         return LORAFMT_OK;
+    if (site->flags & LORAFMT_SITE_DOUBLED && site->kind != LORAFMT_KIND_LINEAR)
+        return bad(err, site, "the flag doubled in a site that is not linear");
     if (site->orientation != LORAFMT_OUT_IN && site->kind != LORAFMT_KIND_LINEAR && site->kind != LORAFMT_KIND_EXPERTS)
         return bad(err, site, "an orientation in a site that is neither linear nor experts");
     LF_TRY(lf_kind_is_low_rank(site->kind) ? check_low_rank(site, err) : check_whole(site, err));
+    LF_TRY(check_ranges(site, err));
     return check_scale(site, err);
 }
 
