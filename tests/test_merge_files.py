@@ -179,6 +179,18 @@ def test_a_damaged_slot_is_recovered_and_said(lorapack, folder):
     expect((code, 'root[1]' in message), (1, True), f'verify says {message}')
 
 
+def test_a_flipped_bit_in_tensor_data_stops_all_that_read_it(lorapack, folder):
+    base, packed = write_base(folder / 'base'), folder / 'a.lora'
+    lorapack.must('pack', write_adapter(folder / 'a', {}), '-o', packed)
+    data = bytearray(packed.read_bytes())
+    data[-1] ^= 1 # the last byte of the last tensor
+    packed.write_bytes(data)
+    for arguments in (merge(base, [packed], folder / 'out'), ['unpack', packed, '-o', folder / 'out'],
+                      ['pack', packed, '-o', folder / 'out'], ['verify', packed]):
+        code, _, message = lorapack.run(*arguments)
+        expect((code, 'sha256' in message, (folder / 'out').exists()), (1, True, False), f'{arguments[0]} says {message}')
+
+
 def main():
     lorapack, failed = Lorapack(sys.argv[1]), 0
     tests = [(name, test) for name, test in globals().items() if name.startswith('test_')]

@@ -172,7 +172,6 @@ static lorafmt_status check_recovered(const lf_container *c, lorafmt_error *err)
 /* Hashing data comes last: only then are ranges known not to overlap, so that a small index cannot ask for much work. */
 static lorafmt_status check_all(const lf_container *c, lf_arena *arena, lorafmt_verify_result *result, lorafmt_error *err)
 {
-    LF_TRY(check_recovered(c, err));
     LF_TRY(lf_index_check_digest(c, err));
     LF_TRY(lf_index_check_padding(c, err));
     LF_TRY(lf_check_records(c, arena, err));
@@ -182,7 +181,7 @@ static lorafmt_status check_all(const lf_container *c, lf_arena *arena, lorafmt_
     LF_TRY(lf_history_check(c, err));
     for (size_t i = 0; i < lf_container_n_tensors(c); i++)
         LF_TRY(lf_check_tensor_data(c, i, &result->n_bytes, &result->n_nonfinite, err));
-    return LORAFMT_OK;
+    return check_recovered(c, err); // last, so that what else is wrong is said first
 }
 
 lorafmt_status lf_container_check(const lf_container *c, lorafmt_verify_result *out, lorafmt_error *err)

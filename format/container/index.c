@@ -68,6 +68,8 @@ static lorafmt_status take_known(const entry *e, lf_container *c)
         const lf_section_type *type = &lf_section_types[k];
         if (type->id != e->id)
             continue;
+        if (e->record_size != type->record_size && e->id >= LF_FIRST_IGNORABLE_SECTION)
+            return LORAFMT_OK; // as if it were unknown
         if (e->record_size != type->record_size)
             return fail(e, LORAFMT_UNSUPPORTED, LF_SECTION_RECORD_SIZE, "record_size", "this reader knows another record size");
         if (e->n_records < type->min_records)

@@ -3,8 +3,7 @@
  * Adapters: what a `.lora` file, a PEFT directory or a safetensors file says about how a base model changes.
  *
  * A *source* is an opened input and owns the bytes; an *adapter* is borrowed from it. Everything reached
- * from an adapter was checked when the source was opened (spec 4), but for the digests of tensor data, which
- * lorafmt_verify() checks. All functions on const handles may run concurrently.
+ * from an adapter was checked when the source was opened (spec 4), the digests of tensor data too. All functions on const handles may run concurrently.
  */
 #ifndef LORAFMT_ADAPTER_H
 #define LORAFMT_ADAPTER_H

@@ -257,13 +257,13 @@ static lorafmt_status check_ranges(const lorafmt_site *site, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-/* Kinds and roles of a newer format are listed and copied; what they need is not known here. */
-static bool is_known(const lorafmt_site *site)
+/* Sites with roles of a newer format are listed and copied; which factors they need is not known here. */
+static bool knows_roles(const lorafmt_site *site)
 {
     for (uint32_t i = 0; i < site->n_factors; i++)
         if (site->factors[i].role > LORAFMT_ROLE_ROW_INDEX)
             return false;
-    return site->kind <= LORAFMT_KIND_EXPERTS;
+    return true;
 }
 
 static lorafmt_status check_site(const lorafmt_site *site, lorafmt_error *err)
@@ -273,14 +273,16 @@ static lorafmt_status check_site(const lorafmt_site *site, lorafmt_error *err)
     if (site->kind == 0)
         return bad(err, site, "kind 0, must be 1 or more");
     LF_TRY(check_factors(site, err));
-    if (!is_known(site))
-        return LORAFMT_OK;
+    if (site->kind > LORAFMT_KIND_EXPERTS)
+        return LORAFMT_OK; // of a newer format
     if (site->flags & LORAFMT_SITE_DOUBLED && site->kind != LORAFMT_KIND_LINEAR)
         return bad(err, site, "the flag doubled in a site that is not linear");
     if (site->orientation != LORAFMT_OUT_IN && site->kind != LORAFMT_KIND_LINEAR && site->kind != LORAFMT_KIND_EXPERTS)
         return bad(err, site, "an orientation in a site that is neither linear nor experts");
-    LF_TRY(lf_kind_is_low_rank(site->kind) ? check_low_rank(site, err) : check_whole(site, err));
-    LF_TRY(check_ranges(site, err));
+    if (knows_roles(site)) {
+        LF_TRY(lf_kind_is_low_rank(site->kind) ? check_low_rank(site, err) : check_whole(site, err));
+        LF_TRY(check_ranges(site, err));
+    }
     return check_scale(site, err);
 }
 

@@ -1,12 +1,41 @@
 /* SPDX-License-Identifier: MIT */
 /* From the records of a container to an adapter in memory. */
+#include "format/base/digest.h"
 #include "format/base/error.h"
 #include "lib/adapter/adapter.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-static lorafmt_status read_factors(const lf_container *container, uint32_t first, lorafmt_site *site, lf_arena *arena,
-                                   lorafmt_error *err)
+#define MAX_VALUES (UINT64_C(1) << 28) // bytes of all metadata values of an adapter, spec 4.7
+
+/* The decoded bytes of a tensor, once its digest was found to be right. */
+static lorafmt_status load_tensor(const lf_container *container, uint32_t i, lf_arena *arena, const void **out, lorafmt_error *err)
+{
+    uint8_t digest[LF_SHA256_SIZE];
+    lf_tensor_record record;
+    char field[48];
+
+    LF_TRY(lf_container_tensor(container, i, &record, err));
+    *out = record.tensor.data;
+    if (!*out) {
+        void *decoded = lf_arena_alloc(arena, 1, (size_t)record.tensor.size);
+        if (!decoded)
+            return lf_no_memory(err);
+        LF_TRY(lf_container_decode_tensor(container, i, decoded, err));
+        *out = decoded;
+    }
+    lf_sha256_of(*out, (size_t)record.tensor.size, digest);
+    if (memcmp(digest, record.sha256, sizeof digest) != 0) {
+        snprintf(field, sizeof field, "tensor[%" PRIu32 "].sha256", i);
+        return lf_fail(err, LORAFMT_CORRUPT, record.offset, field, "the data are not those that the digest was made of");
+    }
+    return LORAFMT_OK;
+}
+
+static lorafmt_status read_factors(const lf_container *container, const void **loaded, uint32_t first, lorafmt_site *site,
+                                   lf_arena *arena, lorafmt_error *err)
 {
     lorafmt_factor *factors = lf_arena_alloc(arena, site->n_factors, sizeof *factors);
     uint32_t tensor;
@@ -15,16 +44,30 @@ static lorafmt_status read_factors(const lf_container *container, uint32_t first
         return lf_no_memory(err);
     for (uint32_t i = 0; i < site->n_factors; i++) {
         LF_TRY(lf_container_factor(container, (size_t)first + i, &factors[i], &tensor, err));
-        if (!factors[i].tensor.data)
-            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target,
-                           "factor %s is stored with a codec that this version does not decode",
-                           lorafmt_role_name(factors[i].role));
+        if (!loaded[tensor])
+            LF_TRY(load_tensor(container, tensor, arena, &loaded[tensor], err));
+        factors[i].tensor.data = loaded[tensor];
     }
     site->factors = factors;
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_adapter_read(const lf_container *container, size_t i, lf_arena *arena, lorafmt_adapter *out, lorafmt_error *err)
+static lorafmt_status read_metadata(const lf_container *container, uint32_t first, size_t n, lorafmt_metadata *out,
+                                    lorafmt_error *err)
+{
+    uint64_t size = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        LF_TRY(lf_container_metadata(container, first + i, &out[i], err));
+        size += strlen(out[i].value);
+        if (size > MAX_VALUES)
+            return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, out[i].key, "metadata values of more than 2^28 bytes");
+    }
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_adapter_read(const lf_container *container, const void **loaded, size_t i, lf_arena *arena, lorafmt_adapter *out,
+                               lorafmt_error *err)
 {
     uint32_t first_site, first_metadata, first_factor;
     lorafmt_metadata *metadata;
@@ -37,10 +80,9 @@ lorafmt_status lf_adapter_read(const lf_container *container, size_t i, lf_arena
         return lf_no_memory(err);
     for (size_t s = 0; s < out->n_sites; s++) {
         LF_TRY(lf_container_site(container, first_site + s, &sites[s], &first_factor, err));
-        LF_TRY(read_factors(container, first_factor, &sites[s], arena, err));
+        LF_TRY(read_factors(container, loaded, first_factor, &sites[s], arena, err));
     }
-    for (size_t m = 0; m < out->n_metadata; m++)
-        LF_TRY(lf_container_metadata(container, first_metadata + m, &metadata[m], err));
+    LF_TRY(read_metadata(container, first_metadata, out->n_metadata, metadata, err));
     out->sites = sites;
     out->metadata = metadata;
     out->has_id = true;

@@ -30,15 +30,17 @@ static void default_name(const char *path, char out[LF_MAX_ADAPTER_NAME + 1])
 static lorafmt_status read_adapters(lorafmt_source *source, lorafmt_error *err)
 {
     lorafmt_adapter *adapters;
+    const void **loaded;
 
     source->kind = LORAFMT_SOURCE_LORA;
     source->n_adapters = lf_container_n_adapters(source->container);
     adapters = lf_arena_alloc(&source->arena, source->n_adapters, sizeof *adapters);
-    if (!adapters)
+    loaded = lf_arena_alloc(&source->arena, lf_container_n_tensors(source->container), sizeof *loaded);
+    if (!adapters || !loaded)
         return lf_no_memory(err);
     source->adapters = adapters;
     for (size_t i = 0; i < source->n_adapters; i++)
-        LF_TRY(lf_adapter_read(source->container, i, &source->arena, &adapters[i], err));
+        LF_TRY(lf_adapter_read(source->container, loaded, i, &source->arena, &adapters[i], err));
     return LORAFMT_OK;
 }
 
