@@ -216,6 +216,21 @@ static void test_ignorable_section(void **state)
     free(fresh.bytes);
 }
 
+/* Signatures of a newer form are skipped, not refused. */
+static void test_signatures_of_another_size(void **state)
+{
+    file fresh = sample_file();
+    file f = rebuild(&fresh, &(rebuild_options){.extra_id = 0x80000001,
+                                                .extra_record_size = LF_SIGNATURE_SIZE + 8,
+                                                .extra_n_records = 0,
+                                                .extra = (const uint8_t *)""});
+    (void)state;
+
+    assert_ok(&f);
+    free(f.bytes);
+    free(fresh.bytes);
+}
+
 static void test_index_size(void **state)
 {
     file f = sample_file();
@@ -349,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_superseded_without_history),
         cmocka_unit_test(test_damaged_past),
         cmocka_unit_test(test_ignorable_section),
+        cmocka_unit_test(test_signatures_of_another_size),
         cmocka_unit_test(test_index_size),
         cmocka_unit_test(test_signatures_section),
         cmocka_unit_test(test_layout),
