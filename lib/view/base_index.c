@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A base by name. */
 #include "format/base/digest.h"
+#include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "lib/view/view.h"
@@ -160,12 +161,23 @@ static size_t only(const lorafmt_base *base, bool (*is)(const char *name))
     return found;
 }
 
-size_t lf_only_embedding(const lorafmt_base *base)
+static lorafmt_dtype common_dtype(const lorafmt_base *base)
 {
-    return only(base, lf_is_embedding_name);
+    lorafmt_dtype dtype = (lorafmt_dtype)0;
+
+    for (size_t i = 0; i < base->n_tensors; i++) {
+        if (!lf_dtype_is_real(base->tensors[i].dtype))
+            continue;
+        if (dtype && dtype != base->tensors[i].dtype)
+            return (lorafmt_dtype)0;
+        dtype = base->tensors[i].dtype;
+    }
+    return dtype;
 }
 
-size_t lf_only_head(const lorafmt_base *base)
+void lf_view_survey(lorafmt_view *view)
 {
-    return only(base, lf_is_head_name);
+    view->embedding = only(view->base, lf_is_embedding_name);
+    view->head = only(view->base, lf_is_head_name);
+    view->common_dtype = common_dtype(view->base);
 }

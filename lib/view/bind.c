@@ -16,7 +16,7 @@ void lf_view_tensor_measure(lorafmt_view_tensor *info)
 
     lf_tensor_measure(info->dtype, info->n_dims, info->shape, NULL, &size);
     info->size = size;
-    info->n_rows = info->n_dims >= 2 ? info->shape[0] : 1;
+    info->n_rows = info->n_dims >= 2 && lorafmt_dtype_bits(info->dtype) >= 8 ? info->shape[0] : 1; // rows are whole bytes
     info->row_size = info->n_rows ? size / info->n_rows : 0;
 }
 
@@ -55,8 +55,9 @@ static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_ent
     view->entries = lf_arena_alloc(&view->arena, n_stack, sizeof *view->entries);
     view->bridges = lf_arena_alloc(&view->arena, n_stack, sizeof *view->bridges);
     view->sites = lf_arena_alloc(&view->arena, view->n_sites, sizeof *view->sites);
+    view->names = lf_arena_alloc(&view->arena, view->n_sites, sizeof *view->names);
     view->plans = lf_arena_alloc(&view->arena, base->n_tensors + view->n_sites, sizeof *view->plans);
-    if (!view->entries || !view->bridges || !view->sites || !view->plans)
+    if (!view->entries || !view->bridges || !view->sites || !view->names || !view->plans)
         return lf_no_memory(err);
     memcpy(view->entries, stack, n_stack * sizeof *stack);
     for (size_t i = 0; i < base->n_tensors; i++) {
@@ -68,6 +69,7 @@ static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_ent
         memcpy(info->shape, t->shape, sizeof info->shape);
         lf_view_tensor_measure(info);
     }
+    lf_view_survey(view);
     return lf_base_index_build(base, &view->arena, &view->index, err);
 }
 
@@ -76,10 +78,14 @@ static lorafmt_status resolve_all(lf_binder *binder, lorafmt_error *err)
     lorafmt_view *view = binder->view;
     size_t first = 0;
 
+    binder->rename_used = lf_arena_alloc(&view->arena, binder->options->n_renames, sizeof *binder->rename_used);
+    if (!binder->rename_used)
+        return lf_no_memory(err);
     for (size_t i = 0; i < view->n_entries; i++) {
-        LF_TRY(lf_resolve_entry(binder, i, &view->sites[first], err));
+        LF_TRY(lf_resolve_entry(binder, i, first, err));
         first += view->entries[i].adapter->n_sites;
     }
+    lf_check_renames(binder);
     return LORAFMT_OK;
 }
 
@@ -138,6 +144,8 @@ lorafmt_status lorafmt_bind(const lorafmt_base *base, const lorafmt_stack_entry 
     if (binder.options->struct_size != sizeof defaults)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu",
                        binder.options->struct_size, sizeof defaults);
+    if (binder.options->has_orientation && (unsigned)binder.options->orientation > LORAFMT_BY_SHAPE)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "orientation", "%d, must be 0..2", (int)binder.options->orientation);
     LF_TRY(check_arguments(base, stack, n_stack, err));
     st = new_view(base, stack, n_stack, &binder.view, err);
     if (!st) {

@@ -51,20 +51,25 @@ static const char *exchange_prefix(const char *name, const char *from, const cha
 }
 
 /* The caller's map works on whole components: "model" is a prefix of "model.norm", not of "models.norm". */
-static const char *rename_target(const lorafmt_bind_options *options, const char *name, char buffer[NAME_BUFFER])
+static bool rename_fits(const lorafmt_rename *rename, const char *name)
 {
+    const size_t n = strlen(rename->from);
+    return n == 0 || (strncmp(name, rename->from, n) == 0 && (name[n] == '\0' || name[n] == '.' || name[n - 1] == '.'));
+}
+
+/* What the caller's map makes of a name, or NULL when no prefix fits; of several the longest counts. */
+static const char *rename_target(lf_binder *binder, const char *name, char buffer[NAME_BUFFER])
+{
+    const lorafmt_bind_options *options = binder->options;
     const lorafmt_rename *best = NULL;
     const char *rest;
 
-    for (size_t i = 0; i < options->n_renames; i++) {
-        const lorafmt_rename *r = &options->renames[i];
-        const size_t n = strlen(r->from);
-        const bool fits = n == 0 || (strncmp(name, r->from, n) == 0 && (name[n] == '\0' || name[n] == '.' || name[n - 1] == '.'));
-        if (fits && (!best || n > strlen(best->from)))
-            best = r;
-    }
+    for (size_t i = 0; i < options->n_renames; i++)
+        if (rename_fits(&options->renames[i], name) && (!best || strlen(options->renames[i].from) > strlen(best->from)))
+            best = &options->renames[i];
     if (!best)
         return NULL;
+    binder->rename_used[best - options->renames] = true;
     rest = name + strlen(best->from);
     if (best->to[0] == '\0' && *rest == '.')
         rest++;
@@ -73,32 +78,53 @@ static const char *rename_target(const lorafmt_bind_options *options, const char
     return buffer;
 }
 
-/* A head that is not stored because it is tied to the embedding, or the other way round. */
-static size_t find_tied(const lorafmt_base *base, const char *name, unsigned kind)
+void lf_check_renames(lf_binder *binder)
 {
-    if (base->tied == LORAFMT_TIED_NO || kind == LORAFMT_KIND_SAVED)
+    const lorafmt_bind_options *options = binder->options;
+
+    for (size_t i = 0; i < options->n_renames; i++)
+        if (!binder->rename_used[i])
+            lf_problem(binder, LORAFMT_MISMATCH, 0, options->renames[i].from, "the map to '%s' fits no target of any adapter",
+                       options->renames[i].to);
+}
+
+/* A head that is not stored because it is tied to the embedding, or the other way round. */
+static size_t find_tied(const lorafmt_view *view, const char *name, unsigned kind)
+{
+    if (view->base->tied == LORAFMT_TIED_NO || kind == LORAFMT_KIND_SAVED)
         return LF_NOT_THERE;
-    if (lf_is_head_name(name) && lf_only_head(base) == LF_NOT_THERE)
-        return lf_only_embedding(base);
-    if (lf_is_embedding_name(name) && lf_only_embedding(base) == LF_NOT_THERE)
-        return lf_only_head(base);
+    if (lf_is_head_name(name) && view->head == LF_NOT_THERE)
+        return view->embedding;
+    if (lf_is_embedding_name(name) && view->embedding == LF_NOT_THERE)
+        return view->head;
     return LF_NOT_THERE;
 }
 
 /* Own name or mapped name. */
-static void resolve_alone(const lf_binder *binder, lorafmt_bound_site *bound)
+static lorafmt_status resolve_alone(lf_binder *binder, size_t i, lorafmt_error *err)
 {
-    const lf_base_index *index = &binder->view->index;
+    lorafmt_view *view = binder->view;
+    lorafmt_bound_site *bound = &view->sites[i];
     char buffer[NAME_BUFFER];
-    const char *mapped = rename_target(binder->options, bound->site->target, buffer);
+    const char *mapped = rename_target(binder, bound->site->target, buffer);
 
-    bound->tensor = lf_base_index_find(index, mapped ? mapped : bound->site->target);
-    bound->match = bound->tensor == LF_NOT_THERE ? LORAFMT_MATCH_NONE : mapped ? LORAFMT_MATCH_MAP : LORAFMT_MATCH_EXACT;
-    if (bound->match == LORAFMT_MATCH_NONE) {
-        bound->tensor = find_tied(index->base, bound->site->target, bound->site->kind);
-        if (bound->tensor != LF_NOT_THERE)
-            bound->match = LORAFMT_MATCH_TIED;
+    view->names[i] = mapped ? lf_arena_strdup(&view->arena, mapped) : bound->site->target;
+    if (!view->names[i])
+        return lf_no_memory(err);
+    bound->tensor = lf_base_index_find(&view->index, view->names[i]);
+    if (bound->tensor != LF_NOT_THERE)
+        bound->match = mapped ? LORAFMT_MATCH_MAP : LORAFMT_MATCH_EXACT;
+    else {
+        bound->tensor = find_tied(view, view->names[i], bound->site->kind);
+        bound->match = bound->tensor == LF_NOT_THERE ? LORAFMT_MATCH_NONE : LORAFMT_MATCH_TIED;
     }
+    return LORAFMT_OK;
+}
+
+/* Mapped sites do not cross bridges: the caller has said where they are. */
+static bool may_cross(const lorafmt_view *view, size_t i)
+{
+    return view->sites[i].match == LORAFMT_MATCH_NONE && view->names[i] == view->sites[i].site->target;
 }
 
 static size_t find_over_bridge(const lf_base_index *index, const lorafmt_rename *bridge, const char *target)
@@ -108,53 +134,58 @@ static size_t find_over_bridge(const lf_base_index *index, const lorafmt_rename 
     return name ? lf_base_index_find(index, name) : LF_NOT_THERE;
 }
 
-/* How many of the unmatched sites (other than saved ones, which may be new) find a tensor over a bridge. */
-static size_t count_over_bridge(const lf_base_index *index, const lorafmt_rename *bridge, const lorafmt_bound_site *sites, size_t n)
+/* Sites of one adapter: [first, first + n) of the view. */
+typedef struct span {
+    const lorafmt_view *view;
+    size_t first, n;
+} span;
+
+/* How many of the sites that must find a tensor (saved ones may be new) find one over a bridge; all that are left, without one. */
+static size_t count_over_bridge(const span *s, const lorafmt_rename *bridge)
 {
     size_t count = 0;
 
-    for (size_t i = 0; i < n; i++)
-        if (sites[i].match == LORAFMT_MATCH_NONE && sites[i].site->kind != LORAFMT_KIND_SAVED)
-            count += find_over_bridge(index, bridge, sites[i].site->target) != LF_NOT_THERE;
+    for (size_t i = s->first; i < s->first + s->n; i++)
+        if (may_cross(s->view, i) && s->view->sites[i].site->kind != LORAFMT_KIND_SAVED)
+            count += !bridge || find_over_bridge(&s->view->index, bridge, s->view->names[i]) != LF_NOT_THERE;
     return count;
 }
 
-static bool same_mapping(const lf_base_index *index, const lorafmt_rename *a, const lorafmt_rename *b,
-                         const lorafmt_bound_site *sites, size_t n)
+static bool same_mapping(const span *s, const lorafmt_rename *a, const lorafmt_rename *b)
 {
-    for (size_t i = 0; i < n; i++)
-        if (sites[i].match == LORAFMT_MATCH_NONE &&
-            find_over_bridge(index, a, sites[i].site->target) != find_over_bridge(index, b, sites[i].site->target))
+    for (size_t i = s->first; i < s->first + s->n; i++)
+        if (may_cross(s->view, i) && find_over_bridge(&s->view->index, a, s->view->names[i]) !=
+                                         find_over_bridge(&s->view->index, b, s->view->names[i]))
             return false;
     return true;
 }
 
-/* The bridge that finds every unmatched site. *rival is set when another one does so too, elsewhere. */
-static const lorafmt_rename *find_bridge(const lf_base_index *index, const lorafmt_bound_site *sites, size_t n, size_t n_unmatched,
-                                         const lorafmt_rename **rival)
+/* The bridge that finds every site which is left. *rival is set when another one does so too, elsewhere. */
+static const lorafmt_rename *find_bridge(const span *s, const lorafmt_rename **rival)
 {
+    const size_t n_left = count_over_bridge(s, NULL);
     const lorafmt_rename *found = NULL;
 
     *rival = NULL;
-    for (size_t i = 0; i < N_BRIDGES; i++) {
-        if (count_over_bridge(index, &bridges[i], sites, n) != n_unmatched)
+    for (size_t i = 0; i < N_BRIDGES && n_left; i++) {
+        if (count_over_bridge(s, &bridges[i]) != n_left)
             continue;
         if (!found)
             found = &bridges[i];
-        else if (!same_mapping(index, found, &bridges[i], sites, n))
+        else if (!same_mapping(s, found, &bridges[i]))
             *rival = &bridges[i];
     }
     return found;
 }
 
-static void cross_bridge(const lf_base_index *index, const lorafmt_rename *bridge, lorafmt_bound_site *sites, size_t n)
+static void cross_bridge(lorafmt_view *view, const span *s, const lorafmt_rename *bridge)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (sites[i].match != LORAFMT_MATCH_NONE)
+    for (size_t i = s->first; i < s->first + s->n; i++) {
+        if (!may_cross(view, i))
             continue;
-        sites[i].tensor = find_over_bridge(index, bridge, sites[i].site->target);
-        if (sites[i].tensor != LF_NOT_THERE)
-            sites[i].match = LORAFMT_MATCH_BRIDGE;
+        view->sites[i].tensor = find_over_bridge(&view->index, bridge, view->names[i]);
+        if (view->sites[i].tensor != LF_NOT_THERE)
+            view->sites[i].match = LORAFMT_MATCH_BRIDGE;
     }
 }
 
@@ -178,65 +209,84 @@ static const char *closest_name(const lorafmt_base *base, const char *target)
     return best_length > sizeof ".weight" ? best : NULL;
 }
 
-static void report_unmatched(lf_binder *binder, size_t entry, const lorafmt_site *site)
+static void report_unmatched(lf_binder *binder, size_t i)
 {
-    char buffer[NAME_BUFFER], sibling[LF_MAX_NAME + 64];
-    const char *mapped = rename_target(binder->options, site->target, buffer), *name = mapped ? mapped : site->target;
-    const char *close = binder->n_problems < MAX_HINTS ? closest_name(binder->view->base, name) : NULL;
+    const lorafmt_view *view = binder->view;
+    const lorafmt_bound_site *bound = &view->sites[i];
+    const char *name = view->names[i], *target = bound->site->target;
+    const char *close = binder->n_problems < MAX_HINTS ? closest_name(view->base, name) : NULL;
+    const bool mapped = name != target;
+    char sibling[LF_MAX_NAME + 64];
 
-    if (lf_has_quantised_sibling(&binder->view->index, name, sibling))
-        lf_problem(binder, LORAFMT_UNSUPPORTED, entry, site->target,
+    if (lf_has_quantised_sibling(&view->index, name, sibling))
+        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
                    "the base has %s instead, so it is quantised: merge into the original weights", sibling);
     else
-        lf_problem(binder, LORAFMT_MISMATCH, entry, site->target, "the base has no such tensor%s%s%s%s%s",
-                   mapped ? ", mapped to " : "", mapped ? mapped : "", close ? "; the closest name is " : "", close ? close : "",
-                   binder->n_problems == 0 ? "; a map can say how names correspond" : "");
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "the base has no such tensor%s%s%s%s%s",
+                   mapped ? ", mapped to " : "", mapped ? name : "", close ? "; the closest name is " : "", close ? close : "",
+                   close && binder->n_problems == 0 ? "; a map can say how names correspond" : "");
+}
+
+/*
+ * A saved module may be new, like a classifier's head; a name that only looks new must not be added beside the tensor that was meant. New
+ * modules stand on their own: nothing in the base has their first component, and no name there ends in theirs.
+ */
+static bool may_be_new(const lorafmt_base *base, const char *name)
+{
+    const size_t first = strcspn(name, "."), length = strlen(name);
+
+    for (size_t i = 0; i < base->n_tensors; i++) {
+        const char *there = base->tensors[i].name;
+        const size_t n = strlen(there);
+        if (strncmp(there, name, first + 1) == 0)
+            return false;
+        if (n > length && there[n - length - 1] == '.' && strcmp(there + n - length, name) == 0)
+            return false;
+    }
+    return true;
 }
 
 /* Sites that are still without a tensor: new, left out, or a problem. */
-static void settle_unmatched(lf_binder *binder, size_t entry, lorafmt_bound_site *sites, size_t n)
+static void settle_unmatched(lf_binder *binder, const span *s)
 {
+    lorafmt_view *view = binder->view;
     size_t n_matched = 0;
 
-    for (size_t i = 0; i < n; i++)
-        n_matched += sites[i].match != LORAFMT_MATCH_NONE;
-    for (size_t i = 0; i < n; i++) {
-        if (sites[i].match != LORAFMT_MATCH_NONE)
+    for (size_t i = s->first; i < s->first + s->n; i++)
+        n_matched += view->sites[i].match != LORAFMT_MATCH_NONE;
+    for (size_t i = s->first; i < s->first + s->n; i++) {
+        lorafmt_bound_site *bound = &view->sites[i];
+        if (bound->match != LORAFMT_MATCH_NONE)
             continue;
-        if (sites[i].site->kind == LORAFMT_KIND_SAVED && n_matched)
-            sites[i].match = LORAFMT_MATCH_NEW;
+        if (bound->site->kind == LORAFMT_KIND_SAVED && n_matched && may_be_new(view->base, view->names[i]))
+            bound->match = LORAFMT_MATCH_NEW;
         else if (!binder->options->allow_unmatched || !n_matched)
-            report_unmatched(binder, entry, sites[i].site);
+            report_unmatched(binder, i);
     }
 }
 
-lorafmt_status lf_resolve_entry(lf_binder *binder, size_t entry, lorafmt_bound_site *sites, lorafmt_error *err)
+lorafmt_status lf_resolve_entry(lf_binder *binder, size_t entry, size_t first, lorafmt_error *err)
 {
     lorafmt_view *view = binder->view;
     const lorafmt_adapter *adapter = view->entries[entry].adapter;
-    const size_t n = adapter->n_sites;
+    const span s = {view, first, adapter->n_sites};
     const lorafmt_rename *bridge, *rival;
-    size_t n_unmatched = 0;
 
-    for (size_t i = 0; i < n; i++) {
-        sites[i] = (lorafmt_bound_site){.entry = entry, .site = &adapter->sites[i]};
-        resolve_alone(binder, &sites[i]);
-        n_unmatched += sites[i].match == LORAFMT_MATCH_NONE && sites[i].site->kind != LORAFMT_KIND_SAVED;
+    for (size_t i = 0; i < s.n; i++) {
+        view->sites[first + i] = (lorafmt_bound_site){.entry = entry, .site = &adapter->sites[i]};
+        LF_TRY(resolve_alone(binder, first + i, err));
     }
-    if (n_unmatched) {
-        bridge = find_bridge(&view->index, sites, n, n_unmatched, &rival);
-        if (bridge && rival)
-            lf_problem(binder, LORAFMT_MISMATCH, entry, adapter->name,
-                       "names fit the base both as '%s*' for '%s*' and as '%s*' for '%s*'; a map can say which", bridge->to,
-                       bridge->from, rival->to, rival->from);
-        else if (bridge) {
-            cross_bridge(&view->index, bridge, sites, n);
-            view->bridges[entry] =
-                lf_arena_printf(&view->arena, "the adapter's %s* is %s* in the base", bridge->from, bridge->to);
-            if (!view->bridges[entry])
-                return lf_no_memory(err);
-        }
+    bridge = find_bridge(&s, &rival);
+    if (bridge && rival)
+        lf_problem(binder, LORAFMT_MISMATCH, entry, adapter->name,
+                   "names fit the base both as '%s*' for '%s*' and as '%s*' for '%s*'; a map can say which", bridge->to,
+                   bridge->from, rival->to, rival->from);
+    else if (bridge) {
+        cross_bridge(view, &s, bridge);
+        view->bridges[entry] = lf_arena_printf(&view->arena, "the adapter's %s* is %s* in the base", bridge->from, bridge->to);
+        if (!view->bridges[entry])
+            return lf_no_memory(err);
     }
-    settle_unmatched(binder, entry, sites, n);
+    settle_unmatched(binder, &s);
     return LORAFMT_OK;
 }

@@ -27,8 +27,9 @@ typedef struct lf_term {
 /* How a touched tensor is computed: spec 7. */
 typedef struct lf_plan {
     lorafmt_view_tensor info;
-    const lorafmt_tensor *value; /* replacement, or NULL */
-    size_t value_entry;          /* which adapter of the stack replaced it */
+    const lorafmt_tensor *value;         /* replacement, or NULL */
+    size_t value_entry;                  /* which adapter of the stack replaced it */
+    const lorafmt_bound_site *last_term; /* the latest low-rank site that fits it, or NULL */
     bool f64;                    /* working type */
     size_t n_cols;
     size_t n_terms, n_terms_seen;
@@ -47,9 +48,12 @@ struct lorafmt_view {
     lf_base_index index;
     size_t n_entries;
     lorafmt_stack_entry *entries;
+    size_t embedding, head;     /* the only one of its kind that the base stores, or LF_NOT_THERE */
+    lorafmt_dtype common_dtype; /* of all real tensors of the base, or 0 */
     const char **bridges; /* per entry, or NULL */
     size_t n_sites;
     lorafmt_bound_site *sites;
+    const char **names; /* per site: what to look for in the base, which is its target or what the caller's map makes of it */
     size_t n_tensors; /* base's, then new ones */
     lf_plan *plans;
     bool unties;
@@ -60,6 +64,7 @@ struct lorafmt_view {
 typedef struct lf_binder {
     lorafmt_view *view;
     const lorafmt_bind_options *options;
+    bool *rename_used;
     size_t n_problems;
     lorafmt_error first; /* the first problem */
 } lf_binder;
@@ -81,12 +86,13 @@ lorafmt_status lf_base_tensor_digest(const lorafmt_base *base, size_t tensor, ui
 /* An input embedding or an output head, going by the name. */
 bool lf_is_embedding_name(const char *name);
 bool lf_is_head_name(const char *name);
-/* The only embedding (or head) of the base, or LF_NOT_THERE. */
-size_t lf_only_embedding(const lorafmt_base *base);
-size_t lf_only_head(const lorafmt_base *base);
+/* Fill in what a view knows of its base as a whole: embedding, head, common_dtype. */
+void lf_view_survey(lorafmt_view *view);
 
-lorafmt_status lf_resolve_entry(lf_binder *binder, size_t entry, lorafmt_bound_site *sites, lorafmt_error *err);
+/* The steps of bind; sites are those of one entry of the stack, from `first` on. */
 void lf_check_kinds(lf_binder *binder, size_t entry);
+lorafmt_status lf_resolve_entry(lf_binder *binder, size_t entry, size_t first, lorafmt_error *err);
+void lf_check_renames(lf_binder *binder);
 lorafmt_status lf_fit_replacements(lf_binder *binder, lorafmt_error *err);
 void lf_fit_vocabulary(lf_binder *binder);
 void lf_fit_low_rank(lf_binder *binder);
