@@ -546,7 +546,143 @@ static void test_grown_vocabulary(void **state)
     assert_int_equal(lorafmt_view_get_tensor(view, 0)->size, 24);
     lorafmt_view_free(view);
     assert_int_equal(bind_one(&m, &one, NULL, &view, &err), LORAFMT_MISMATCH); // the head keeps 2 rows
-    assert_non_null(strstr(err.text, "the vocabulary becomes 3"));
+    assert_non_null(strstr(err.text, "gets 3 rows, but lm_head.weight has 2"));
+}
+
+/* Two sites of one adapter on one tensor are a mistake in the names, unless the base ties what they name. */
+static void test_two_sites_on_one_tensor(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[2][2];
+    const lorafmt_site sites[] = {test_low_rank("layers.0.q.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[0]),
+                                  test_low_rank("model.layers.0.q.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[1])};
+    const lorafmt_adapter adapter = test_adapter("x", sites, 2);
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "model.layers.0.q.weight", LORAFMT_F32, 2, 3, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "is the same tensor of the base as layers.0.q.weight"));
+}
+
+/* What looks new must not stand beside the tensor that was meant. */
+static void test_names_that_only_look_new(void **state)
+{
+    static const char *const names[] = {"model.layrs.0.norm.weight", "model.norm.weight", "head.weight"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        memory_base m;
+        lorafmt_factor f[2][2];
+        lorafmt_site sites[] = {test_whole(names[i], LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 3, 0, ones), f[0]),
+                                test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[1])};
+        const lorafmt_adapter adapter = test_adapter("x", sites, 2);
+        lorafmt_view *view;
+        lorafmt_error err;
+        base_init(&m);
+        base_add(&m, "w.weight", LORAFMT_F32, 2, 3, ones);
+        base_add(&m, "model.layers.0.norm.weight", LORAFMT_F32, 3, 0, ones);
+        base_add(&m, "language_model.head.weight", LORAFMT_F32, 3, 0, ones);
+        assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+        assert_string_equal(err.field, names[i]);
+    }
+}
+
+/* The caller's map is never overruled, and one that fits nothing is a mistake. */
+static void test_maps_are_obeyed(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[2][2];
+    const lorafmt_site sites[] = {test_whole("score.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 3, 0, ones), f[0]),
+                                  test_low_rank("layers.0.q.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[1])};
+    const lorafmt_adapter adapter = test_adapter("x", sites, 2);
+    lorafmt_rename rename = {"layers", "nowhere"};
+    const lorafmt_bind_options o = {.struct_size = sizeof o, .renames = &rename, .n_renames = 1};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "model.layers.0.q.weight", LORAFMT_F32, 2, 3, ones); // a bridge would find it
+    assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), LORAFMT_MISMATCH);
+    rename = (lorafmt_rename){"scores", "classifier"};
+    assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "fits no target"));
+    rename = (lorafmt_rename){"score", "classifier"};
+    assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), LORAFMT_OK);
+    assert_string_equal(lorafmt_view_get_tensor(view, 1)->name, "classifier.weight");
+    lorafmt_view_free(view);
+}
+
+static void test_saved_heads_of_a_tied_base(void **state)
+{
+    static const float embedding[] = {1, 2, 3, 4}, other[] = {1, 2, 3, 5};
+    memory_base m;
+    lorafmt_factor f[4][2];
+    const lorafmt_site low_rank = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, ones, ones, f[0]);
+    lorafmt_site equal[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 2, embedding), f[1]), low_rank};
+    lorafmt_site differs[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 2, other), f[2]), low_rank};
+    lorafmt_site larger[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 3, 2, ones), f[3]), low_rank};
+    const lorafmt_adapter a = test_adapter("a", equal, 2), b = test_adapter("b", differs, 2), c = test_adapter("c", larger, 2);
+    const lorafmt_stack_entry both[] = {{&a, 1}, {&b, 1}}, weighted[] = {{&a, 0.5}};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "model.embed_tokens.weight", LORAFMT_F32, 2, 2, embedding);
+    base_add(&m, "w.weight", LORAFMT_F32, 2, 2, ones);
+    assert_int_equal(lorafmt_bind(&m.base, both, 2, NULL, &view, &err), LORAFMT_MISMATCH); // not quietly the second
+    assert_non_null(strstr(err.text, "replaced twice"));
+    assert_int_equal(lorafmt_bind(&m.base, weighted, 1, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_int_equal(bind_one(&m, &c, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "a head of [3, 2] cannot follow an embedding of [2, 2]"));
+}
+
+/* "tied" and both stored: a loader would take one of the two. */
+static void test_ambiguous_tie(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[2];
+    const lorafmt_site site = test_low_rank("lm_head.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, ones, ones, f);
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "model.embed_tokens.weight", LORAFMT_F32, 2, 2, ones);
+    base_add(&m, "lm_head.weight", LORAFMT_F32, 2, 2, ones);
+    m.base.tied = LORAFMT_TIED_YES;
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "stores both"));
+    m.base.tied = LORAFMT_TIED_UNKNOWN;
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+    lorafmt_view_free(view);
+}
+
+static void test_packed_elements(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[2][2];
+    const lorafmt_site sites[] = {test_whole("f4", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F4, 2, 4, ones), f[0]),
+                                  test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, ones, ones, f[1])};
+    const lorafmt_adapter adapter = test_adapter("x", sites, 2), other = test_adapter("y", &sites[1], 1);
+    uint8_t out[3] = {0};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "f4", LORAFMT_F4, 2, 3, "abc"); // rows of a byte and a half
+    base_add(&m, "w.weight", LORAFMT_F32, 2, 2, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+    m.tensors[0].shape[1] = 4;
+    m.tensors[0].size = 4;
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_UNSUPPORTED);
+    m.tensors[0].shape[1] = 3;
+    m.tensors[0].size = 3;
+    assert_int_equal(bind_one(&m, &other, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_get_tensor(view, 0)->row_size, 3);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 1, "abc", 3, out, 3, NULL, &err), LORAFMT_OK);
+    assert_memory_equal(out, "abc", 3);
+    lorafmt_view_free(view);
 }
 
 static void test_identity_of_the_base(void **state)
@@ -620,6 +756,12 @@ int main(void)
         cmocka_unit_test(test_saved_tensors_may_be_new),
         cmocka_unit_test(test_tied_heads),
         cmocka_unit_test(test_grown_vocabulary),
+        cmocka_unit_test(test_two_sites_on_one_tensor),
+        cmocka_unit_test(test_names_that_only_look_new),
+        cmocka_unit_test(test_maps_are_obeyed),
+        cmocka_unit_test(test_saved_heads_of_a_tied_base),
+        cmocka_unit_test(test_ambiguous_tie),
+        cmocka_unit_test(test_packed_elements),
         cmocka_unit_test(test_identity_of_the_base),
         cmocka_unit_test(test_structure),
     };

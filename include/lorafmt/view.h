@@ -73,7 +73,7 @@ typedef enum lorafmt_match {
 
 /** What a site does to its tensor. */
 typedef enum lorafmt_effect {
-    LORAFMT_EFFECT_NOTHING = 0, /**< scale 0, zero factor, or a replacement equal to what is there: spec 7.2 */
+    LORAFMT_EFFECT_NOTHING = 0, /**< scale 0 or a zero factor (spec 7.2), or a saved head that is the embedding */
     LORAFMT_EFFECT_LOW_RANK,
     LORAFMT_EFFECT_REPLACED,
     LORAFMT_EFFECT_ADDED, /**< a new tensor */

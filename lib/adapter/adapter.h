@@ -27,8 +27,9 @@ lorafmt_status lf_adapter_check(const lorafmt_adapter *adapter, lorafmt_error *e
 /* Order sites and metadata as the spec wants them. */
 void lf_adapter_sort(lorafmt_site *sites, size_t n_sites, lorafmt_metadata *metadata, size_t n_metadata);
 
-/* Is the kind a low-rank one (spec 4.4)? */
+/* Is the kind a low-rank one; does it bring the tensor whole (spec 4.4)? */
 bool lf_kind_is_low_rank(unsigned kind);
+bool lf_kind_is_whole(unsigned kind);
 
 /* spec 4.4: the scale that a rule gives. */
 double lf_scale_of(lorafmt_scaling scaling, double alpha, uint32_t rank);

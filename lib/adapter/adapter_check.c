@@ -18,6 +18,11 @@ bool lf_kind_is_low_rank(unsigned kind)
     return kind >= LORAFMT_KIND_LINEAR && kind <= LORAFMT_KIND_EXPERTS;
 }
 
+bool lf_kind_is_whole(unsigned kind)
+{
+    return kind == LORAFMT_KIND_REPLACEMENT || kind == LORAFMT_KIND_SAVED;
+}
+
 double lf_scale_of(lorafmt_scaling scaling, double alpha, uint32_t rank)
 {
     return scaling == LORAFMT_SCALING_ALPHA_R ? alpha / rank : alpha / sqrt(rank);

@@ -12,11 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_whole(unsigned kind)
-{
-    return kind == LORAFMT_KIND_REPLACEMENT || kind == LORAFMT_KIND_SAVED;
-}
-
 /* Length of the module path in a target: all but the last component. */
 static size_t module_length(const char *target)
 {
@@ -79,9 +74,9 @@ static lorafmt_status export_tensors(const lorafmt_adapter *adapter, lf_arena *a
         return lf_no_memory(err);
     for (size_t i = 0; i < adapter->n_sites; i++) {
         const lorafmt_site *site = &adapter->sites[i];
-        const bool known = site->kind == LORAFMT_KIND_LINEAR || site->kind == LORAFMT_KIND_EMBEDDING || is_whole(site->kind);
+        const bool known = site->kind == LORAFMT_KIND_LINEAR || site->kind == LORAFMT_KIND_EMBEDDING || lf_kind_is_whole(site->kind);
         if (!known || site->flags & ~(unsigned)LORAFMT_SITE_BASE_SHA256 || module_length(site->target) == 0 ||
-            (!is_whole(site->kind) && !lf_ends_with(site->target, ".weight")))
+            (!lf_kind_is_whole(site->kind) && !lf_ends_with(site->target, ".weight")))
             return refuse_site(site, err);
         for (uint32_t f = 0; f < site->n_factors; f++) {
             if (site->factors[f].role > LORAFMT_ROLE_B && site->factors[f].role != LORAFMT_ROLE_VALUE)

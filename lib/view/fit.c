@@ -26,11 +26,6 @@ void lf_problem(lf_binder *binder, lorafmt_status status, size_t entry, const ch
         binder->options->report(binder->options->report_ctx, binder->view->entries[entry].adapter->name, target, text);
 }
 
-static bool is_whole(unsigned kind)
-{
-    return kind == LORAFMT_KIND_REPLACEMENT || kind == LORAFMT_KIND_SAVED;
-}
-
 /* What this version cannot merge, by name. */
 static const char *unsupported_kind(const lorafmt_site *site)
 {
@@ -82,21 +77,6 @@ void lf_check_kinds(lf_binder *binder, size_t entry)
     }
 }
 
-/* The dtype that all real tensors of the base share, or 0. New tensors take it, as modules made by a model in that dtype do. */
-static lorafmt_dtype common_dtype(const lorafmt_base *base)
-{
-    lorafmt_dtype dtype = (lorafmt_dtype)0;
-
-    for (size_t i = 0; i < base->n_tensors; i++) {
-        if (!lf_dtype_is_real(base->tensors[i].dtype))
-            continue;
-        if (dtype && dtype != base->tensors[i].dtype)
-            return (lorafmt_dtype)0;
-        dtype = base->tensors[i].dtype;
-    }
-    return dtype;
-}
-
 static bool same_bytes(const lorafmt_tensor *a, const lorafmt_tensor *b)
 {
     return a->dtype == b->dtype && a->n_dims == b->n_dims && memcmp(a->shape, b->shape, sizeof a->shape) == 0 &&
@@ -124,6 +104,9 @@ static bool replacement_fits(lf_binder *binder, const lorafmt_bound_site *bound,
     if (!same)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "the base has %s, the adapter replaces it by %s",
                    lf_shape_text(plan->info.n_dims, plan->info.shape, has), lf_shape_text(value->n_dims, value->shape, needs));
+    else if (lorafmt_dtype_bits(plan->info.dtype) < 8)
+        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target, "replacing a tensor of %s is not supported",
+                   lorafmt_dtype_name(plan->info.dtype));
     else if (plan->info.dtype != value->dtype && !(lf_dtype_is_real(plan->info.dtype) && lf_dtype_is_real(value->dtype)))
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "the base has %s, the adapter replaces it by %s",
                    lorafmt_dtype_name(plan->info.dtype), lorafmt_dtype_name(value->dtype));
@@ -132,17 +115,28 @@ static bool replacement_fits(lf_binder *binder, const lorafmt_bound_site *bound,
     return false;
 }
 
+static const lorafmt_tensor *value_of(const lorafmt_bound_site *bound)
+{
+    return &lorafmt_site_factor(bound->site, LORAFMT_ROLE_VALUE)->tensor;
+}
+
+static bool weight_fits(lf_binder *binder, const lorafmt_bound_site *bound)
+{
+    const double weight = binder->view->entries[bound->entry].weight;
+
+    if (weight != 1.0)
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
+                   "a replaced tensor cannot be weighted with %g; only weight 1 is possible for this adapter", weight);
+    return weight == 1.0;
+}
+
 static void place_replacement(lf_binder *binder, lorafmt_bound_site *bound)
 {
     lf_plan *plan = &binder->view->plans[bound->tensor];
-    const lorafmt_tensor *value = &lorafmt_site_factor(bound->site, LORAFMT_ROLE_VALUE)->tensor;
-    const double weight = binder->view->entries[bound->entry].weight;
+    const lorafmt_tensor *value = value_of(bound);
 
-    if (weight != 1.0) {
-        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
-                   "a replaced tensor cannot be weighted with %g; only weight 1 is possible for this adapter", weight);
+    if (!weight_fits(binder, bound))
         return;
-    }
     if (plan->value && !same_bytes(plan->value, value)) {
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
                    "replaced twice, with different tensors (first by adapter %s)",
@@ -160,19 +154,18 @@ static void place_replacement(lf_binder *binder, lorafmt_bound_site *bound)
     lf_view_tensor_measure(&plan->info);
 }
 
-/* The view tensor for a new name: the one there is, or the next. */
-static size_t new_tensor(lorafmt_view *view, const lorafmt_site *site)
+/* The view tensor for the new name of site i: the one there is, or the next. It takes the dtype that the base's tensors share, as the modules of a model in that dtype do. */
+static size_t new_tensor(lorafmt_view *view, size_t i)
 {
-    const lorafmt_tensor *value = &lorafmt_site_factor(site, LORAFMT_ROLE_VALUE)->tensor;
-    const lorafmt_dtype common = common_dtype(view->base);
+    const lorafmt_tensor *value = value_of(&view->sites[i]);
     lf_plan *plan;
 
-    for (size_t i = view->base->n_tensors; i < view->n_tensors; i++)
-        if (strcmp(view->plans[i].info.name, site->target) == 0)
-            return i;
+    for (size_t t = view->base->n_tensors; t < view->n_tensors; t++)
+        if (strcmp(view->plans[t].info.name, view->names[i]) == 0)
+            return t;
     plan = &view->plans[view->n_tensors];
-    plan->info.name = site->target;
-    plan->info.dtype = lf_dtype_is_real(value->dtype) && common ? common : value->dtype;
+    plan->info.name = view->names[i];
+    plan->info.dtype = lf_dtype_is_real(value->dtype) && view->common_dtype ? view->common_dtype : value->dtype;
     plan->info.n_dims = value->n_dims;
     memcpy(plan->info.shape, value->shape, sizeof plan->info.shape);
     lf_view_tensor_measure(&plan->info);
@@ -216,48 +209,91 @@ static lorafmt_status equals_merged(lorafmt_view *view, size_t tensor, const lor
     return LORAFMT_OK;
 }
 
-/* A saved head of a base whose head is tied: it stays tied when it is what the embedding will be, else it becomes a tensor of its own. */
-static lorafmt_status settle_saved_head(lf_binder *binder, lorafmt_bound_site *bound, lorafmt_error *err)
+static bool is_saved_tied_head(const lorafmt_view *view, size_t i)
+{
+    return view->sites[i].match == LORAFMT_MATCH_NEW && view->base->tied != LORAFMT_TIED_NO && lf_is_head_name(view->names[i]) &&
+           view->embedding != LF_NOT_THERE && view->head == LF_NOT_THERE;
+}
+
+/* A head of its own must be as large as the embedding that it was tied to. */
+static bool head_fits(lf_binder *binder, const lorafmt_bound_site *bound)
+{
+    const lorafmt_view_tensor *embedding = &binder->view->plans[binder->view->embedding].info;
+    const lorafmt_tensor *value = value_of(bound);
+    char has[LF_SHAPE_TEXT], is[LF_SHAPE_TEXT];
+
+    if (value->n_dims == embedding->n_dims && memcmp(value->shape, embedding->shape, sizeof value->shape) == 0)
+        return true;
+    lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target, "a head of %s cannot follow an embedding of %s",
+               lf_shape_text(value->n_dims, value->shape, is), lf_shape_text(embedding->n_dims, embedding->shape, has));
+    return false;
+}
+
+/*
+ * Saved heads of a base whose head is tied: they stay tied when all of them are what the embedding will be, else the head becomes a tensor of
+ * its own.
+ */
+static lorafmt_status settle_saved_heads(lf_binder *binder, lorafmt_error *err)
 {
     lorafmt_view *view = binder->view;
-    const lorafmt_tensor *value = &lorafmt_site_factor(bound->site, LORAFMT_ROLE_VALUE)->tensor;
-    const size_t embedding = lf_only_embedding(view->base);
-    bool equal;
+    bool all_equal = true, equal;
 
-    LF_TRY(equals_merged(view, embedding, value, &equal, err));
-    if (equal) {
-        bound->match = LORAFMT_MATCH_TIED;
-        bound->tensor = embedding;
-        return LORAFMT_OK;
+    for (size_t i = 0; i < view->n_sites; i++) {
+        if (!is_saved_tied_head(view, i))
+            continue;
+        if (!weight_fits(binder, &view->sites[i]) || !head_fits(binder, &view->sites[i]))
+            return LORAFMT_OK;
+        LF_TRY(equals_merged(view, view->embedding, value_of(&view->sites[i]), &equal, err));
+        all_equal = all_equal && equal;
     }
-    bound->tensor = new_tensor(view, bound->site);
-    view->unties = true;
-    place_replacement(binder, bound);
+    for (size_t i = 0; i < view->n_sites; i++) {
+        if (!is_saved_tied_head(view, i))
+            continue;
+        if (all_equal) {
+            view->sites[i].match = LORAFMT_MATCH_TIED;
+            view->sites[i].tensor = view->embedding;
+            continue;
+        }
+        view->sites[i].tensor = new_tensor(view, i);
+        view->unties = true;
+        place_replacement(binder, &view->sites[i]);
+    }
     return LORAFMT_OK;
 }
 
-static bool is_saved_tied_head(const lorafmt_view *view, const lorafmt_bound_site *bound)
+/* A base that says its head is tied and stores both: whoever loads it takes one of the two, so a change of either may be lost. */
+static bool is_ambiguous_tie(const lorafmt_view *view, const lorafmt_bound_site *bound)
 {
-    return bound->match == LORAFMT_MATCH_NEW && view->base->tied != LORAFMT_TIED_NO && lf_is_head_name(bound->site->target) &&
-           lf_only_embedding(view->base) != LF_NOT_THERE;
+    return view->base->tied == LORAFMT_TIED_YES && view->embedding != LF_NOT_THERE && view->head != LF_NOT_THERE &&
+           bound->match != LORAFMT_MATCH_NONE && (bound->tensor == view->embedding || bound->tensor == view->head);
+}
+
+static void check_ties(lf_binder *binder)
+{
+    const lorafmt_view *view = binder->view;
+
+    for (size_t i = 0; i < view->n_sites; i++)
+        if (view->sites[i].match != LORAFMT_MATCH_NEW && is_ambiguous_tie(view, &view->sites[i]))
+            lf_problem(binder, LORAFMT_MISMATCH, view->sites[i].entry, view->sites[i].site->target,
+                       "the base's config says that head and embedding are tied, but it stores both (%s and %s): remove the head "
+                       "from it, or set tie_word_embeddings to false",
+                       view->base->tensors[view->head].name, view->base->tensors[view->embedding].name);
 }
 
 lorafmt_status lf_fit_replacements(lf_binder *binder, lorafmt_error *err)
 {
     lorafmt_view *view = binder->view;
 
+    check_ties(binder);
     for (size_t i = 0; i < view->n_sites; i++) {
         lorafmt_bound_site *bound = &view->sites[i];
-        if (!is_whole(bound->site->kind) || bound->match == LORAFMT_MATCH_NONE || is_saved_tied_head(view, bound))
+        if (!lf_kind_is_whole(bound->site->kind) || bound->match == LORAFMT_MATCH_NONE || is_saved_tied_head(view, i))
             continue;
         if (bound->match == LORAFMT_MATCH_NEW)
-            bound->tensor = new_tensor(view, bound->site);
+            bound->tensor = new_tensor(view, i);
         place_replacement(binder, bound);
     }
-    for (size_t i = 0; i < view->n_sites; i++)
-        if (is_saved_tied_head(view, &view->sites[i]) && view->sites[i].effect == LORAFMT_EFFECT_NOTHING)
-            LF_TRY(settle_saved_head(binder, &view->sites[i], err));
-    return LORAFMT_OK;
+    return settle_saved_heads(binder, err);
 }
 
 /* Embeddings and head must go on having the same number of rows. */
@@ -265,21 +301,21 @@ void lf_fit_vocabulary(lf_binder *binder)
 {
     lorafmt_view *view = binder->view;
     const lorafmt_base *base = view->base;
+    const lf_plan *grown = NULL;
 
     for (size_t i = 0; i < base->n_tensors; i++)
         if (is_vocabulary(base, base->tensors[i].name, base->tensors[i].n_dims, base->tensors[i].shape) &&
             view->plans[i].info.shape[0] != base->vocab_size)
-            view->vocab_size = view->plans[i].info.shape[0];
-    if (!view->vocab_size)
+            grown = &view->plans[i];
+    if (!grown)
         return;
-    for (size_t i = 0; i < view->n_tensors; i++) {
+    view->vocab_size = grown->info.shape[0];
+    for (size_t i = 0; i < base->n_tensors; i++) {
         const lorafmt_view_tensor *info = &view->plans[i].info;
-        const bool concerned = i < base->n_tensors
-                                   ? is_vocabulary(base, info->name, base->tensors[i].n_dims, base->tensors[i].shape)
-                                   : lf_is_head_name(info->name);
-        if (concerned && info->shape[0] != view->vocab_size)
-            lf_problem(binder, LORAFMT_MISMATCH, view->n_entries - 1, info->name,
-                       "has %" PRIu64 " rows, but the vocabulary becomes %" PRIu64, info->shape[0], view->vocab_size);
+        if (is_vocabulary(base, info->name, base->tensors[i].n_dims, base->tensors[i].shape) && info->shape[0] != view->vocab_size)
+            lf_problem(binder, LORAFMT_MISMATCH, grown->value_entry, grown->info.name,
+                       "gets %" PRIu64 " rows, but %s has %" PRIu64 ": the vocabulary would differ", view->vocab_size, info->name,
+                       info->shape[0]);
     }
 }
 
@@ -338,11 +374,17 @@ static void fit_low_rank_site(lf_binder *binder, lorafmt_bound_site *bound)
     else if (plan->value && plan->value_entry > bound->entry)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "adapter %s, later in the stack, replaces this tensor; put it first",
                    view->entries[plan->value_entry].adapter->name);
-    else if (view->unties && bound->match == LORAFMT_MATCH_TIED && lf_is_head_name(target))
+    else if (view->unties && bound->match == LORAFMT_MATCH_TIED && lf_is_head_name(view->names[bound - view->sites]))
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
                    "another adapter of the stack gives the tied head a tensor of its own; merge them one after the other");
-    else
+    else if (plan->last_term && plan->last_term->entry == bound->entry && plan->last_term->match != LORAFMT_MATCH_TIED &&
+             bound->match != LORAFMT_MATCH_TIED)
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "is the same tensor of the base as %s of this adapter",
+                   plan->last_term->site->target);
+    else {
         plan->n_terms++;
+        plan->last_term = bound;
+    }
 }
 
 void lf_fit_low_rank(lf_binder *binder)

@@ -1,23 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /* What each tensor is computed from: the factors of its low-rank sites, widened to the working type and laid out by rows. */
-#include "format/base/arith.h"
-#include "format/base/bytes.h"
 #include "format/base/error.h"
 #include "lib/adapter/adapter.h"
 #include "lib/view/view.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+/* What is known of a factor's data; factors that share a tensor share this, however many sites there are. */
+typedef struct lf_panel {
+    const lorafmt_tensor *tensor; /* NULL = free */
+    bool counted, zero;
+    void *matrix[2][2]; /* [transposed][f64] */
+} lf_panel;
+
+typedef struct planner {
+    lorafmt_view *view;
+    size_t n_panels; /* a power of two */
+    lf_panel *panels;
+} planner;
+
+static bool is_same(const lorafmt_tensor *a, const lorafmt_tensor *b)
+{
+    return a->data == b->data && a->dtype == b->dtype && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
+}
+
+static lf_panel *find_panel(const planner *p, const lorafmt_tensor *t)
+{
+    const uint64_t hash = ((uintptr_t)t->data ^ t->shape[0]) * UINT64_C(0x9e3779b97f4a7c15);
+    size_t i = (size_t)(hash >> 32) & (p->n_panels - 1);
+
+    while (p->panels[i].tensor && !is_same(p->panels[i].tensor, t))
+        i = (i + 1) & (p->n_panels - 1);
+    p->panels[i].tensor = t;
+    return &p->panels[i];
+}
+
 /* spec 7.2: are all elements +0 or -0? */
-static bool all_zero(const lorafmt_tensor *t)
+static bool all_zero(const planner *p, const lorafmt_tensor *t)
 {
     const size_t unit = lorafmt_dtype_bits(t->dtype) / 8;
-    const uint8_t *p = t->data;
+    const uint8_t *bytes = t->data;
+    lf_panel *panel = find_panel(p, t);
 
-    for (uint64_t i = 0; i < t->size; i++)
-        if (i % unit == unit - 1 ? p[i] & 0x7f : p[i])
-            return false;
-    return true;
+    if (!panel->counted) {
+        panel->counted = panel->zero = true;
+        for (uint64_t i = 0; i < t->size && panel->zero; i++)
+            panel->zero = (i % unit == unit - 1 ? bytes[i] & 0x7f : bytes[i]) == 0;
+    }
+    return panel->zero;
 }
 
 /* A matrix [rows x cols] in the working type; from the tensor itself or, transposed, from one of [cols x rows]. */
@@ -42,19 +73,27 @@ static void *widen_matrix(lf_arena *arena, const lorafmt_tensor *t, bool transpo
     return out;
 }
 
+static const void *matrix_of(const planner *p, const lorafmt_tensor *t, bool transposed, bool f64)
+{
+    void **matrix = &find_panel(p, t)->matrix[transposed][f64];
+
+    if (!*matrix)
+        *matrix = widen_matrix(&p->view->arena, t, transposed, f64);
+    return *matrix;
+}
+
 /* With the base stored out x in, rows are outputs: left is B, right is A. Otherwise rows are inputs: left is A', right is B'. */
-static bool fill_term(lf_binder *binder, const lorafmt_bound_site *bound, const lf_plan *plan, lf_term *term)
+static bool fill_term(const lf_binder *binder, const planner *p, const lorafmt_bound_site *bound, const lf_plan *plan, lf_term *term)
 {
     const lorafmt_site *site = bound->site;
     const lorafmt_tensor *a = &lorafmt_site_factor(site, LORAFMT_ROLE_A)->tensor;
     const lorafmt_tensor *b = &lorafmt_site_factor(site, LORAFMT_ROLE_B)->tensor;
-    lf_arena *arena = &binder->view->arena;
     char unused[256];
     const bool swapped = lf_site_orientation(binder, site, &plan->info, unused) == LORAFMT_IN_OUT;
 
     term->rank = site->rank;
-    term->left = widen_matrix(arena, swapped ? a : b, swapped, plan->f64);
-    term->right = widen_matrix(arena, swapped ? b : a, swapped, plan->f64);
+    term->left = matrix_of(p, swapped ? a : b, swapped, plan->f64);
+    term->right = matrix_of(p, swapped ? b : a, swapped, plan->f64);
     return term->left && term->right;
 }
 
@@ -83,19 +122,19 @@ static void choose_working_types(lorafmt_view *view)
     }
 }
 
-static lorafmt_status plan_site(lf_binder *binder, lorafmt_bound_site *bound, lorafmt_error *err)
+static lorafmt_status plan_site(const lf_binder *binder, const planner *p, lorafmt_bound_site *bound, lorafmt_error *err)
 {
-    lorafmt_view *view = binder->view;
+    lorafmt_view *view = p->view;
     lf_plan *plan = &view->plans[bound->tensor];
     const double scale = working_scale(view, bound, plan->f64);
 
-    if (scale == 0.0 || all_zero(&lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor) ||
-        all_zero(&lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor))
+    if (scale == 0.0 || all_zero(p, &lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor) ||
+        all_zero(p, &lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor))
         return LORAFMT_OK; // spec 7.2: contributes nothing
     if (!plan->terms && !(plan->terms = lf_arena_alloc(&view->arena, plan->n_terms, sizeof *plan->terms)))
         return lf_no_memory(err);
     plan->terms[plan->n_terms_seen].scale = scale;
-    if (!fill_term(binder, bound, plan, &plan->terms[plan->n_terms_seen++]))
+    if (!fill_term(binder, p, bound, plan, &plan->terms[plan->n_terms_seen++]))
         return lf_no_memory(err);
     bound->effect = LORAFMT_EFFECT_LOW_RANK;
     return LORAFMT_OK;
@@ -104,12 +143,19 @@ static lorafmt_status plan_site(lf_binder *binder, lorafmt_bound_site *bound, lo
 lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err)
 {
     lorafmt_view *view = binder->view;
+    planner p = {.view = view, .n_panels = 16};
     lorafmt_status st = LORAFMT_OK;
 
+    while (p.n_panels < 4 * view->n_sites) // two factors a site: at most half full
+        p.n_panels *= 2;
+    p.panels = calloc(p.n_panels, sizeof *p.panels);
+    if (!p.panels)
+        return lf_no_memory(err);
     choose_working_types(view);
     for (size_t i = 0; i < view->n_sites && !st; i++)
         if (is_low_rank(&view->sites[i]))
-            st = plan_site(binder, &view->sites[i], err);
+            st = plan_site(binder, &p, &view->sites[i], err);
+    free(p.panels);
     for (size_t i = 0; i < view->n_tensors; i++) {
         lf_plan *plan = &view->plans[i];
         plan->n_terms = plan->n_terms_seen;
