@@ -362,7 +362,7 @@ static void test_abort(void **state)
     lf_output_abort(out);
     assert_int_equal(lf_output_begin_directory("d", false, &out, NULL), LORAFMT_OK);
     assert_int_equal(lf_output_create(out, "a", &fd, NULL), LORAFMT_OK);
-    assert_int_equal(lf_output_close(out, "a", fd, NULL), LORAFMT_OK);
+    assert_int_equal(lf_output_close(out, "a", fd, LORAFMT_OK, NULL), LORAFMT_OK);
     lf_output_abort(out);
     check_list(".", "f");
     check_file("f", "old");
@@ -384,8 +384,8 @@ static void test_directory_output(void **state)
     assert_int_equal(lf_output_create(out, "a", &again, &err), LORAFMT_IO);
     assert_int_equal(err.os_error, EEXIST);
     assert_string_equal(err.file, "out/a");
-    assert_int_equal(lf_output_close(out, "a", fd, NULL), LORAFMT_OK);
-    assert_int_equal(lf_output_close(out, "a", -1, &err), LORAFMT_IO);
+    assert_int_equal(lf_output_close(out, "a", fd, LORAFMT_OK, NULL), LORAFMT_OK);
+    assert_int_equal(lf_output_close(out, "a", -1, LORAFMT_OK, &err), LORAFMT_IO);
     assert_string_equal(err.file, "out/a");
     for (size_t i = 0; i < 5; i++) {
         static const char *const bad[] = {"", ".", "..", "../x", "d/x"};
@@ -431,7 +431,7 @@ static void test_directory_output_replaces(void **state)
     assert_int_equal(symlink("../kept", "out/link"), 0);
     assert_int_equal(lf_output_begin_directory("out", true, &out, &err), LORAFMT_OK);
     assert_int_equal(lf_output_create(out, "new", &fd, NULL), LORAFMT_OK);
-    assert_int_equal(lf_output_close(out, "new", fd, NULL), LORAFMT_OK);
+    assert_int_equal(lf_output_close(out, "new", fd, LORAFMT_OK, NULL), LORAFMT_OK);
     check_list("out", "link old");
     assert_int_equal(lf_output_commit(out, &err), LORAFMT_OK);
     check_list("out", "new");

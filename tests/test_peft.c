@@ -12,6 +12,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const float data[64] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
@@ -55,6 +56,9 @@ static void test_names(void **state)
         {M "model.layers.0.q.lora_A.weight", LF_PEFT_A, "model.layers.0.q", NULL}, // only one prefix is taken off
         {M "a.q.lora_A.other.weight", LF_PEFT_STRAY, "a.q", NULL},
         {M "wte.lora_embedding_B.other", LF_PEFT_STRAY, "wte", NULL},
+        {M "a.q.lora_A.bias", -1, NULL, "unknown kind"}, // not a leftover of an adapter of that name
+        {M "a.q.lora_B.weight_scale", -1, NULL, "unknown kind"},
+        {M "a.q.lora_A.two.dots.weight", -1, NULL, "unknown kind"},
         {M "a.q.lora_magnitude_vector", -1, NULL, "DoRA"},
         {M "a.q.lora_magnitude_vector.weight", -1, NULL, "DoRA"},
         {M "a.q.lora_B.bias", -1, NULL, "lora_bias"},
@@ -168,6 +172,11 @@ static void test_patterns(void **state)
         {"{\"^m.q_proj\": 3}", "m.q_proj", 3},
         {"{\"^q_proj\": 3}", "m.q_proj", 0},
         {"{\"a+b\": 3}", "a+b", 3}, // matches as a key though not as a pattern
+        {"{\"m+x.q\": 8, \".*q\": 2}", "m+x.q", 2}, // but patterns come first
+        {"{\"layers.0.q\": 3}", "model.layers.0.q", 3},
+        {"{\"layers.0.q\": 3}", "model_layers.0.q", 0},
+        {"{\"layers.0\": 3}", "layers_0", 3}, // the dot is any character
+        {"{\"q_proj\": 3}", "proj", 0},
         {"{}", "q", 0},
     };
     (void)state;
@@ -177,7 +186,7 @@ static void test_patterns(void **state)
         cJSON *json;
         double value = 0;
         assert_int_equal(lf_json_parse(table[i].patterns, strlen(table[i].patterns), 0, &json, &err), LORAFMT_OK);
-        assert_int_equal(lf_peft_patterns_parse(json, "rank_pattern", &patterns, &err), LORAFMT_OK);
+        assert_int_equal(lf_peft_patterns_parse(json, "rank_pattern", 1, &patterns, &err), LORAFMT_OK);
         assert_int_equal(lf_peft_patterns_find(patterns, table[i].module, &value, &err), LORAFMT_OK);
         if (value != table[i].value)
             fail_msg("%s on %s gives %g", table[i].patterns, table[i].module, value);
@@ -195,7 +204,7 @@ static void test_hostile_pattern_is_stopped(void **state)
     double value;
     (void)state;
     assert_int_equal(lf_json_parse(text, sizeof text - 1, 0, &json, &err), LORAFMT_OK);
-    assert_int_equal(lf_peft_patterns_parse(json, "rank_pattern", &patterns, &err), LORAFMT_OK);
+    assert_int_equal(lf_peft_patterns_parse(json, "rank_pattern", 1, &patterns, &err), LORAFMT_OK);
     assert_int_equal(lf_peft_patterns_find(patterns, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac", &value, &err), LORAFMT_LIMIT);
     lf_peft_patterns_free(patterns);
     cJSON_Delete(json);
@@ -367,6 +376,71 @@ static void test_export(void **state)
     }
 }
 
+/* One module's path is the end of another's: the pattern must say which. And a square of unknown orientation stays unknown. */
+static void test_export_of_overlapping_names(void **state)
+{
+    lf_arena arena = {0};
+    lorafmt_factor f[3][2];
+    lorafmt_site sites[] = {test_low_rank("layers.0.q.weight", LORAFMT_KIND_LINEAR, 3, 3, 2, data, data, f[0]),
+                            test_low_rank("model.k.weight", LORAFMT_KIND_LINEAR, 2, 3, 2, data, data, f[2]),
+                            test_low_rank("model.layers.0.q.weight", LORAFMT_KIND_LINEAR, 2, 3, 2, data, data, f[1])};
+    const lorafmt_adapter adapter = test_adapter("x", sites, 3);
+    lorafmt_error err = {0};
+    lf_peft_tensor *out;
+    const char *text;
+    size_t n_out;
+    (void)state;
+    assert_int_equal(lf_peft_export(&adapter, &arena, &text, &out, &n_out, &err), LORAFMT_OK);
+    assert_non_null(strstr(text, "^layers\\\\.0\\\\.q"));
+    sites[0] = test_low_rank("layers.0.q.weight", LORAFMT_KIND_LINEAR, 3, 3, 3, data, data, f[0]);
+    sites[0].orientation = LORAFMT_BY_SHAPE;
+    assert_int_equal(lf_peft_export(&adapter, &arena, &text, &out, &n_out, &err), LORAFMT_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "square"));
+    lf_arena_free(&arena);
+}
+
+static char *many(const char *before, const char *item, size_t n, const char *after)
+{
+    char *text = malloc(strlen(before) + n * (strlen(item) + 16) + strlen(after) + 1), *to = text;
+
+    to += sprintf(to, "%s", before);
+    for (size_t i = 0; i < n; i++)
+        to += sprintf(to, "%s", i ? "," : ""), to += sprintf(to, item, i);
+    sprintf(to, "%s", after);
+    return text;
+}
+
+/* What a config from a stranger may cost: many patterns, large ones, many names. */
+static void test_limits(void **state)
+{
+    static const struct {
+        const char *before, *item, *after;
+        size_t n;
+        lorafmt_status status;
+    } table[] = {
+        {", \"rank_pattern\": {", "\"a.b%zu\": 2", "}", 2000, LORAFMT_OK}, // EVA writes one for each module
+        {", \"rank_pattern\": {", "\"a*b%zu\": 2", "}", 256, LORAFMT_OK},
+        {", \"rank_pattern\": {", "\"a*b%zu\": 2", "}", 257, LORAFMT_LIMIT},
+        {", \"rank_pattern\": {", "\"(abcdefgh){1000}%zu\": 2", "}", 250, LORAFMT_LIMIT},
+        {", \"modules_to_save\": [", "\"m%zu\"", "]", 1024, LORAFMT_OK},
+        {", \"modules_to_save\": [", "\"m%zu\"", "]", 1025, LORAFMT_LIMIT},
+    };
+    const lf_peft_tensor tensors[] = {tensor(M "m.q.lora_A.weight", 2, 3), tensor(M "m.q.lora_B.weight", 4, 2)};
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        char *list = many(table[i].before, table[i].item, table[i].n, table[i].after);
+        char *config = malloc(sizeof CONFIG("") + strlen(list));
+        imported im;
+        sprintf(config, CONFIG("%s"), list);
+        import(&im, config, tensors, 2);
+        if (im.status != table[i].status)
+            fail_msg("case %zu: %s %s", i, lorafmt_status_name(im.status), im.err.text);
+        lf_arena_free(&im.arena);
+        free(config);
+        free(list);
+    }
+}
+
 static void test_export_refuses_what_peft_cannot_say(void **state)
 {
     lf_arena arena = {0};
@@ -400,6 +474,8 @@ int main(void)
         cmocka_unit_test(test_empty_tensor_names_its_cause),
         cmocka_unit_test(test_convolutions_wait),
         cmocka_unit_test(test_export),
+        cmocka_unit_test(test_export_of_overlapping_names),
+        cmocka_unit_test(test_limits),
         cmocka_unit_test(test_export_refuses_what_peft_cannot_say),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,7 +119,8 @@ static int bind_reported(const lorafmt_model *model, const lorafmt_stack_entry *
     options->report = collect;
     options->report_ctx = &p;
     if (lorafmt_bind(lorafmt_model_base(model), stack, n_stack, options, out, &err)) {
-        print_problems(&p);
+        if (p.n > 1) // a single one is the error
+            print_problems(&p);
         code = message_failure(&err, file);
     }
     for (size_t i = 0; i < p.n && i < MOST_PROBLEMS; i++)

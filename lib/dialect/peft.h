@@ -50,7 +50,8 @@ typedef struct lf_peft_config {
     struct lf_peft_patterns *rank_pattern, *alpha_pattern;
 } lf_peft_config;
 
-lorafmt_status lf_peft_config_parse(const char *text, size_t size, lf_peft_config *out, lorafmt_error *err);
+/* n_lookups bounds how many modules will be asked for: what patterns may cost is shared out among them. */
+lorafmt_status lf_peft_config_parse(const char *text, size_t size, size_t n_lookups, lf_peft_config *out, lorafmt_error *err);
 void lf_peft_config_free(lf_peft_config *config); /* also for an all-zero one */
 
 /* Is this module saved whole, going by modules_to_save and what the task type adds to it? */
@@ -58,7 +59,8 @@ bool lf_peft_config_saves(const lf_peft_config *config, const char *module);
 
 /* An object of regular expressions and numbers. NULL patterns match nothing. */
 typedef struct lf_peft_patterns lf_peft_patterns;
-lorafmt_status lf_peft_patterns_parse(const cJSON *object, const char *field, lf_peft_patterns **out, lorafmt_error *err);
+lorafmt_status lf_peft_patterns_parse(const cJSON *object, const char *field, size_t n_lookups, lf_peft_patterns **out,
+                                      lorafmt_error *err);
 void lf_peft_patterns_free(lf_peft_patterns *patterns);
 
 /* The value of the first pattern that matches a module, as PEFT looks it up; *value is untouched when none does. */

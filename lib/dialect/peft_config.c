@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define MAX_RANK 1048576.0 // spec 4.4
+#define MAX_MODULES_TO_SAVE 1024
 
 typedef enum rule {
     USED,    // read below
@@ -168,6 +169,9 @@ static lorafmt_status get_modules_to_save(lf_peft_config *out, lorafmt_error *er
         return LORAFMT_OK;
     if (!cJSON_IsArray(list))
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "modules_to_save", "must be null or a list of names");
+    if (cJSON_GetArraySize(list) > MAX_MODULES_TO_SAVE)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, "modules_to_save", "%d names, at most %d are taken",
+                       cJSON_GetArraySize(list), MAX_MODULES_TO_SAVE);
     cJSON_ArrayForEach(item, list)
     {
         if (!cJSON_IsString(item) || !item->valuestring[0])
@@ -189,7 +193,7 @@ static lorafmt_status check_type(const cJSON *json, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-static lorafmt_status read_config(lf_peft_config *out, lorafmt_error *err)
+static lorafmt_status read_config(lf_peft_config *out, size_t n_lookups, lorafmt_error *err)
 {
     bool in_out;
     const cJSON *item;
@@ -208,18 +212,18 @@ static lorafmt_status read_config(lf_peft_config *out, lorafmt_error *err)
     LF_TRY(get_text(out->json, "base_model_name_or_path", &out->base_name, err));
     LF_TRY(get_text(out->json, "revision", &out->revision, err));
     LF_TRY(get_text(out->json, "task_type", &out->task_type, err));
-    LF_TRY(lf_peft_patterns_parse(cJSON_GetObjectItemCaseSensitive(out->json, "rank_pattern"), "rank_pattern", &out->rank_pattern,
-                                  err));
-    return lf_peft_patterns_parse(cJSON_GetObjectItemCaseSensitive(out->json, "alpha_pattern"), "alpha_pattern",
+    LF_TRY(lf_peft_patterns_parse(cJSON_GetObjectItemCaseSensitive(out->json, "rank_pattern"), "rank_pattern", n_lookups,
+                                  &out->rank_pattern, err));
+    return lf_peft_patterns_parse(cJSON_GetObjectItemCaseSensitive(out->json, "alpha_pattern"), "alpha_pattern", n_lookups,
                                   &out->alpha_pattern, err);
 }
 
-lorafmt_status lf_peft_config_parse(const char *text, size_t size, lf_peft_config *out, lorafmt_error *err)
+lorafmt_status lf_peft_config_parse(const char *text, size_t size, size_t n_lookups, lf_peft_config *out, lorafmt_error *err)
 {
     lorafmt_status st;
 
     memset(out, 0, sizeof *out);
-    if ((st = lf_json_parse(text, size, 0, &out->json, err)) || (st = read_config(out, err)))
+    if ((st = lf_json_parse(text, size, 0, &out->json, err)) || (st = read_config(out, n_lookups, err)))
         lf_peft_config_free(out);
     return st;
 }

@@ -8,7 +8,7 @@
 #include "lib/adapter/adapter.h"
 #include "lib/dialect/peft.h"
 
-#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,15 +19,23 @@ static size_t module_length(const char *target)
     return dot ? (size_t)(dot - target) : 0;
 }
 
+/* Does the module of a target have a low-rank site? That is on <module>.weight; sites are in order of target. */
 static bool is_adapted(const lorafmt_adapter *adapter, const char *target)
 {
-    const size_t n = module_length(target);
+    char weight[LF_MAX_NAME + 16];
+    size_t low = 0, high = adapter->n_sites;
 
-    for (size_t i = 0; i < adapter->n_sites; i++) {
-        const lorafmt_site *site = &adapter->sites[i];
-        if (lf_kind_is_low_rank(site->kind) && module_length(site->target) == n && strncmp(site->target, target, n) == 0)
-            return true;
+    snprintf(weight, sizeof weight, "%.*s.weight", (int)module_length(target), target);
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strcmp(adapter->sites[middle].target, weight) < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    for (; low < adapter->n_sites && strcmp(adapter->sites[low].target, weight) == 0; low++)
+        if (lf_kind_is_low_rank(adapter->sites[low].kind))
+            return true;
     return false;
 }
 
@@ -35,6 +43,13 @@ static lorafmt_status refuse_site(const lorafmt_site *site, lorafmt_error *err)
 {
     return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target, "exporting a site of kind %s to PEFT is not supported by this version",
                    lorafmt_kind_name(site->kind));
+}
+
+/* A matrix whose shape cannot tell how the base stores it. */
+static bool is_square(const lorafmt_site *site)
+{
+    const lorafmt_factor *a = lorafmt_site_factor(site, LORAFMT_ROLE_A), *b = lorafmt_site_factor(site, LORAFMT_ROLE_B);
+    return a && b && a->tensor.shape[1] == b->tensor.shape[0];
 }
 
 static const char *site_key(const lorafmt_adapter *adapter, const lorafmt_site *site, unsigned role, lf_arena *arena)
@@ -75,6 +90,9 @@ static lorafmt_status export_tensors(const lorafmt_adapter *adapter, lf_arena *a
     for (size_t i = 0; i < adapter->n_sites; i++) {
         const lorafmt_site *site = &adapter->sites[i];
         const bool known = site->kind == LORAFMT_KIND_LINEAR || site->kind == LORAFMT_KIND_EMBEDDING || lf_kind_is_whole(site->kind);
+        if (site->orientation == LORAFMT_BY_SHAPE && is_square(site))
+            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target,
+                           "is square and of unknown orientation, which a PEFT config cannot say");
         if (!known || site->flags & ~(unsigned)LORAFMT_SITE_BASE_SHA256 || module_length(site->target) == 0 ||
             (!lf_kind_is_whole(site->kind) && !lf_ends_with(site->target, ".weight")))
             return refuse_site(site, err);
@@ -129,23 +147,31 @@ static lorafmt_status prove(const lorafmt_adapter *adapter, const char *config, 
     return st;
 }
 
-/* The rank that most low-rank sites have; patterns say the others. */
+static int compare_ranks(const void *a, const void *b)
+{
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The rank that most low-rank sites have; patterns say the others. 0 when out of memory. */
 static uint32_t common_rank(const lorafmt_adapter *adapter)
 {
-    uint32_t best = 1;
-    size_t best_count = 0;
+    uint32_t *ranks = calloc(adapter->n_sites, sizeof *ranks), best = 1;
+    size_t best_count = 0, count = 0;
 
+    if (!ranks)
+        return 0;
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        ranks[i] = adapter->sites[i].rank;
+    qsort(ranks, adapter->n_sites, sizeof *ranks, compare_ranks);
     for (size_t i = 0; i < adapter->n_sites; i++) {
-        size_t count = 0;
-        if (adapter->sites[i].rank == best)
-            continue;
-        for (size_t j = 0; j < adapter->n_sites; j++)
-            count += adapter->sites[j].rank == adapter->sites[i].rank;
-        if (adapter->sites[i].rank && count > best_count) {
+        count = i && ranks[i] == ranks[i - 1] ? count + 1 : 1;
+        if (ranks[i] && count > best_count) {
             best_count = count;
-            best = adapter->sites[i].rank;
+            best = ranks[i];
         }
     }
+    free(ranks);
     return best;
 }
 
@@ -188,41 +214,75 @@ static bool set_saved(cJSON *json, const lorafmt_adapter *adapter)
     return ok && set_item(json, "modules_to_save", saved) && set_item(json, "bias", cJSON_CreateString(bias));
 }
 
-/* Target modules by full name, and a pattern for each that differs from the common rank and alpha. */
-static bool set_targets(cJSON *json, const lorafmt_adapter *adapter)
+/*
+ * The key of a pattern for one module: its path, or, where that could also match the end of another, the path anchored and escaped. PEFT before
+ * 0.15 does not take the latter.
+ */
+static char *pattern_key(const char *target, bool anchored)
 {
-    const uint32_t rank = common_rank(adapter);
-    cJSON *targets = cJSON_CreateArray(), *ranks = cJSON_CreateObject(), *alphas = cJSON_CreateObject();
-    bool rslora = true, in_out = false, ok = targets && ranks && alphas, any = false;
-    double alpha = rank;
+    const size_t n = module_length(target);
+    char *key = malloc(2 * n + 2), *to = key;
 
-    for (size_t i = 0; i < adapter->n_sites; i++)
-        if (adapter->sites[i].rank == rank && !any) {
-            alpha = site_alpha(&adapter->sites[i]);
+    if (!key)
+        return NULL;
+    if (anchored)
+        *to++ = '^';
+    for (size_t i = 0; i < n; i++) {
+        if (anchored && strchr("\\^$.|?*+()[]{}", target[i]))
+            *to++ = '\\';
+        *to++ = target[i];
+    }
+    *to = '\0';
+    return key;
+}
+
+/* What goes into the config for all low-rank sites together. */
+typedef struct targets {
+    uint32_t rank;
+    double alpha;
+    bool rslora, in_out;
+    cJSON *modules, *ranks, *alphas;
+} targets;
+
+static bool add_target(targets *t, const lorafmt_site *site, bool anchored)
+{
+    char *module = strndup(site->target, module_length(site->target)), *key = pattern_key(site->target, anchored);
+    const bool ok = module && key && cJSON_AddItemToArray(t->modules, cJSON_CreateString(module)) &&
+                    (site->rank == t->rank || cJSON_AddNumberToObject(t->ranks, key, site->rank)) &&
+                    (site_alpha(site) == t->alpha || cJSON_AddNumberToObject(t->alphas, key, site_alpha(site)));
+
+    t->rslora = t->rslora && site->scaling == LORAFMT_SCALING_ALPHA_SQRT_R;
+    t->in_out = t->in_out || (site->kind == LORAFMT_KIND_LINEAR && site->orientation == LORAFMT_IN_OUT);
+    free(module);
+    free(key);
+    return ok;
+}
+
+/* Target modules by full name, and a pattern for each that differs from the common rank and alpha. */
+static bool set_targets(cJSON *json, const lorafmt_adapter *adapter, bool anchored)
+{
+    targets t = {.rank = common_rank(adapter), .rslora = true, .modules = cJSON_CreateArray(), .ranks = cJSON_CreateObject(),
+                 .alphas = cJSON_CreateObject()};
+    bool any = false, ok = t.rank && set_item(json, "target_modules", t.modules) && set_item(json, "rank_pattern", t.ranks) &&
+                           set_item(json, "alpha_pattern", t.alphas);
+
+    t.alpha = t.rank;
+    for (size_t i = 0; i < adapter->n_sites && !any; i++)
+        if (adapter->sites[i].rank == t.rank) {
+            t.alpha = site_alpha(&adapter->sites[i]);
             any = true;
         }
-    for (size_t i = 0; ok && i < adapter->n_sites; i++) {
-        const lorafmt_site *site = &adapter->sites[i];
-        char *module;
-        if (!lf_kind_is_low_rank(site->kind))
-            continue;
-        rslora = rslora && site->scaling == LORAFMT_SCALING_ALPHA_SQRT_R;
-        in_out = in_out || (site->kind == LORAFMT_KIND_LINEAR && site->orientation == LORAFMT_IN_OUT);
-        module = strndup(site->target, module_length(site->target));
-        ok = module && cJSON_AddItemToArray(targets, cJSON_CreateString(module)) &&
-             (site->rank == rank || cJSON_AddNumberToObject(ranks, module, site->rank)) &&
-             (site_alpha(site) == alpha || cJSON_AddNumberToObject(alphas, module, site_alpha(site)));
-        free(module);
-    }
-    return set_item(json, "target_modules", targets) && set_item(json, "rank_pattern", ranks) &&
-           set_item(json, "alpha_pattern", alphas) && ok && set_item(json, "r", cJSON_CreateNumber(rank)) &&
-           set_item(json, "lora_alpha", cJSON_CreateNumber(alpha)) && set_item(json, "use_rslora", cJSON_CreateBool(rslora && any)) &&
-           set_item(json, "fan_in_fan_out", cJSON_CreateBool(in_out));
+    for (size_t i = 0; i < adapter->n_sites && ok; i++)
+        if (lf_kind_is_low_rank(adapter->sites[i].kind))
+            ok = add_target(&t, &adapter->sites[i], anchored);
+    return ok && set_item(json, "r", cJSON_CreateNumber(t.rank)) && set_item(json, "lora_alpha", cJSON_CreateNumber(t.alpha)) &&
+           set_item(json, "use_rslora", cJSON_CreateBool(t.rslora && any)) &&
+           set_item(json, "fan_in_fan_out", cJSON_CreateBool(t.in_out));
 }
 
 /* A config made from the sites; what the old one said of training and provenance stays in it. */
-static lorafmt_status derive_config(const lorafmt_adapter *adapter, const char *old, lf_arena *arena, const char **out,
-                                    lorafmt_error *err)
+static lorafmt_status derive_config(const lorafmt_adapter *adapter, const char *old, bool anchored, lf_arena *arena,
+                                    const char **out, lorafmt_error *err)
 {
     cJSON *json = NULL;
     char *text = NULL;
@@ -235,7 +295,7 @@ static lorafmt_status derive_config(const lorafmt_adapter *adapter, const char *
     ok = json && set_item(json, "peft_type", cJSON_CreateString("LORA")) &&
          set_item(json, "base_model_name_or_path", text_or_null(adapter->base_name)) &&
          set_item(json, "revision", text_or_null(adapter->base_revision)) && set_item(json, "inference_mode", cJSON_CreateTrue()) &&
-         set_item(json, "init_lora_weights", cJSON_CreateTrue()) && set_saved(json, adapter) && set_targets(json, adapter);
+         set_item(json, "init_lora_weights", cJSON_CreateTrue()) && set_saved(json, adapter) && set_targets(json, adapter, anchored);
     if (ok)
         text = cJSON_Print(json);
     *out = text ? lf_arena_strdup(arena, text) : NULL;
@@ -257,6 +317,9 @@ lorafmt_status lf_peft_export(const lorafmt_adapter *adapter, lf_arena *arena, c
         *config_text = old;
         return LORAFMT_OK;
     }
-    LF_TRY(derive_config(adapter, old, arena, config_text, err));
+    LF_TRY(derive_config(adapter, old, false, arena, config_text, err));
+    if (prove(adapter, *config_text, *tensors, *n_tensors, NULL) == LORAFMT_OK)
+        return LORAFMT_OK;
+    LF_TRY(derive_config(adapter, old, true, arena, config_text, err));
     return prove(adapter, *config_text, *tensors, *n_tensors, err);
 }

@@ -196,7 +196,9 @@ static lorafmt_status import_whole(importer *im, const entry *e, lorafmt_error *
     if (e->key.part == LF_PEFT_PARAMETER && adapted && !is_bias)
         return refuse(err, LORAFMT_UNSUPPORTED, e, "a saved tensor of a module that also has LoRA factors");
     if (is_bias && !saved && im->config->bias == LF_PEFT_BIAS_NONE)
-        return refuse(err, LORAFMT_UNSUPPORTED, e, "a trained bias, but the config says bias none and does not save this module");
+        return refuse(err, LORAFMT_UNSUPPORTED, e,
+                      im->config->json ? "a trained bias, but the config says bias none and does not save this module"
+                                       : "a trained bias, and no config that announces it");
     for (uint32_t i = 0; i < e->tensor->tensor.n_dims; i++)
         if (e->tensor->tensor.shape[i] == 0)
             return check_factor(e, err);
@@ -276,7 +278,7 @@ lorafmt_status lf_peft_import(const char *config_text, size_t config_size, const
     lorafmt_status st;
 
     if (config_text)
-        LF_TRY(lf_peft_config_parse(config_text, config_size, &config, err));
+        LF_TRY(lf_peft_config_parse(config_text, config_size, n_tensors, &config, err));
     else {
         config.alpha = bare->alpha;
         config.use_rslora = bare->use_rslora;

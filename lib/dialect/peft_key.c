@@ -42,15 +42,25 @@ static lorafmt_status refuse_foreign(const char *name, lorafmt_error *err)
     return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "%s", what);
 }
 
-/* lora_A.<adapter>.weight or lora_embedding_A.<adapter>: PEFT takes the adapter's name out when it saves, but for strays. */
-static bool is_stray(const char *rest)
+/*
+ * <module>.lora_A.<adapter>.weight or <module>.lora_embedding_A.<adapter>, exactly: PEFT takes the adapter's name out when it saves, but for
+ * strays. Returns where the module ends, or NULL.
+ */
+static const char *stray_module_end(const char *rest)
 {
-    static const char *const infixes[] = {".lora_A.", ".lora_B.", ".lora_embedding_A.", ".lora_embedding_B."};
+    static const struct {
+        const char *infix, *suffix;
+    } forms[] = {{".lora_A.", ".weight"}, {".lora_B.", ".weight"}, {".lora_embedding_A.", ""}, {".lora_embedding_B.", ""}};
 
-    for (size_t i = 0; i < N_OF(infixes); i++)
-        if (strstr(rest, infixes[i]))
-            return true;
-    return false;
+    for (size_t i = 0; i < N_OF(forms); i++) {
+        const char *at = strstr(rest, forms[i].infix);
+        const size_t n_suffix = strlen(forms[i].suffix);
+        const char *name = at ? at + strlen(forms[i].infix) : NULL;
+        if (at && lf_ends_with(name, forms[i].suffix) && strlen(name) > n_suffix &&
+            strcspn(name, ".") == strlen(name) - n_suffix)
+            return at;
+    }
+    return NULL;
 }
 
 /* The path before the last component, which becomes the parameter. */
@@ -86,7 +96,7 @@ static lorafmt_status check_module(const char *name, const lf_peft_key *key, lor
 
 lorafmt_status lf_peft_key_parse(const char *name, lf_arena *arena, lf_peft_key *out, lorafmt_error *err)
 {
-    const char *rest = name + strlen(PREFIX);
+    const char *rest = name + strlen(PREFIX), *stray;
 
     memset(out, 0, sizeof *out);
     if (strncmp(name, PREFIX, strlen(PREFIX)) != 0)
@@ -106,9 +116,10 @@ lorafmt_status lf_peft_key_parse(const char *name, lf_arena *arena, lf_peft_key 
             out->module[strlen(rest) - strlen(factors[i].suffix)] = '\0';
             return check_module(name, out, err);
         }
-    if (is_stray(rest)) {
+    stray = stray_module_end(rest);
+    if (stray) {
         out->part = LF_PEFT_STRAY;
-        *strstr(out->module, ".lora_") = '\0';
+        out->module[stray - rest] = '\0';
         return check_module(name, out, err);
     }
     if (strstr(rest, ".lora_"))

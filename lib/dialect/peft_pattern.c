@@ -1,27 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rank_pattern and alpha_pattern: PEFT tries `(.*\.)?(KEY)$` with Python's re.match on the module path, in the order of the file.
- * PCRE2 reads what Python's re does here; its limits bound what a hostile pattern can cost.
+ * rank_pattern and alpha_pattern: PEFT tries `(.*\.)?(KEY)$` with Python's re.match on the module path, in the order of the file, and when none
+ * matches takes KEY as a plain module path. Nearly all keys are module names in which only '.' means something; those are compared here. For the others
+ * PCRE2 reads what Python's re does, within limits: what patterns from strangers may cost is bounded in number, memory and steps.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 
 #include "format/base/error.h"
 #include "lib/dialect/peft.h"
 
-#include <math.h>
 #include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_PATTERN 1024
-#define MATCH_LIMIT 100000
-#define DEPTH_LIMIT 1000
-#define HEAP_LIMIT_KIB 1024
+#define MAX_PATTERNS 65536
+#define MAX_REGEXES 256
+#define MAX_PATTERN_SIZE 1024
+#define MAX_CODE_SIZE (4u << 20) // of all compiled patterns of one object
+
+/* Backtracking steps of all look-ups together, and the range of what one match is given of them. */
+#define TOTAL_STEPS 200000000u
+#define MIN_STEPS 1000u
+#define MAX_STEPS 100000u
+#define MAX_DEPTH 1000
+#define MAX_HEAP_KIB 1024
 
 typedef struct pattern {
     const char *key;
-    pcre2_code *code;
+    pcre2_code *code; // NULL for a plain name
     double value;
 } pattern;
 
@@ -29,71 +36,112 @@ struct lf_peft_patterns {
     const char *field;
     pcre2_match_context *limits;
     pcre2_match_data *match;
+    size_t code_size, n_regexes;
     size_t n;
     pattern patterns[];
 };
 
-static lorafmt_status compile(pattern *p, const char *field, lorafmt_error *err)
+static bool is_plain(const char *key)
 {
-    char text[MAX_PATTERN + 16];
+    return key[strcspn(key, "\\^$*+?()[]{}|")] == '\0';
+}
+
+/* A plain key as a pattern: the whole module path or its end after a dot, with '.' for any character. */
+static bool plain_matches(const char *key, const char *module)
+{
+    const size_t n = strlen(key), m = strlen(module);
+
+    if (n > m || (n < m && module[m - n - 1] != '.'))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (key[i] != '.' && key[i] != module[m - n + i])
+            return false;
+    return true;
+}
+
+static lorafmt_status compile(lf_peft_patterns *patterns, pattern *p, lorafmt_error *err)
+{
+    char text[MAX_PATTERN_SIZE + 16];
     PCRE2_SIZE offset;
+    size_t size;
     int code;
 
-    if (strlen(p->key) > MAX_PATTERN)
-        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, field, "a pattern of %zu bytes, at most %d are taken", strlen(p->key),
-                       MAX_PATTERN);
+    if (strlen(p->key) > MAX_PATTERN_SIZE || ++patterns->n_regexes > MAX_REGEXES)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, patterns->field,
+                       "more than %d regular expressions, or one of more than %d bytes", MAX_REGEXES, MAX_PATTERN_SIZE);
     snprintf(text, sizeof text, "(.*\\.)?(%s)$", p->key);
     p->code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_UTF, &code, &offset, NULL);
     if (!p->code) {
         PCRE2_UCHAR why[128];
         pcre2_get_error_message(code, why, sizeof why);
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, field, "'%s' is no regular expression: %s", p->key,
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, patterns->field, "'%s' is no regular expression: %s", p->key,
                        (const char *)why);
     }
+    pcre2_pattern_info(p->code, PCRE2_INFO_SIZE, &size);
+    patterns->code_size += size;
+    if (patterns->code_size > MAX_CODE_SIZE)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, patterns->field, "the regular expressions need more than %u bytes",
+                       MAX_CODE_SIZE);
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_peft_patterns_parse(const cJSON *object, const char *field, lf_peft_patterns **out, lorafmt_error *err)
+static lorafmt_status add_pattern(lf_peft_patterns *patterns, const cJSON *item, lorafmt_error *err)
+{
+    pattern *p = &patterns->patterns[patterns->n];
+
+    if (!cJSON_IsNumber(item))
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, patterns->field, "'%s' must have a number", item->string);
+    p->key = item->string;
+    p->value = item->valuedouble;
+    patterns->n++;
+    return is_plain(p->key) ? LORAFMT_OK : compile(patterns, p, err);
+}
+
+static lorafmt_status set_limits(lf_peft_patterns *patterns, size_t n_lookups, lorafmt_error *err)
+{
+    const uint64_t n_matches = (uint64_t)patterns->n_regexes * n_lookups, share = TOTAL_STEPS / (n_matches ? n_matches : 1);
+
+    patterns->limits = pcre2_match_context_create(NULL);
+    patterns->match = pcre2_match_data_create(1, NULL);
+    if (!patterns->limits || !patterns->match)
+        return lf_no_memory(err);
+    pcre2_set_match_limit(patterns->limits, share < MIN_STEPS ? MIN_STEPS : share > MAX_STEPS ? MAX_STEPS : (uint32_t)share);
+    pcre2_set_depth_limit(patterns->limits, MAX_DEPTH);
+    pcre2_set_heap_limit(patterns->limits, MAX_HEAP_KIB);
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_peft_patterns_parse(const cJSON *object, const char *field, size_t n_lookups, lf_peft_patterns **out,
+                                      lorafmt_error *err)
 {
     lf_peft_patterns *patterns;
     lorafmt_status st = LORAFMT_OK;
     const cJSON *item;
+    size_t n = 0;
 
     *out = NULL;
     if (!object || cJSON_IsNull(object))
         return LORAFMT_OK;
     if (!cJSON_IsObject(object))
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, field, "must be an object of patterns and numbers");
-    patterns = calloc(1, sizeof *patterns + (size_t)cJSON_GetArraySize(object) * sizeof *patterns->patterns);
+    n = (size_t)cJSON_GetArraySize(object);
+    if (n > MAX_PATTERNS)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, field, "%zu patterns, at most %d are taken", n, MAX_PATTERNS);
+    patterns = calloc(1, sizeof *patterns + n * sizeof *patterns->patterns);
     if (!patterns)
         return lf_no_memory(err);
     patterns->field = field;
-    patterns->limits = pcre2_match_context_create(NULL);
-    patterns->match = pcre2_match_data_create(1, NULL);
-    if (!patterns->limits || !patterns->match) {
-        st = lf_no_memory(err);
-        goto fail;
-    }
-    pcre2_set_match_limit(patterns->limits, MATCH_LIMIT);
-    pcre2_set_depth_limit(patterns->limits, DEPTH_LIMIT);
-    pcre2_set_heap_limit(patterns->limits, HEAP_LIMIT_KIB);
     cJSON_ArrayForEach(item, object)
     {
-        pattern *p = &patterns->patterns[patterns->n];
-        if (!cJSON_IsNumber(item)) {
-            st = lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, field, "'%s' must have a number", item->string);
-            goto fail;
-        }
-        p->key = item->string;
-        p->value = item->valuedouble;
-        patterns->n++;
-        if ((st = compile(p, field, err)))
-            goto fail;
+        if (!st)
+            st = add_pattern(patterns, item, err);
     }
-    *out = patterns;
-    return LORAFMT_OK;
-fail:
-    lf_peft_patterns_free(patterns);
+    if (!st)
+        st = set_limits(patterns, n_lookups, err);
+    if (st)
+        lf_peft_patterns_free(patterns);
+    else
+        *out = patterns;
     return st;
 }
 
@@ -108,18 +156,35 @@ void lf_peft_patterns_free(lf_peft_patterns *patterns)
     free(patterns);
 }
 
+static lorafmt_status matches(const lf_peft_patterns *patterns, const pattern *p, const char *module, bool *out, lorafmt_error *err)
+{
+    int rc;
+
+    if (!p->code) {
+        *out = plain_matches(p->key, module);
+        return LORAFMT_OK;
+    }
+    rc = pcre2_match(p->code, (PCRE2_SPTR)module, strlen(module), 0, 0, patterns->match, patterns->limits);
+    *out = rc >= 0;
+    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, patterns->field, "'%s' takes too long to match '%s'", p->key, module);
+    return LORAFMT_OK;
+}
+
 lorafmt_status lf_peft_patterns_find(const lf_peft_patterns *patterns, const char *module, double *value, lorafmt_error *err)
 {
-    for (size_t i = 0; patterns && i < patterns->n; i++) {
-        const pattern *p = &patterns->patterns[i];
-        const int rc = pcre2_match(p->code, (PCRE2_SPTR)module, strlen(module), 0, 0, patterns->match, patterns->limits);
-        if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-            return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, patterns->field, "'%s' takes too long to match '%s'", p->key,
-                           module);
-        if (rc >= 0 || strcmp(p->key, module) == 0) {
-            *value = p->value;
-            break;
+    const size_t n = patterns ? patterns->n : 0;
+
+    for (size_t i = 0; i < n; i++) {
+        bool found;
+        LF_TRY(matches(patterns, &patterns->patterns[i], module, &found, err));
+        if (found) {
+            *value = patterns->patterns[i].value;
+            return LORAFMT_OK;
         }
     }
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(patterns->patterns[i].key, module) == 0)
+            *value = patterns->patterns[i].value;
     return LORAFMT_OK;
 }

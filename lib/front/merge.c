@@ -6,6 +6,7 @@
 #include "lib/front/merge.h"
 
 #include "format/base/error.h"
+#include "lib/view/view.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -179,14 +180,9 @@ static lorafmt_status write_directory(merger *m, lf_output *output, void (*repor
     int fd;
 
     for (size_t i = 0; i < model->n_files; i++) {
-        lorafmt_status st;
-        LF_TRY(lf_output_create(output, model->files[i].name, &fd, err));
-        st = write_shard(m, i, fd, model->files[i].name, err);
-        if (st) {
-            lf_output_close(output, model->files[i].name, fd, NULL);
-            return st;
-        }
-        LF_TRY(lf_output_close(output, model->files[i].name, fd, err));
+        const char *name = model->files[i].name;
+        LF_TRY(lf_output_create(output, name, &fd, err));
+        LF_TRY(lf_output_close(output, name, fd, write_shard(m, i, fd, name, err), err));
     }
     return lf_side_files_write(model, m->view, model->files[model->n_files - 1].name, output, report, report_ctx, err);
 }
@@ -216,9 +212,10 @@ static unsigned default_threads(void)
 /* What a single file cannot say must not be lost: it has no config beside it to edit. */
 static lorafmt_status check_single_file(const merger *m, lorafmt_error *err)
 {
-    if (!m->model->is_directory && lorafmt_view_vocab_size(m->view))
+    if (!m->model->is_directory && (lorafmt_view_vocab_size(m->view) || lorafmt_view_unties(m->view)))
         return lf_fail(err, LORAFMT_MISMATCH, LORAFMT_NO_OFFSET, NULL,
-                       "the vocabulary changes, and config.json with it: give the base as a directory");
+                       "%s, and config.json with it: give the base as a directory",
+                       lorafmt_view_unties(m->view) ? "the head comes untied" : "the vocabulary changes");
     return LORAFMT_OK;
 }
 
@@ -235,6 +232,8 @@ lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *vie
     memset(out, 0, sizeof *out);
     if (o->struct_size != sizeof *o)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", o->struct_size, sizeof *o);
+    if (!lf_view_is_of(view, lorafmt_model_base(model)))
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the view was bound to another base than this model's");
     LF_TRY(check_single_file(&m, err));
     m.n_threads = o->n_threads ? o->n_threads : default_threads();
     count_tensors(&m);

@@ -11,20 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static lorafmt_status write_text(lf_output *output, const char *name, const char *text, size_t size, lorafmt_error *err)
-{
-    lorafmt_status st;
-    int fd;
-
-    LF_TRY(lf_output_create(output, name, &fd, err));
-    st = lf_file_write(fd, name, 0, text, size, err);
-    if (st) {
-        lf_output_close(output, name, fd, NULL);
-        return st;
-    }
-    return lf_output_close(output, name, fd, err);
-}
-
 static lorafmt_status copy_file(lf_output *output, const char *path, const char *name, lorafmt_error *err)
 {
     uint64_t size;
@@ -33,38 +19,41 @@ static lorafmt_status copy_file(lf_output *output, const char *path, const char 
 
     LF_TRY(lf_file_open(path, &src, &size, err));
     st = lf_output_create(output, name, &dst, err);
-    if (!st) {
-        st = lf_file_copy(src, path, 0, dst, name, 0, size, err);
-        if (st)
-            lf_output_close(output, name, dst, NULL);
-        else
-            st = lf_output_close(output, name, dst, err);
-    }
+    if (!st)
+        st = lf_output_close(output, name, dst, lf_file_copy(src, path, 0, dst, name, 0, size, err), err);
     close(src);
     return st;
 }
 
-/* A member of the config, or of its text_config when only that has it. */
+static lorafmt_status set_member(char **text, size_t *size, const char *path, const char *value, lorafmt_error *err)
+{
+    char *changed;
+    size_t changed_size;
+
+    LF_TRY(lf_json_set_member(*text, *size, path, value, &changed, &changed_size, err));
+    free(*text);
+    *text = changed;
+    *size = changed_size;
+    return LORAFMT_OK;
+}
+
+/* A member of the config, and of its text_config where that has it too; of the config when neither has it. */
 static lorafmt_status set_config(char **text, size_t *size, const char *key, const char *value, lorafmt_error *err)
 {
-    cJSON *json = NULL;
-    char path[64], *changed;
-    size_t changed_size;
+    bool in_config, in_text_config;
+    char path[64];
+    cJSON *json;
     const cJSON *inner;
-    lorafmt_status st;
 
     LF_TRY(lf_json_parse(*text, *size, LF_JSON_NONFINITE, &json, err));
     inner = cJSON_GetObjectItemCaseSensitive(json, "text_config");
-    snprintf(path, sizeof path, "%s%s",
-             !cJSON_HasObjectItem(json, key) && cJSON_IsObject(inner) && cJSON_HasObjectItem(inner, key) ? "text_config." : "", key);
+    in_config = cJSON_GetObjectItemCaseSensitive(json, key) != NULL;
+    in_text_config = cJSON_IsObject(inner) && cJSON_GetObjectItemCaseSensitive(inner, key);
     cJSON_Delete(json);
-    st = lf_json_set_member(*text, *size, path, value, &changed, &changed_size, err);
-    if (!st) {
-        free(*text);
-        *text = changed;
-        *size = changed_size;
-    }
-    return st;
+    if (in_config || !in_text_config)
+        LF_TRY(set_member(text, size, key, value, err));
+    snprintf(path, sizeof path, "text_config.%s", key);
+    return in_text_config ? set_member(text, size, path, value, err) : LORAFMT_OK;
 }
 
 static lorafmt_status write_config(const lorafmt_model *model, const lorafmt_view *view, lf_output *output, lorafmt_error *err)
@@ -79,7 +68,7 @@ static lorafmt_status write_config(const lorafmt_model *model, const lorafmt_vie
     if (!st && lorafmt_view_vocab_size(view))
         st = set_config(&text, &size, "vocab_size", number, err);
     if (!st)
-        st = write_text(output, "config.json", text, size, err);
+        st = lf_output_put(output, "config.json", text, size, err);
     free(text);
     return st;
 }
@@ -103,11 +92,11 @@ static lorafmt_status write_index(const lorafmt_model *model, const lorafmt_view
     for (size_t i = 0; i < n_new; i++)
         added[i] = (lf_shard_entry){lorafmt_view_get_tensor(view, n_base + i)->name, new_tensor_file};
     if (n_new == 0 && total == before)
-        st = write_text(output, model->index_name, model->index, model->index_size, err);
+        st = lf_output_put(output, model->index_name, model->index, model->index_size, err);
     else {
         st = lf_shard_index_extend(model->index, model->index_size, added, n_new, total, &text, &size, err);
         if (!st)
-            st = write_text(output, model->index_name, text, size, err);
+            st = lf_output_put(output, model->index_name, text, size, err);
     }
     free(text);
     free(added);
@@ -177,6 +166,8 @@ lorafmt_status lf_side_files_write(const lorafmt_model *model, const lorafmt_vie
         if (!st && why_not && report)
             report(report_ctx, names[i], why_not);
     }
+    if (!st && report && !model->config && (lorafmt_view_unties(view) || lorafmt_view_vocab_size(view)))
+        report(report_ctx, "config.json", "is not in the base; it would have to say that the head is not tied, or the new vocab_size");
     lf_names_free(names, n_names);
     return st;
 }

@@ -114,6 +114,19 @@ static lorafmt_status import(lorafmt_source *source, const char *path, const cha
     return LORAFMT_OK;
 }
 
+/* What is wrong with the config alone is said of the config's file. */
+static lorafmt_status check_config(const char *text, size_t size, const char *path, lorafmt_error *err)
+{
+    lf_peft_config config;
+    const lorafmt_status st = lf_peft_config_parse(text, size, 1, &config, err);
+
+    if (st)
+        lf_error_set_file(err, path);
+    else
+        lf_peft_config_free(&config);
+    return st;
+}
+
 static lorafmt_status import_beside(lorafmt_source *source, const char *path, const char *config_path,
                                     const lorafmt_source_options *options, lorafmt_error *err)
 {
@@ -122,7 +135,9 @@ static lorafmt_status import_beside(lorafmt_source *source, const char *path, co
     char *config;
 
     LF_TRY(lf_file_load(config_path, MAX_CONFIG_SIZE, &config, &config_size, err));
-    st = import(source, path, config, config_size, options, err);
+    st = check_config(config, config_size, config_path, err);
+    if (!st)
+        st = import(source, path, config, config_size, options, err);
     free(config);
     return st;
 }
@@ -194,6 +209,8 @@ static lorafmt_status open_directory(lorafmt_source *source, const char *path, c
     st = config_path && tensor_path ? lf_map_open(tensor_path, &source->map, err) : lf_no_memory(err);
     if (!st)
         st = import_beside(source, path, config_path, options, err);
+    if (st)
+        lf_error_set_file(err, tensor_path);
     free(config_path);
     free(tensor_path);
     return st;

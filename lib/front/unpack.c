@@ -5,25 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-static lorafmt_status write_file(lf_output *output, const char *name, const void *head, size_t head_size,
-                                 const lf_peft_tensor *tensors, size_t n_tensors, lorafmt_error *err)
+static lorafmt_status write_tensors(lf_output *output, const char *name, const uint8_t *header, size_t header_size,
+                                    const lf_peft_tensor *tensors, size_t n_tensors, lorafmt_error *err)
 {
-    uint64_t at = head_size;
+    uint64_t at = header_size;
     int fd;
     lorafmt_status st;
 
     LF_TRY(lf_output_create(output, name, &fd, err));
-    st = lf_file_write(fd, name, 0, head, head_size, err);
+    st = lf_file_write(fd, name, 0, header, header_size, err);
     for (size_t i = 0; i < n_tensors && !st; i++) {
         const lorafmt_tensor *t = &tensors[i].tensor;
-        st = lf_file_write(fd, name, at, t->data, t->size, err);
+        st = lf_file_write(fd, name, at, t->data, (size_t)t->size, err);
         at += t->size;
     }
-    if (st) {
-        lf_output_close(output, name, fd, NULL);
-        return st;
-    }
-    return lf_output_close(output, name, fd, err);
+    return lf_output_close(output, name, fd, st, err);
 }
 
 static lorafmt_status encode_header(const lf_peft_tensor *tensors, size_t n, lf_arena *arena, uint8_t **out, size_t *out_size,
@@ -55,8 +51,8 @@ lorafmt_status lorafmt_unpack(const lorafmt_adapter *adapter, const char *path, 
     if ((st = lf_peft_export(adapter, &arena, &config, &tensors, &n_tensors, err)) ||
         (st = encode_header(tensors, n_tensors, &arena, &header, &header_size, err)) ||
         (st = lf_output_begin_directory(path, force, &output, err)) ||
-        (st = write_file(output, "adapter_config.json", config, strlen(config), NULL, 0, err)) ||
-        (st = write_file(output, "adapter_model.safetensors", header, header_size, tensors, n_tensors, err)))
+        (st = lf_output_put(output, "adapter_config.json", config, strlen(config), err)) ||
+        (st = write_tensors(output, "adapter_model.safetensors", header, header_size, tensors, n_tensors, err)))
         lf_output_abort(output);
     else
         st = lf_output_commit(output, err);

@@ -57,9 +57,15 @@ lorafmt_status lf_output_begin_directory(const char *path, bool force, lf_output
 /* The open file of a file output. */
 int lf_output_fd(const lf_output *output);
 
-/* Create a file in a directory output. name is a plain name. Close it with lf_output_close(), which syncs it. */
+/*
+ * Create a file in a directory output. name is a plain name. Closing syncs it, if writing went well so far; otherwise it returns what
+ * went wrong.
+ */
 lorafmt_status lf_output_create(lf_output *output, const char *name, int *fd, lorafmt_error *err);
-lorafmt_status lf_output_close(lf_output *output, const char *name, int fd, lorafmt_error *err);
+lorafmt_status lf_output_close(lf_output *output, const char *name, int fd, lorafmt_status so_far, lorafmt_error *err);
+
+/* A small file in a directory output: created, written and closed. */
+lorafmt_status lf_output_put(lf_output *output, const char *name, const void *bytes, size_t size, lorafmt_error *err);
 
 /* The path for messages: the target. */
 const char *lf_output_path(const lf_output *output);

@@ -250,13 +250,21 @@ lorafmt_status lf_output_create(lf_output *output, const char *name, int *fd, lo
     return *fd < 0 ? fail_member(output, name, errno, "cannot create", err) : LORAFMT_OK;
 }
 
-lorafmt_status lf_output_close(lf_output *output, const char *name, int fd, lorafmt_error *err)
+lorafmt_status lf_output_close(lf_output *output, const char *name, int fd, lorafmt_status so_far, lorafmt_error *err)
 {
-    const int e = fsync(fd) == 0 ? 0 : errno;
+    const int e = so_far || fsync(fd) == 0 ? 0 : errno;
 
-    if (close(fd) != 0 && e == 0)
+    if (close(fd) != 0 && !so_far && !e)
         return fail_member(output, name, errno, "closing", err);
-    return e ? fail_member(output, name, e, "syncing to disk", err) : LORAFMT_OK;
+    return e ? fail_member(output, name, e, "syncing to disk", err) : so_far;
+}
+
+lorafmt_status lf_output_put(lf_output *output, const char *name, const void *bytes, size_t size, lorafmt_error *err)
+{
+    int fd;
+
+    LF_TRY(lf_output_create(output, name, &fd, err));
+    return lf_output_close(output, name, fd, lf_file_write(fd, name, 0, bytes, size, err), err);
 }
 
 /* 0 or an errno. Some file systems have no syncing of directories. */

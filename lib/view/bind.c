@@ -194,6 +194,11 @@ const char *lorafmt_view_bridge(const lorafmt_view *view, size_t entry)
     return entry < view->n_entries ? view->bridges[entry] : NULL;
 }
 
+bool lf_view_is_of(const lorafmt_view *view, const lorafmt_base *base)
+{
+    return view->base == base;
+}
+
 bool lorafmt_view_unties(const lorafmt_view *view)
 {
     return view->unties;

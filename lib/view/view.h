@@ -102,6 +102,9 @@ lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err);
 /* The stored orientation of a linear or embedding site on a tensor of that shape, or -1 when it does not fit (then *text says why). */
 int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const lorafmt_view_tensor *tensor, char text[256]);
 
+/* Was the view bound to exactly this description? */
+bool lf_view_is_of(const lorafmt_view *view, const lorafmt_base *base);
+
 /* Shape, rows and row size of a tensor info from its dtype, n_dims and shape. */
 void lf_view_tensor_measure(lorafmt_view_tensor *info);
 
