@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An adapter_config.json and the names and shapes of tensors. Input: the config, a NUL, then for each tensor its name, a NUL, a byte for
- * the dtype, a byte for the number of dimensions, and a byte for each. What imports must export, and come back as the same.
+ * An adapter_config.json and the names and shapes of tensors. Input: the config, a NUL, then for each tensor its name, a NUL, a
+ * byte for the dtype, a byte for the number of dimensions, and a byte for each. What imports must export, and come back as the
+ * same.
  */
 #include "lib/dialect/peft.h"
 
@@ -51,7 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     for (p = nul + 1; n < MAX_TENSORS && next_tensor(&p, end, &tensors[n]);)
         n++;
-    if (lf_peft_import((const char *)data, (size_t)(nul - data), NULL, tensors, n, "x", &arena, &adapter, &notes, &err) == LORAFMT_OK) {
+    if (lf_peft_import((const char *)data, (size_t)(nul - data), NULL, tensors, n, "x", &arena, &adapter, &notes, &err) ==
+        LORAFMT_OK) {
         if (lf_peft_export(&adapter, &arena, &config, &exported, &n_exported, &err) != LORAFMT_OK || n_exported + notes.n != n)
             abort();
         if (strlen(config) != (size_t)(nul - data) || memcmp(config, data, strlen(config)) != 0)

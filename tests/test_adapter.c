@@ -34,43 +34,139 @@ static void make(sample *s)
     s->adapter.n_metadata = 2;
 }
 
-static void break_name(sample *s) { s->adapter.name = "a/b"; }
-static void break_name_dots(sample *s) { s->adapter.name = ".."; }
-static void break_name_empty(sample *s) { s->adapter.name = ""; }
-static void break_name_hash(sample *s) { s->adapter.name = "a#b"; }
-static void break_base_name(sample *s) { s->adapter.base_name = "line\nbreak"; }
-static void break_empty(sample *s) { s->adapter.n_sites = 0; }
-static void break_target(sample *s) { s->sites[0].target = ""; }
-static void break_target_utf8(sample *s) { s->sites[0].target = "\xff"; }
-static void break_kind(sample *s) { s->sites[0].kind = 0; }
-static void break_order(sample *s) { s->sites[0].target = "b"; }
-static void break_twice(sample *s) { s->sites[0] = s->sites[1]; }
-static void break_rank(sample *s) { s->sites[1].rank = 0; }
-static void break_rank_large(sample *s) { s->sites[1].rank = (1u << 20) + 1; }
-static void break_rank_of_whole(sample *s) { s->sites[0].rank = 1; }
-static void break_alpha(sample *s) { s->sites[1].alpha = NAN; }
-static void break_scale(sample *s) { s->sites[1].scale = INFINITY; }
-static void break_scale_rule(sample *s) { s->sites[1].scale = 1.5; }
-static void break_scale_of_whole(sample *s) { s->sites[0].scale = 2; }
-static void break_scaling_none(sample *s) { s->sites[1].scaling = LORAFMT_SCALING_NONE; }
-static void break_scaling_of_whole(sample *s) { s->sites[0].scaling = LORAFMT_SCALING_EXPLICIT; }
-static void break_orientation(sample *s) { s->sites[0].orientation = LORAFMT_IN_OUT; }
-static void break_no_factor(sample *s) { s->sites[0].n_factors = 0; }
-static void break_no_b(sample *s) { s->sites[1].n_factors = 1; }
-static void break_role_order(sample *s) { s->f[1][0].role = LORAFMT_ROLE_B; }
-static void break_role_of_kind(sample *s) { s->f[1][1].role = LORAFMT_ROLE_VALUE; }
-static void break_a_rank(sample *s) { s->f[1][0].tensor = test_tensor(LORAFMT_F32, 3, 3, data); }
-static void break_b_rank(sample *s) { s->f[1][1].tensor = test_tensor(LORAFMT_F32, 4, 1, data); }
-static void break_a_dims(sample *s) { s->f[1][0].tensor = test_tensor(LORAFMT_F32, 2, 0, data); }
-static void break_a_dtype(sample *s) { s->f[1][0].tensor = test_tensor(LORAFMT_I8, 2, 3, data); }
-static void break_a_empty(sample *s) { s->f[1][0].tensor = (lorafmt_tensor){.dtype = LORAFMT_F32, .n_dims = 1, .data = data}; }
-static void break_size(sample *s) { s->f[1][0].tensor.size--; }
+static void break_name(sample *s)
+{
+    s->adapter.name = "a/b";
+}
+static void break_name_dots(sample *s)
+{
+    s->adapter.name = "..";
+}
+static void break_name_empty(sample *s)
+{
+    s->adapter.name = "";
+}
+static void break_name_hash(sample *s)
+{
+    s->adapter.name = "a#b";
+}
+static void break_base_name(sample *s)
+{
+    s->adapter.base_name = "line\nbreak";
+}
+static void break_empty(sample *s)
+{
+    s->adapter.n_sites = 0;
+}
+static void break_target(sample *s)
+{
+    s->sites[0].target = "";
+}
+static void break_target_utf8(sample *s)
+{
+    s->sites[0].target = "\xff";
+}
+static void break_kind(sample *s)
+{
+    s->sites[0].kind = 0;
+}
+static void break_order(sample *s)
+{
+    s->sites[0].target = "b";
+}
+static void break_twice(sample *s)
+{
+    s->sites[0] = s->sites[1];
+}
+static void break_rank(sample *s)
+{
+    s->sites[1].rank = 0;
+}
+static void break_rank_large(sample *s)
+{
+    s->sites[1].rank = (1u << 20) + 1;
+}
+static void break_rank_of_whole(sample *s)
+{
+    s->sites[0].rank = 1;
+}
+static void break_alpha(sample *s)
+{
+    s->sites[1].alpha = NAN;
+}
+static void break_scale(sample *s)
+{
+    s->sites[1].scale = INFINITY;
+}
+static void break_scale_rule(sample *s)
+{
+    s->sites[1].scale = 1.5;
+}
+static void break_scale_of_whole(sample *s)
+{
+    s->sites[0].scale = 2;
+}
+static void break_scaling_none(sample *s)
+{
+    s->sites[1].scaling = LORAFMT_SCALING_NONE;
+}
+static void break_scaling_of_whole(sample *s)
+{
+    s->sites[0].scaling = LORAFMT_SCALING_EXPLICIT;
+}
+static void break_orientation(sample *s)
+{
+    s->sites[0].orientation = LORAFMT_IN_OUT;
+}
+static void break_no_factor(sample *s)
+{
+    s->sites[0].n_factors = 0;
+}
+static void break_no_b(sample *s)
+{
+    s->sites[1].n_factors = 1;
+}
+static void break_role_order(sample *s)
+{
+    s->f[1][0].role = LORAFMT_ROLE_B;
+}
+static void break_role_of_kind(sample *s)
+{
+    s->f[1][1].role = LORAFMT_ROLE_VALUE;
+}
+static void break_a_rank(sample *s)
+{
+    s->f[1][0].tensor = test_tensor(LORAFMT_F32, 3, 3, data);
+}
+static void break_b_rank(sample *s)
+{
+    s->f[1][1].tensor = test_tensor(LORAFMT_F32, 4, 1, data);
+}
+static void break_a_dims(sample *s)
+{
+    s->f[1][0].tensor = test_tensor(LORAFMT_F32, 2, 0, data);
+}
+static void break_a_dtype(sample *s)
+{
+    s->f[1][0].tensor = test_tensor(LORAFMT_I8, 2, 3, data);
+}
+static void break_a_empty(sample *s)
+{
+    s->f[1][0].tensor = (lorafmt_tensor){.dtype = LORAFMT_F32, .n_dims = 1, .data = data};
+}
+static void break_size(sample *s)
+{
+    s->f[1][0].tensor.size--;
+}
 static void break_magnitude(sample *s)
 {
     s->f[1][2] = (lorafmt_factor){LORAFMT_ROLE_MAGNITUDE, test_tensor(LORAFMT_F32, 3, 0, data)};
     s->sites[1].n_factors = 3;
 }
-static void break_doubled(sample *s) { s->sites[0].flags = LORAFMT_SITE_DOUBLED; }
+static void break_doubled(sample *s)
+{
+    s->sites[0].flags = LORAFMT_SITE_DOUBLED;
+}
 static void break_range_of_whole(sample *s)
 {
     s->sites[0].flags = LORAFMT_SITE_ROW_RANGE;
@@ -109,9 +205,18 @@ static void break_row_index_count(sample *s)
     make_rows(s, index);
     s->f[0][0].tensor = test_tensor(LORAFMT_F32, 3, 3, data);
 }
-static void break_metadata_order(sample *s) { s->metadata[0].key = "z"; }
-static void break_metadata_twice(sample *s) { s->metadata[0].key = "licence"; }
-static void break_metadata_value(sample *s) { s->metadata[0].value = "\xed\xa0\x80"; } // a surrogate
+static void break_metadata_order(sample *s)
+{
+    s->metadata[0].key = "z";
+}
+static void break_metadata_twice(sample *s)
+{
+    s->metadata[0].key = "licence";
+}
+static void break_metadata_value(sample *s)
+{
+    s->metadata[0].value = "\xed\xa0\x80";
+} // a surrogate
 
 static const struct {
     void (*apply)(sample *s);

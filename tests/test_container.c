@@ -185,7 +185,10 @@ static void test_encode_failures(void **state)
 
 typedef enum place { HEADER, SLOT, INDEX, ENTRY, RECORD } place;
 
-/* Some bytes of a structure: of a header page or root slot 0, of the index header, of section table entry i, of record i of a section. */
+/*
+ * Some bytes of a structure: of a header page or root slot 0, of the index header, of section table entry i, of record i of a
+ * section.
+ */
 typedef struct spot {
     place place;
     unsigned section, i, at;

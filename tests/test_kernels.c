@@ -212,15 +212,15 @@ static void test_environment_is_set_and_restored(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_16_bit_value_survives),
-        cmocka_unit_test(test_f16_values),
-        cmocka_unit_test(test_narrowing_is_to_nearest_even),
-        cmocka_unit_test(test_f32_and_f64_round_alike),
-        cmocka_unit_test(test_nan_is_canonical_and_counted),
-        cmocka_unit_test(test_low_rank_is_fma_in_order),
+    const struct CMUnitTest tests[] =
+    { cmocka_unit_test(test_every_16_bit_value_survives),
+      cmocka_unit_test(test_f16_values),
+      cmocka_unit_test(test_narrowing_is_to_nearest_even),
+      cmocka_unit_test(test_f32_and_f64_round_alike),
+      cmocka_unit_test(test_nan_is_canonical_and_counted),
+      cmocka_unit_test(test_low_rank_is_fma_in_order),
 #if defined(__SSE__)
-        cmocka_unit_test(test_environment_is_set_and_restored),
+      cmocka_unit_test(test_environment_is_set_and_restored),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

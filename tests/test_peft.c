@@ -28,7 +28,8 @@ typedef struct imported {
 static void import(imported *out, const char *config, const lf_peft_tensor *tensors, size_t n)
 {
     memset(out, 0, sizeof *out);
-    out->status = lf_peft_import(config, strlen(config), NULL, tensors, n, "x", &out->arena, &out->adapter, &out->notes, &out->err);
+    out->status =
+        lf_peft_import(config, strlen(config), NULL, tensors, n, "x", &out->arena, &out->adapter, &out->notes, &out->err);
 }
 
 static lf_peft_tensor tensor(const char *name, uint64_t rows, uint64_t cols)
@@ -147,7 +148,8 @@ static void test_config_keys(void **state)
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         imported im;
         import(&im, table[i].config, tensors, 2);
-        if (im.status != table[i].status || (im.status && (strcmp(im.err.field, table[i].field) != 0 || !strstr(im.err.text, table[i].text))))
+        if (im.status != table[i].status ||
+            (im.status && (strcmp(im.err.field, table[i].field) != 0 || !strstr(im.err.text, table[i].text))))
             fail_msg("%s: %s '%s' '%s'", table[i].config, lorafmt_status_name(im.status), im.err.field, im.err.text);
         lf_arena_free(&im.arena);
     }
@@ -171,7 +173,7 @@ static void test_patterns(void **state)
         {"{\"v_proj\": 3, \".*q_proj\": 4, \"q_proj\": 5}", "m.q_proj", 4},
         {"{\"^m.q_proj\": 3}", "m.q_proj", 3},
         {"{\"^q_proj\": 3}", "m.q_proj", 0},
-        {"{\"a+b\": 3}", "a+b", 3}, // matches as a key though not as a pattern
+        {"{\"a+b\": 3}", "a+b", 3},                 // matches as a key though not as a pattern
         {"{\"m+x.q\": 8, \".*q\": 2}", "m+x.q", 2}, // but patterns come first
         {"{\"layers.0.q\": 3}", "model.layers.0.q", 3},
         {"{\"layers.0.q\": 3}", "model_layers.0.q", 0},
@@ -205,7 +207,8 @@ static void test_hostile_pattern_is_stopped(void **state)
     (void)state;
     assert_int_equal(lf_json_parse(text, sizeof text - 1, 0, &json, &err), LORAFMT_OK);
     assert_int_equal(lf_peft_patterns_parse(json, "rank_pattern", 1, &patterns, &err), LORAFMT_OK);
-    assert_int_equal(lf_peft_patterns_find(patterns, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac", &value, &err), LORAFMT_LIMIT);
+    assert_int_equal(lf_peft_patterns_find(patterns, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac", &value, &err),
+                     LORAFMT_LIMIT);
     lf_peft_patterns_free(patterns);
     cJSON_Delete(json);
 }
@@ -217,11 +220,11 @@ static void test_sites(void **state)
                "\"rank_pattern\": {\"v\": 1}, \"alpha_pattern\": {\"v\": -3.5}, \"base_model_name_or_path\": \"org/name\", "
                "\"revision\": null");
     const lf_peft_tensor tensors[] = {
-        tensor(M "m.v.lora_A.weight", 1, 3),        tensor(M "m.v.lora_B.weight", 4, 1),
-        tensor(M "m.q.lora_A.weight", 2, 3),        tensor(M "m.q.lora_B.weight", 4, 2),
-        tensor(M "e.lora_embedding_A", 2, 7),       tensor(M "e.lora_embedding_B", 3, 2),
-        tensor(M "m.q.base_layer.bias", 4, 0),      tensor(M "norm.bias", 4, 0),
-        tensor(M "my_head.weight", 2, 3),           tensor(M "e.base_layer.weight", 7, 3),
+        tensor(M "m.v.lora_A.weight", 1, 3),       tensor(M "m.v.lora_B.weight", 4, 1),
+        tensor(M "m.q.lora_A.weight", 2, 3),       tensor(M "m.q.lora_B.weight", 4, 2),
+        tensor(M "e.lora_embedding_A", 2, 7),      tensor(M "e.lora_embedding_B", 3, 2),
+        tensor(M "m.q.base_layer.bias", 4, 0),     tensor(M "norm.bias", 4, 0),
+        tensor(M "my_head.weight", 2, 3),          tensor(M "e.base_layer.weight", 7, 3),
         tensor(M "m.q.lora_A.other.weight", 2, 3),
     };
     static const struct {
@@ -229,8 +232,8 @@ static void test_sites(void **state)
         unsigned kind, rank;
         double alpha, scale;
     } wanted[] = {
-        {"e.weight", LORAFMT_KIND_REPLACEMENT, 0, 0, 1}, {"e.weight", LORAFMT_KIND_EMBEDDING, 2, 4, 0},
-        {"m.q.bias", LORAFMT_KIND_REPLACEMENT, 0, 0, 1}, {"m.q.weight", LORAFMT_KIND_LINEAR, 2, 4, 0},
+        {"e.weight", LORAFMT_KIND_REPLACEMENT, 0, 0, 1},    {"e.weight", LORAFMT_KIND_EMBEDDING, 2, 4, 0},
+        {"m.q.bias", LORAFMT_KIND_REPLACEMENT, 0, 0, 1},    {"m.q.weight", LORAFMT_KIND_LINEAR, 2, 4, 0},
         {"m.v.weight", LORAFMT_KIND_LINEAR, 1, -3.5, -3.5}, {"my_head.weight", LORAFMT_KIND_SAVED, 0, 0, 1},
         {"norm.bias", LORAFMT_KIND_REPLACEMENT, 0, 0, 1},
     };
@@ -247,7 +250,8 @@ static void test_sites(void **state)
         assert_int_equal(s->rank, wanted[i].rank);
         assert_true(s->alpha == wanted[i].alpha);
         assert_true(s->scale == (wanted[i].scale != 0 ? wanted[i].scale : 4 / sqrt(2)));
-        assert_int_equal(s->orientation, s->kind == LORAFMT_KIND_LINEAR ? LORAFMT_IN_OUT : LORAFMT_OUT_IN); // never for embeddings
+        assert_int_equal(s->orientation,
+                         s->kind == LORAFMT_KIND_LINEAR ? LORAFMT_IN_OUT : LORAFMT_OUT_IN); // never for embeddings
     }
     assert_int_equal(im.notes.n, 1);
     assert_non_null(strstr(im.notes.text[0], "m.q.lora_A.other.weight"));
@@ -319,10 +323,11 @@ static void test_convolutions_wait(void **state)
 /* The config comes back to the byte; without one, or with one that lies, a config is derived that says the same. */
 static void test_export(void **state)
 {
-    static const char config[] = CONFIG(", \"bias\": \"lora_only\",\n \"modules_to_save\": [\"head\"], \"task_type\": \"CAUSAL_LM\", "
-                                        "\"rank_pattern\": {\"v\": 1}, \"fan_in_fan_out\": true");
+    static const char config[] =
+        CONFIG(", \"bias\": \"lora_only\",\n \"modules_to_save\": [\"head\"], \"task_type\": \"CAUSAL_LM\", "
+               "\"rank_pattern\": {\"v\": 1}, \"fan_in_fan_out\": true");
     const lf_peft_tensor tensors[] = {
-        tensor(M "m.v.lora_A.weight", 1, 3),   tensor(M "m.v.lora_B.weight", 4, 1), tensor(M "m.q.lora_A.weight", 2, 3),
+        tensor(M "m.v.lora_A.weight", 1, 3),   tensor(M "m.v.lora_B.weight", 4, 1),  tensor(M "m.q.lora_A.weight", 2, 3),
         tensor(M "m.q.lora_B.weight", 4, 2),   tensor(M "e.lora_embedding_A", 2, 7), tensor(M "e.lora_embedding_B", 3, 2),
         tensor(M "m.q.base_layer.bias", 4, 0), tensor(M "head.weight", 2, 3),
     };

@@ -75,8 +75,8 @@ static void test_linear_in_both_orientations(void **state)
         base_init(&m);
         base_add(&m, "w.weight", LORAFMT_F32, transposed ? 3 : 2, transposed ? 2 : 3, zeros);
         assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
-        assert_int_equal(lorafmt_view_evaluate(view, 0, 0, transposed ? 3 : 2, zeros, transposed ? 8 : 12, dst, transposed ? 8 : 12,
-                                               NULL, &err),
+        assert_int_equal(lorafmt_view_evaluate(view, 0, 0, transposed ? 3 : 2, zeros, transposed ? 8 : 12, dst,
+                                               transposed ? 8 : 12, NULL, &err),
                          LORAFMT_OK);
         assert_memory_equal(dst, transposed ? in_out : out_in, sizeof dst);
         lorafmt_view_free(view);
@@ -170,7 +170,10 @@ static void test_splits_and_environment_do_not_matter(void **state)
     lorafmt_view_free(view);
 }
 
-/* 1 + 2^-8 in BF16 is halfway between 1 and 1 + 2^-7: ties to even gives 1. Two such terms before the one rounding give 1 + 2^-7. */
+/*
+ * 1 + 2^-8 in BF16 is halfway between 1 and 1 + 2^-7: ties to even gives 1. Two such terms before the one rounding give 1 +
+ * 2^-7.
+ */
 static void test_one_rounding_for_a_stack(void **state)
 {
     const uint16_t one = 0x3f80;
@@ -341,9 +344,9 @@ static void test_kinds_that_wait_are_refused_by_name(void **state)
         unsigned kind, role;
         const char *text;
     } table[] = {
-        {LORAFMT_KIND_ROWS, LORAFMT_ROLE_VALUE, "trainable tokens"},    {LORAFMT_KIND_ADDITIVE, LORAFMT_ROLE_VALUE, "lora_bias"},
-        {LORAFMT_KIND_CONV2D, LORAFMT_ROLE_B, "convolution"},           {LORAFMT_KIND_EXPERTS, LORAFMT_ROLE_B, "experts"},
-        {LORAFMT_KIND_LINEAR, LORAFMT_ROLE_MAGNITUDE, "DoRA"},          {77, LORAFMT_ROLE_B, "newer format"},
+        {LORAFMT_KIND_ROWS, LORAFMT_ROLE_VALUE, "trainable tokens"}, {LORAFMT_KIND_ADDITIVE, LORAFMT_ROLE_VALUE, "lora_bias"},
+        {LORAFMT_KIND_CONV2D, LORAFMT_ROLE_B, "convolution"},        {LORAFMT_KIND_EXPERTS, LORAFMT_ROLE_B, "experts"},
+        {LORAFMT_KIND_LINEAR, LORAFMT_ROLE_MAGNITUDE, "DoRA"},       {77, LORAFMT_ROLE_B, "newer format"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -619,9 +622,12 @@ static void test_saved_heads_of_a_tied_base(void **state)
     memory_base m;
     lorafmt_factor f[4][2];
     const lorafmt_site low_rank = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, ones, ones, f[0]);
-    lorafmt_site equal[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 2, embedding), f[1]), low_rank};
-    lorafmt_site differs[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 2, other), f[2]), low_rank};
-    lorafmt_site larger[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 3, 2, ones), f[3]), low_rank};
+    lorafmt_site equal[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 2, embedding), f[1]),
+                            low_rank};
+    lorafmt_site differs[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 2, other), f[2]),
+                              low_rank};
+    lorafmt_site larger[] = {test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 3, 2, ones), f[3]),
+                             low_rank};
     const lorafmt_adapter a = test_adapter("a", equal, 2), b = test_adapter("b", differs, 2), c = test_adapter("c", larger, 2);
     const lorafmt_stack_entry both[] = {{&a, 1}, {&b, 1}}, weighted[] = {{&a, 0.5}};
     lorafmt_view *view;

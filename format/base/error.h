@@ -19,11 +19,11 @@ lorafmt_status lf_no_memory(lorafmt_error *err);
 void lf_error_set_file(lorafmt_error *err, const char *path);
 
 /* For functions that own nothing: return on failure. */
-#define LF_TRY(expr)                                                                                                           \
-    do {                                                                                                                       \
-        const lorafmt_status lf_try_status = (expr);                                                                           \
-        if (lf_try_status != LORAFMT_OK)                                                                                       \
-            return lf_try_status;                                                                                              \
+#define LF_TRY(expr)                                                                                                             \
+    do {                                                                                                                         \
+        const lorafmt_status lf_try_status = (expr);                                                                             \
+        if (lf_try_status != LORAFMT_OK)                                                                                         \
+            return lf_try_status;                                                                                                \
     } while (0)
 
 #endif

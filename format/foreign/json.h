@@ -36,8 +36,8 @@ uint64_t lf_json_key_offset(const char *text, size_t size, const cJSON *root, co
 
 /*
  * A copy of a valid JSON object (which may hold NaN and Infinity) in which the value of a member is replaced by
- * value_text, every other byte kept; where there is no such member it becomes the first. path is a key, or "key.key" for a member of a member object. *out is malloc()ed and
- * NUL-terminated.
+ * value_text, every other byte kept; where there is no such member it becomes the first. path is a key, or "key.key" for a
+ * member of a member object. *out is malloc()ed and NUL-terminated.
  */
 lorafmt_status lf_json_set_member(const char *text, size_t size, const char *path, const char *value_text, char **out,
                                   size_t *out_size, lorafmt_error *err);

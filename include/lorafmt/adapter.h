@@ -3,7 +3,8 @@
  * Adapters: what a `.lora` file, a PEFT directory or a safetensors file says about how a base model changes.
  *
  * A *source* is an opened input and owns the bytes; an *adapter* is borrowed from it. Everything reached
- * from an adapter was checked when the source was opened (spec 4), the digests of tensor data too. All functions on const handles may run concurrently.
+ * from an adapter was checked when the source was opened (spec 4), the digests of tensor data too. All functions on const
+ * handles may run concurrently.
  */
 #ifndef LORAFMT_ADAPTER_H
 #define LORAFMT_ADAPTER_H
@@ -144,8 +145,8 @@ typedef struct lorafmt_container_info {
     uint64_t index_size;
     uint32_t align; /**< bytes */
     size_t n_tensors;
-    bool recovered;            /**< a root slot was damaged and the other one was used: spec 3 */
-    uint8_t index_sha256[32];  /**< root digest */
+    bool recovered;           /**< a root slot was damaged and the other one was used: spec 3 */
+    uint8_t index_sha256[32]; /**< root digest */
 } lorafmt_container_info;
 
 /**
@@ -188,7 +189,7 @@ typedef struct lorafmt_verify_result {
     size_t n_adapters;
     size_t n_sites;
     size_t n_tensors;
-    uint64_t n_bytes;   /**< of tensor data hashed */
+    uint64_t n_bytes;     /**< of tensor data hashed */
     uint64_t n_nonfinite; /**< NaN and infinite elements in float tensors; not an error */
 } lorafmt_verify_result;
 

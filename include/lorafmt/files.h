@@ -62,16 +62,16 @@ typedef struct lorafmt_merge_options {
 } lorafmt_merge_options;
 
 typedef struct lorafmt_merge_result {
-    uint64_t n_bytes;    /**< written */
-    size_t n_changed;    /**< tensors computed or replaced */
-    size_t n_new;        /**< tensors added */
-    size_t n_copied;     /**< tensors copied byte for byte */
+    uint64_t n_bytes; /**< written */
+    size_t n_changed; /**< tensors computed or replaced */
+    size_t n_new;     /**< tensors added */
+    size_t n_copied;  /**< tensors copied byte for byte */
     lorafmt_counts counts;
 } lorafmt_merge_result;
 
 /**
- * Write the merged model. Shard names, tensor order, safetensors metadata and side files are kept; config.json and the shard index
- * change where they must.
+ * Write the merged model. Shard names, tensor order, safetensors metadata and side files are kept; config.json and the shard
+ * index change where they must.
  *
  * @param model  the model whose lorafmt_model_base() the view was bound to
  * @param path   a directory when the model is one, else a file

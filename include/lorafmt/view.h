@@ -52,7 +52,10 @@ typedef struct lorafmt_base {
     const char *quantization; /**< why nothing can be added to this base (its quantization method), or NULL */
 } lorafmt_base;
 
-/** The structure fingerprint of spec 6.2, from names, dtypes and shapes alone. NO_MEMORY, or MISUSE for a name that is there twice. */
+/**
+ * The structure fingerprint of spec 6.2, from names, dtypes and shapes alone. NO_MEMORY, or MISUSE for a name that is there
+ * twice.
+ */
 LORAFMT_API lorafmt_status lorafmt_base_structure(const lorafmt_base *base, uint8_t out[32], lorafmt_error *err);
 
 /** One layer of a stack. */

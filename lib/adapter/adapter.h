@@ -11,12 +11,12 @@
 #include "lorafmt/adapter.h"
 
 /*
- * Adapter i of a container with all its sites, factors and metadata, checked, the digests of its tensors too. Memory is from the arena, strings
- * and raw data from the container. loaded has an entry for each tensor of the container, NULL at first, so that a tensor which is
- * shared is decoded and hashed once.
+ * Adapter i of a container with all its sites, factors and metadata, checked, the digests of its tensors too. Memory is from
+ * the arena, strings and raw data from the container. loaded has an entry for each tensor of the container, NULL at first, so
+ * that a tensor which is shared is decoded and hashed once.
  */
-lorafmt_status lf_adapter_read(const lf_container *container, const void **loaded, size_t i, lf_arena *arena, lorafmt_adapter *out,
-                               lorafmt_error *err);
+lorafmt_status lf_adapter_read(const lf_container *container, const void **loaded, size_t i, lf_arena *arena,
+                               lorafmt_adapter *out, lorafmt_error *err);
 
 /*
  * Every rule of spec 4.3 to 4.7 about what an adapter says: names, order of sites, ranks, scale against rule, alpha finite,

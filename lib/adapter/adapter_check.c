@@ -126,8 +126,8 @@ static lorafmt_status check_magnitude(const lorafmt_site *site, const lorafmt_fa
     if (site->kind == LORAFMT_KIND_EXPERTS)
         return bad(err, site, "experts cannot have a magnitude");
     if (n != n_outputs)
-        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, site->target, "magnitude has %" PRIu64 " elements, B %" PRIu64 " outputs",
-                       n, n_outputs);
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, site->target,
+                       "magnitude has %" PRIu64 " elements, B %" PRIu64 " outputs", n, n_outputs);
     return LORAFMT_OK;
 }
 
@@ -299,8 +299,7 @@ static lorafmt_status check_metadata(const lorafmt_adapter *adapter, lorafmt_err
             return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, m->key,
                            "a metadata key must be 1..1024 bytes of UTF-8 without control characters");
         if (strlen(m->value) > LF_MAX_VALUE || !lf_utf8_valid(m->value, strlen(m->value)))
-            return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, m->key,
-                           "a metadata value must be at most 1 MiB of UTF-8");
+            return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, m->key, "a metadata value must be at most 1 MiB of UTF-8");
         if (i && strcmp(m[-1].key, m->key) >= 0)
             return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, m->key, "metadata keys are not unique and in order");
     }

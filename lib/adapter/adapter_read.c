@@ -11,7 +11,8 @@
 #define MAX_VALUES (UINT64_C(1) << 28) // bytes of all metadata values of an adapter, spec 4.7
 
 /* The decoded bytes of a tensor, once its digest was found to be right. */
-static lorafmt_status load_tensor(const lf_container *container, uint32_t i, lf_arena *arena, const void **out, lorafmt_error *err)
+static lorafmt_status load_tensor(const lf_container *container, uint32_t i, lf_arena *arena, const void **out,
+                                  lorafmt_error *err)
 {
     uint8_t digest[LF_SHA256_SIZE];
     lf_tensor_record record;
@@ -66,8 +67,8 @@ static lorafmt_status read_metadata(const lf_container *container, uint32_t firs
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_adapter_read(const lf_container *container, const void **loaded, size_t i, lf_arena *arena, lorafmt_adapter *out,
-                               lorafmt_error *err)
+lorafmt_status lf_adapter_read(const lf_container *container, const void **loaded, size_t i, lf_arena *arena,
+                               lorafmt_adapter *out, lorafmt_error *err)
 {
     uint32_t first_site, first_metadata, first_factor;
     lorafmt_metadata *metadata;

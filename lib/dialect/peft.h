@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The PEFT dialect: adapter_config.json and named tensors <-> an adapter (reference: huggingface/peft, LoraConfig and
- * get_peft_model_state_dict). Which layers are adapted is read from the tensors' names; the config gives alpha, rank and orientation.
- * Whatever this version does not carry over is refused by name, never skipped.
+ * get_peft_model_state_dict). Which layers are adapted is read from the tensors' names; the config gives alpha, rank and
+ * orientation. Whatever this version does not carry over is refused by name, never skipped.
  *
  *   peft_config.c   the config, key by key
  *   peft_pattern.c  rank_pattern and alpha_pattern
@@ -86,17 +86,17 @@ typedef struct lf_peft_key {
 lorafmt_status lf_peft_key_parse(const char *name, lf_arena *arena, lf_peft_key *out, lorafmt_error *err);
 
 /*
- * Build an adapter. Strings and tables are in the arena, tensor data stays the caller's. config_text may be NULL for a bare file: then
- * bare gives alpha and use_rslora, ranks come from the shapes and the orientation is found by shape at bind.
+ * Build an adapter. Strings and tables are in the arena, tensor data stays the caller's. config_text may be NULL for a bare
+ * file: then bare gives alpha and use_rslora, ranks come from the shapes and the orientation is found by shape at bind.
  */
 typedef struct lf_peft_bare {
     double alpha;
     bool use_rslora;
 } lf_peft_bare;
 
-lorafmt_status lf_peft_import(const char *config_text, size_t config_size, const lf_peft_bare *bare, const lf_peft_tensor *tensors,
-                              size_t n_tensors, const char *name, lf_arena *arena, lorafmt_adapter *out, lf_notes *notes,
-                              lorafmt_error *err);
+lorafmt_status lf_peft_import(const char *config_text, size_t config_size, const lf_peft_bare *bare,
+                              const lf_peft_tensor *tensors, size_t n_tensors, const char *name, lf_arena *arena,
+                              lorafmt_adapter *out, lf_notes *notes, lorafmt_error *err);
 
 /*
  * The config text and the named tensors of an adapter, both in the arena. The result was imported again and says the same, or

@@ -82,8 +82,9 @@ static lorafmt_status check_key(const cJSON *item, lorafmt_error *err)
         return LORAFMT_OK;
     }
     if (!is_neutral(item))
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, item->string,
-                       "an unknown key with a value that may change what the adapter means; null, false, 0 and empty would be fine");
+        return lf_fail(
+            err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, item->string,
+            "an unknown key with a value that may change what the adapter means; null, false, 0 and empty would be fine");
     return LORAFMT_OK;
 }
 
@@ -99,10 +100,11 @@ static lorafmt_status check_init(const cJSON *value, lorafmt_error *err)
     for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++)
         if (strcmp(value->valuestring, harmless[i]) == 0)
             return LORAFMT_OK;
-    return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, "init_lora_weights",
-                   "'%s' changes the base before training, and this adapter was saved without converting it; in PEFT, save it with "
-                   "path_initial_model_for_weight_conversion",
-                   value->valuestring);
+    return lf_fail(
+        err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, "init_lora_weights",
+        "'%s' changes the base before training, and this adapter was saved without converting it; in PEFT, save it with "
+        "path_initial_model_for_weight_conversion",
+        value->valuestring);
 }
 
 static lorafmt_status get_text(const cJSON *json, const char *key, const char **out, lorafmt_error *err)
@@ -140,7 +142,8 @@ static lorafmt_status get_rank_and_alpha(lf_peft_config *out, lorafmt_error *err
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "r", "rank %.17g, must be a whole number in 1..2^20",
                        r->valuedouble);
     if (!cJSON_IsNumber(alpha) || !isfinite(alpha->valuedouble))
-        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "lora_alpha", "must be a finite number: without it the scale is unknown");
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "lora_alpha",
+                       "must be a finite number: without it the scale is unknown");
     out->r = (uint32_t)r->valuedouble;
     out->alpha = alpha->valuedouble;
     return LORAFMT_OK;

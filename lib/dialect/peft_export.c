@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From an adapter to PEFT. The config that came with the adapter is kept to the byte as long as it says the truth; otherwise a new one is
- * derived from the sites. Either way the proof is the importer: what it reads back must be the adapter.
+ * From an adapter to PEFT. The config that came with the adapter is kept to the byte as long as it says the truth; otherwise a
+ * new one is derived from the sites. Either way the proof is the importer: what it reads back must be the adapter.
  */
 #include "format/base/error.h"
 #include "format/base/text.h"
@@ -41,8 +41,8 @@ static bool is_adapted(const lorafmt_adapter *adapter, const char *target)
 
 static lorafmt_status refuse_site(const lorafmt_site *site, lorafmt_error *err)
 {
-    return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target, "exporting a site of kind %s to PEFT is not supported by this version",
-                   lorafmt_kind_name(site->kind));
+    return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target,
+                   "exporting a site of kind %s to PEFT is not supported by this version", lorafmt_kind_name(site->kind));
 }
 
 /* A matrix whose shape cannot tell how the base stores it. */
@@ -89,7 +89,8 @@ static lorafmt_status export_tensors(const lorafmt_adapter *adapter, lf_arena *a
         return lf_no_memory(err);
     for (size_t i = 0; i < adapter->n_sites; i++) {
         const lorafmt_site *site = &adapter->sites[i];
-        const bool known = site->kind == LORAFMT_KIND_LINEAR || site->kind == LORAFMT_KIND_EMBEDDING || lf_kind_is_whole(site->kind);
+        const bool known =
+            site->kind == LORAFMT_KIND_LINEAR || site->kind == LORAFMT_KIND_EMBEDDING || lf_kind_is_whole(site->kind);
         if (site->orientation == LORAFMT_BY_SHAPE && is_square(site))
             return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target,
                            "is square and of unknown orientation, which a PEFT config cannot say");
@@ -113,7 +114,8 @@ static lorafmt_status export_tensors(const lorafmt_adapter *adapter, lf_arena *a
 
 static bool same_tensor(const lorafmt_tensor *a, const lorafmt_tensor *b)
 {
-    return a->data == b->data && a->dtype == b->dtype && a->n_dims == b->n_dims && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
+    return a->data == b->data && a->dtype == b->dtype && a->n_dims == b->n_dims &&
+           memcmp(a->shape, b->shape, sizeof a->shape) == 0;
 }
 
 /* Do two sites do the same? A different rule that gives the same scale is the same. */
@@ -215,8 +217,8 @@ static bool set_saved(cJSON *json, const lorafmt_adapter *adapter)
 }
 
 /*
- * The key of a pattern for one module: its path, or, where that could also match the end of another, the path anchored and escaped. PEFT before
- * 0.15 does not take the latter.
+ * The key of a pattern for one module: its path, or, where that could also match the end of another, the path anchored and
+ * escaped. PEFT before 0.15 does not take the latter.
  */
 static char *pattern_key(const char *target, bool anchored)
 {
@@ -261,7 +263,10 @@ static bool add_target(targets *t, const lorafmt_site *site, bool anchored)
 /* Target modules by full name, and a pattern for each that differs from the common rank and alpha. */
 static bool set_targets(cJSON *json, const lorafmt_adapter *adapter, bool anchored)
 {
-    targets t = {.rank = common_rank(adapter), .rslora = true, .modules = cJSON_CreateArray(), .ranks = cJSON_CreateObject(),
+    targets t = {.rank = common_rank(adapter),
+                 .rslora = true,
+                 .modules = cJSON_CreateArray(),
+                 .ranks = cJSON_CreateObject(),
                  .alphas = cJSON_CreateObject()};
     bool any = false, ok = t.rank && set_item(json, "target_modules", t.modules) && set_item(json, "rank_pattern", t.ranks) &&
                            set_item(json, "alpha_pattern", t.alphas);
@@ -294,8 +299,9 @@ static lorafmt_status derive_config(const lorafmt_adapter *adapter, const char *
         json = cJSON_CreateObject();
     ok = json && set_item(json, "peft_type", cJSON_CreateString("LORA")) &&
          set_item(json, "base_model_name_or_path", text_or_null(adapter->base_name)) &&
-         set_item(json, "revision", text_or_null(adapter->base_revision)) && set_item(json, "inference_mode", cJSON_CreateTrue()) &&
-         set_item(json, "init_lora_weights", cJSON_CreateTrue()) && set_saved(json, adapter) && set_targets(json, adapter, anchored);
+         set_item(json, "revision", text_or_null(adapter->base_revision)) &&
+         set_item(json, "inference_mode", cJSON_CreateTrue()) && set_item(json, "init_lora_weights", cJSON_CreateTrue()) &&
+         set_saved(json, adapter) && set_targets(json, adapter, anchored);
     if (ok)
         text = cJSON_Print(json);
     *out = text ? lf_arena_strdup(arena, text) : NULL;

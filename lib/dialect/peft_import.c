@@ -105,8 +105,8 @@ static lorafmt_status check_factor(const entry *e, lorafmt_error *err)
     if (t->n_dims != 2)
         return refuse(err, LORAFMT_CORRUPT, e, "a factor must have 2 dimensions");
     if (!lf_dtype_is_real(t->dtype))
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, e->tensor->name, "is %s; factors may be F32, F16, BF16 or F64",
-                       lorafmt_dtype_name(t->dtype));
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, e->tensor->name,
+                       "is %s; factors may be F32, F16, BF16 or F64", lorafmt_dtype_name(t->dtype));
     return LORAFMT_OK;
 }
 
@@ -269,9 +269,9 @@ static lorafmt_status finish(importer *im, const char *config_text, size_t confi
     return lf_adapter_check(out, err);
 }
 
-lorafmt_status lf_peft_import(const char *config_text, size_t config_size, const lf_peft_bare *bare, const lf_peft_tensor *tensors,
-                              size_t n_tensors, const char *name, lf_arena *arena, lorafmt_adapter *out, lf_notes *notes,
-                              lorafmt_error *err)
+lorafmt_status lf_peft_import(const char *config_text, size_t config_size, const lf_peft_bare *bare,
+                              const lf_peft_tensor *tensors, size_t n_tensors, const char *name, lf_arena *arena,
+                              lorafmt_adapter *out, lf_notes *notes, lorafmt_error *err)
 {
     lf_peft_config config = {.orientation = LORAFMT_BY_SHAPE};
     importer im = {.config = &config, .arena = arena, .notes = notes};

@@ -38,13 +38,14 @@ static lorafmt_status refuse_foreign(const char *name, lorafmt_error *err)
     if (strstr(name, ".lora_down.") || strstr(name, ".lora_up.") || lf_ends_with(name, ".alpha"))
         what = "this is the kohya layout, which this version does not read; " PREFIX "... is expected";
     else if (strstr(name, ".lora_A.") || strstr(name, ".lora_B."))
-        what = "the prefix " PREFIX " is missing, as in files that diffusers or transformers wrote; this version does not read them";
+        what =
+            "the prefix " PREFIX " is missing, as in files that diffusers or transformers wrote; this version does not read them";
     return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "%s", what);
 }
 
 /*
- * <module>.lora_A.<adapter>.weight or <module>.lora_embedding_A.<adapter>, exactly: PEFT takes the adapter's name out when it saves, but for
- * strays. Returns where the module ends, or NULL.
+ * <module>.lora_A.<adapter>.weight or <module>.lora_embedding_A.<adapter>, exactly: PEFT takes the adapter's name out when it
+ * saves, but for strays. Returns where the module ends, or NULL.
  */
 static const char *stray_module_end(const char *rest)
 {
@@ -56,8 +57,7 @@ static const char *stray_module_end(const char *rest)
         const char *at = strstr(rest, forms[i].infix);
         const size_t n_suffix = strlen(forms[i].suffix);
         const char *name = at ? at + strlen(forms[i].infix) : NULL;
-        if (at && lf_ends_with(name, forms[i].suffix) && strlen(name) > n_suffix &&
-            strcspn(name, ".") == strlen(name) - n_suffix)
+        if (at && lf_ends_with(name, forms[i].suffix) && strlen(name) > n_suffix && strcspn(name, ".") == strlen(name) - n_suffix)
             return at;
     }
     return NULL;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rank_pattern and alpha_pattern: PEFT tries `(.*\.)?(KEY)$` with Python's re.match on the module path, in the order of the file, and when none
- * matches takes KEY as a plain module path. Nearly all keys are module names in which only '.' means something; those are compared here. For the others
- * PCRE2 reads what Python's re does, within limits: what patterns from strangers may cost is bounded in number, memory and steps.
+ * rank_pattern and alpha_pattern: PEFT tries `(.*\.)?(KEY)$` with Python's re.match on the module path, in the order of the
+ * file, and when none matches takes KEY as a plain module path. Nearly all keys are module names in which only '.' means
+ * something; those are compared here. For the others PCRE2 reads what Python's re does, within limits: what patterns from
+ * strangers may cost is bounded in number, memory and steps.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 
@@ -156,7 +157,8 @@ void lf_peft_patterns_free(lf_peft_patterns *patterns)
     free(patterns);
 }
 
-static lorafmt_status matches(const lf_peft_patterns *patterns, const pattern *p, const char *module, bool *out, lorafmt_error *err)
+static lorafmt_status matches(const lf_peft_patterns *patterns, const pattern *p, const char *module, bool *out,
+                              lorafmt_error *err)
 {
     int rc;
 
@@ -167,7 +169,8 @@ static lorafmt_status matches(const lf_peft_patterns *patterns, const pattern *p
     rc = pcre2_match(p->code, (PCRE2_SPTR)module, strlen(module), 0, 0, patterns->match, patterns->limits);
     *out = rc >= 0;
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, patterns->field, "'%s' takes too long to match '%s'", p->key, module);
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, patterns->field, "'%s' takes too long to match '%s'", p->key,
+                       module);
     return LORAFMT_OK;
 }
 

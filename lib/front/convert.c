@@ -31,8 +31,9 @@ static lorafmt_status convert_tensor(lorafmt_tensor *t, lorafmt_dtype to, const 
     t->data = data;
     t->size = n_elements * to_unit;
     if (tally.n_nan + tally.n_inf != n_before)
-        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, target, "%" PRIu64 " values are too large for %s; choose bf16 or f32",
-                       tally.n_nan + tally.n_inf - n_before, lorafmt_dtype_name(to));
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, target,
+                       "%" PRIu64 " values are too large for %s; choose bf16 or f32", tally.n_nan + tally.n_inf - n_before,
+                       lorafmt_dtype_name(to));
     return LORAFMT_OK;
 }
 
@@ -60,7 +61,8 @@ static const lorafmt_metadata *find_metadata(const lorafmt_metadata *metadata, s
 }
 
 /* The adapter's metadata, with the option's added or in place of those of the same key; of the option's the last one counts. */
-static lorafmt_status join_metadata(const lorafmt_pack_options *options, lf_arena *arena, lorafmt_adapter *out, lorafmt_error *err)
+static lorafmt_status join_metadata(const lorafmt_pack_options *options, lf_arena *arena, lorafmt_adapter *out,
+                                    lorafmt_error *err)
 {
     lorafmt_metadata *joined = lf_arena_alloc(arena, out->n_metadata + options->n_metadata, sizeof *joined);
     size_t n = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stream every tensor of a view into a new model. Each shard is laid out first, then filled by tasks in any order. Where no tensor changes its
- * size the header is the base's, byte for byte.
+ * Stream every tensor of a view into a new model. Each shard is laid out first, then filled by tasks in any order. Where no
+ * tensor changes its size the header is the base's, byte for byte.
  */
 #include "lib/front/merge.h"
 
@@ -52,8 +52,8 @@ static lorafmt_status add_copy(lf_task_list *list, uint64_t src, uint64_t dst, u
 {
     while (size) {
         lf_task *last = list->n ? &list->tasks[list->n - 1] : NULL;
-        const bool joins = last && !last->compute && last->src + last->size == src && last->dst + last->size == dst &&
-                           last->size < LF_TASK_SIZE;
+        const bool joins =
+            last && !last->compute && last->src + last->size == src && last->dst + last->size == dst && last->size < LF_TASK_SIZE;
         const uint64_t room = joins ? LF_TASK_SIZE - last->size : LF_TASK_SIZE, n = size < room ? size : room;
         if (joins)
             last->size += n;
@@ -75,8 +75,7 @@ static int compare_name(const void *key, const void *tensor)
 
 static size_t find_tensor(const lorafmt_model *model, const char *name)
 {
-    const lorafmt_base_tensor *found =
-        bsearch(name, model->tensors, model->base.n_tensors, sizeof *model->tensors, compare_name);
+    const lorafmt_base_tensor *found = bsearch(name, model->tensors, model->base.n_tensors, sizeof *model->tensors, compare_name);
     return (size_t)(found - model->tensors);
 }
 
@@ -231,7 +230,8 @@ lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *vie
 
     memset(out, 0, sizeof *out);
     if (o->struct_size != sizeof *o)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", o->struct_size, sizeof *o);
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", o->struct_size,
+                       sizeof *o);
     if (!lf_view_is_of(view, lorafmt_model_base(model)))
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the view was bound to another base than this model's");
     LF_TRY(check_single_file(&m, err));

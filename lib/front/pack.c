@@ -37,7 +37,8 @@ static lorafmt_status write_bytes(void *ctx, const void *data, size_t size, lora
 static lorafmt_status check_options(const lorafmt_pack_options *o, size_t n_adapters, uint32_t *align_log2, lorafmt_error *err)
 {
     if (o->struct_size != sizeof *o)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", o->struct_size, sizeof *o);
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", o->struct_size,
+                       sizeof *o);
     if (n_adapters == 0)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "there is no adapter to pack");
     if (o->name && n_adapters > 1)
@@ -65,7 +66,8 @@ static lorafmt_status convert_all(const lorafmt_adapter *const *adapters, size_t
         converted[i] = a;
         for (size_t j = 0; j < i; j++)
             if (strcmp(converted[j]->name, a->name) == 0)
-                return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, a->name, "two adapters of this name; give one another name");
+                return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, a->name,
+                               "two adapters of this name; give one another name");
     }
     *out = converted;
     return LORAFMT_OK;

@@ -106,9 +106,14 @@ static lorafmt_status write_index(const lorafmt_model *model, const lorafmt_view
 /* Other copies of the weights would be those of the base; they are left out. */
 static bool holds_weights(const char *name)
 {
-    static const char *const suffixes[] = {".safetensors", ".safetensors.index.json", ".bin",  ".bin.index.json", ".pt",
-                                           ".pth",         ".ckpt",                   ".gguf", ".h5",             ".msgpack",
-                                           ".onnx",        ".onnx_data",              ".ot",   ".tflite",         ".npz"};
+    static const char *const suffixes[] = {".safetensors", ".safetensors.index.json",
+                                           ".bin",         ".bin.index.json",
+                                           ".pt",          ".pth",
+                                           ".ckpt",        ".gguf",
+                                           ".h5",          ".msgpack",
+                                           ".onnx",        ".onnx_data",
+                                           ".ot",          ".tflite",
+                                           ".npz"};
 
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++)
         if (lf_ends_with(name, suffixes[i]))
@@ -167,7 +172,8 @@ lorafmt_status lf_side_files_write(const lorafmt_model *model, const lorafmt_vie
             report(report_ctx, names[i], why_not);
     }
     if (!st && report && !model->config && (lorafmt_view_unties(view) || lorafmt_view_vocab_size(view)))
-        report(report_ctx, "config.json", "is not in the base; it would have to say that the head is not tied, or the new vocab_size");
+        report(report_ctx, "config.json",
+               "is not in the base; it would have to say that the head is not tied, or the new vocab_size");
     lf_names_free(names, n_names);
     return st;
 }

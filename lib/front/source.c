@@ -59,7 +59,8 @@ static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out
     for (size_t i = 0; i < source->table->n_tensors; i++) {
         const lf_safetensors_tensor *t = &source->table->tensors[i];
         tensors[i].name = t->name;
-        tensors[i].tensor = (lorafmt_tensor){.dtype = t->dtype, .n_dims = t->n_dims, .size = t->size, .data = map->bytes + t->offset};
+        tensors[i].tensor =
+            (lorafmt_tensor){.dtype = t->dtype, .n_dims = t->n_dims, .size = t->size, .data = map->bytes + t->offset};
         memcpy(tensors[i].tensor.shape, t->shape, sizeof t->shape);
     }
     *out = tensors;
@@ -84,7 +85,8 @@ static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_sou
                        " beside it and no lora_alpha in its metadata; give its alpha");
     out->alpha = strtod(alpha, &end);
     if (end == alpha || *end || !isfinite(out->alpha))
-        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "__metadata__.lora_alpha", "'%s', must be a finite number", alpha);
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "__metadata__.lora_alpha", "'%s', must be a finite number",
+                       alpha);
     out->use_rslora = rslora && (strcmp(rslora, "true") == 0 || strcmp(rslora, "True") == 0);
     return LORAFMT_OK;
 }
@@ -105,7 +107,8 @@ static lorafmt_status import(lorafmt_source *source, const char *path, const cha
     if (!config)
         LF_TRY(bare_scale(source, options, &bare, err));
     else if (options && options->has_alpha)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "an alpha is given, but " CONFIG_FILE " says the scale already");
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
+                       "an alpha is given, but " CONFIG_FILE " says the scale already");
     default_name(path, name);
     LF_TRY(lf_peft_import(config, config_size, &bare, tensors, source->table->n_tensors, name, &source->arena, adapter,
                           &source->notes, err));
@@ -162,7 +165,8 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
     return st;
 }
 
-static lorafmt_status open_file(lorafmt_source *source, const char *path, const lorafmt_source_options *options, lorafmt_error *err)
+static lorafmt_status open_file(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
+                                lorafmt_error *err)
 {
     lorafmt_status st;
 
@@ -193,7 +197,8 @@ static lorafmt_status no_adapter_here(const char *directory, lorafmt_error *err)
     if (has_file(directory, "config.json"))
         return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
                        "this is a model, not an adapter: it has config.json and no " CONFIG_FILE);
-    return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "no adapter here: a PEFT directory has " CONFIG_FILE " and " TENSOR_FILE);
+    return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
+                   "no adapter here: a PEFT directory has " CONFIG_FILE " and " TENSOR_FILE);
 }
 
 static lorafmt_status open_directory(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
@@ -216,15 +221,16 @@ static lorafmt_status open_directory(lorafmt_source *source, const char *path, c
     return st;
 }
 
-lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_options *options, lorafmt_source **out, lorafmt_error *err)
+lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_options *options, lorafmt_source **out,
+                                   lorafmt_error *err)
 {
     lorafmt_source *source;
     lorafmt_status st;
 
     *out = NULL;
     if (options && options->struct_size != sizeof *options)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", options->struct_size,
-                       sizeof *options);
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu",
+                       options->struct_size, sizeof *options);
     source = calloc(1, sizeof *source);
     if (!source)
         return lf_no_memory(err);
@@ -297,7 +303,8 @@ static void list_names(const lorafmt_source *source, char *out, size_t size)
     }
 }
 
-lorafmt_status lorafmt_source_choose(const lorafmt_source *source, const char *name, const lorafmt_adapter **out, lorafmt_error *err)
+lorafmt_status lorafmt_source_choose(const lorafmt_source *source, const char *name, const lorafmt_adapter **out,
+                                     lorafmt_error *err)
 {
     char names[512];
 

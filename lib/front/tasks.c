@@ -17,7 +17,8 @@ typedef struct pool {
     lorafmt_error error;
 } pool;
 
-static lorafmt_status compute(const lf_task_list *list, const lf_task *task, void *buffer, lorafmt_counts *counts, lorafmt_error *err)
+static lorafmt_status compute(const lf_task_list *list, const lf_task *task, void *buffer, lorafmt_counts *counts,
+                              lorafmt_error *err)
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, task->tensor);
 
@@ -28,7 +29,8 @@ static lorafmt_status compute(const lf_task_list *list, const lf_task *task, voi
     return lf_file_write(list->dst, list->dst_path, task->dst, buffer, (size_t)task->size, err);
 }
 
-static lorafmt_status run_task(const lf_task_list *list, const lf_task *task, void *buffer, lorafmt_counts *counts, lorafmt_error *err)
+static lorafmt_status run_task(const lf_task_list *list, const lf_task *task, void *buffer, lorafmt_counts *counts,
+                               lorafmt_error *err)
 {
     if (task->compute)
         return compute(list, task, buffer, counts, err);

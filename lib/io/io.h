@@ -58,8 +58,8 @@ lorafmt_status lf_output_begin_directory(const char *path, bool force, lf_output
 int lf_output_fd(const lf_output *output);
 
 /*
- * Create a file in a directory output. name is a plain name. Closing syncs it, if writing went well so far; otherwise it returns what
- * went wrong.
+ * Create a file in a directory output. name is a plain name. Closing syncs it, if writing went well so far; otherwise it
+ * returns what went wrong.
  */
 lorafmt_status lf_output_create(lf_output *output, const char *name, int *fd, lorafmt_error *err);
 lorafmt_status lf_output_close(lf_output *output, const char *name, int fd, lorafmt_status so_far, lorafmt_error *err);

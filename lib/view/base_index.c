@@ -119,8 +119,10 @@ static bool is_one_of(const char *name, const char *const *suffixes)
 
 bool lf_is_embedding_name(const char *name)
 {
-    static const char *const suffixes[] = {"embed_tokens.weight", "wte.weight",    "word_embeddings.weight", "tok_embeddings.weight",
-                                           "embed_in.weight",     "shared.weight", "word_embedding.weight",  NULL};
+    static const char *const suffixes[] = {"embed_tokens.weight",    "wte.weight",
+                                           "word_embeddings.weight", "tok_embeddings.weight",
+                                           "embed_in.weight",        "shared.weight",
+                                           "word_embedding.weight",  NULL};
     return is_one_of(name, suffixes);
 }
 
@@ -133,9 +135,11 @@ bool lf_is_head_name(const char *name)
 /* spec 7.5: tensors that quantisers put beside or in place of <module>.weight */
 bool lf_has_quantised_sibling(const lf_base_index *index, const char *name, char sibling[LF_MAX_NAME + 64])
 {
-    static const char *const suffixes[] = {"qweight",      "qzeros",       "g_idx",        "scales",     "absmax",
-                                           "SCB",          "weight.SCB",   "weight.absmax", "weight_scale", "weight_scale_2",
-                                           "weight_scale_inv", "weight_packed", "input_scale", "weight.quant_map"};
+    static const char *const suffixes[] = {"qweight",        "qzeros",           "g_idx",
+                                           "scales",         "absmax",           "SCB",
+                                           "weight.SCB",     "weight.absmax",    "weight_scale",
+                                           "weight_scale_2", "weight_scale_inv", "weight_packed",
+                                           "input_scale",    "weight.quant_map"};
     const size_t n = strlen(name) - strlen("weight");
 
     if (!lf_ends_with(name, ".weight") || strlen(name) > LF_MAX_NAME)

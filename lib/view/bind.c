@@ -20,12 +20,14 @@ void lf_view_tensor_measure(lorafmt_view_tensor *info)
     info->row_size = info->n_rows ? size / info->n_rows : 0;
 }
 
-static lorafmt_status check_arguments(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n_stack, lorafmt_error *err)
+static lorafmt_status check_arguments(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n_stack,
+                                      lorafmt_error *err)
 {
     uint64_t size;
 
     if (!base || base->struct_size != sizeof *base || !stack || n_stack == 0)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "bind needs a base of this API version and at least one adapter");
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
+                       "bind needs a base of this API version and at least one adapter");
     for (size_t i = 0; i < base->n_tensors; i++) {
         const lorafmt_base_tensor *t = &base->tensors[i];
         if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, NULL, &size) || size != t->size)
@@ -145,7 +147,8 @@ lorafmt_status lorafmt_bind(const lorafmt_base *base, const lorafmt_stack_entry 
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu",
                        binder.options->struct_size, sizeof defaults);
     if (binder.options->has_orientation && (unsigned)binder.options->orientation > LORAFMT_BY_SHAPE)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "orientation", "%d, must be 0..2", (int)binder.options->orientation);
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "orientation", "%d, must be 0..2",
+                       (int)binder.options->orientation);
     LF_TRY(check_arguments(base, stack, n_stack, err));
     st = new_view(base, stack, n_stack, &binder.view, err);
     if (!st) {

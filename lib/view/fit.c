@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Does every site fit its tensor: kind, shape, dtype, vocabulary, identity. Problems are collected, not returned one at a time. */
+/*
+ * Does every site fit its tensor: kind, shape, dtype, vocabulary, identity. Problems are collected, not returned one at a time.
+ */
 #include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "lib/adapter/adapter.h"
@@ -72,8 +74,8 @@ void lf_check_kinds(lf_binder *binder, size_t entry)
         if (!what)
             what = unsupported_part(&adapter->sites[i]);
         if (what)
-            lf_problem(binder, LORAFMT_UNSUPPORTED, entry, adapter->sites[i].target, "merging %s is not supported by this version",
-                       what);
+            lf_problem(binder, LORAFMT_UNSUPPORTED, entry, adapter->sites[i].target,
+                       "merging %s is not supported by this version", what);
     }
 }
 
@@ -154,7 +156,10 @@ static void place_replacement(lf_binder *binder, lorafmt_bound_site *bound)
     lf_view_tensor_measure(&plan->info);
 }
 
-/* The view tensor for the new name of site i: the one there is, or the next. It takes the dtype that the base's tensors share, as the modules of a model in that dtype do. */
+/*
+ * The view tensor for the new name of site i: the one there is, or the next. It takes the dtype that the base's tensors share,
+ * as the modules of a model in that dtype do.
+ */
 static size_t new_tensor(lorafmt_view *view, size_t i)
 {
     const lorafmt_tensor *value = value_of(&view->sites[i]);
@@ -182,7 +187,8 @@ static bool has_low_rank(const lorafmt_view *view, size_t tensor)
 }
 
 /* Would the merged tensor have exactly the elements of value? */
-static lorafmt_status equals_merged(lorafmt_view *view, size_t tensor, const lorafmt_tensor *value, bool *equal, lorafmt_error *err)
+static lorafmt_status equals_merged(lorafmt_view *view, size_t tensor, const lorafmt_tensor *value, bool *equal,
+                                    lorafmt_error *err)
 {
     const lf_plan *plan = &view->plans[tensor];
     const size_t unit = lorafmt_dtype_bits(plan->info.dtype) / 8;
@@ -230,8 +236,8 @@ static bool head_fits(lf_binder *binder, const lorafmt_bound_site *bound)
 }
 
 /*
- * Saved heads of a base whose head is tied: they stay tied when all of them are what the embedding will be, else the head becomes a tensor of
- * its own.
+ * Saved heads of a base whose head is tied: they stay tied when all of them are what the embedding will be, else the head
+ * becomes a tensor of its own.
  */
 static lorafmt_status settle_saved_heads(lf_binder *binder, lorafmt_error *err)
 {
@@ -312,7 +318,8 @@ void lf_fit_vocabulary(lf_binder *binder)
     view->vocab_size = grown->info.shape[0];
     for (size_t i = 0; i < base->n_tensors; i++) {
         const lorafmt_view_tensor *info = &view->plans[i].info;
-        if (is_vocabulary(base, info->name, base->tensors[i].n_dims, base->tensors[i].shape) && info->shape[0] != view->vocab_size)
+        if (is_vocabulary(base, info->name, base->tensors[i].n_dims, base->tensors[i].shape) &&
+            info->shape[0] != view->vocab_size)
             lf_problem(binder, LORAFMT_MISMATCH, grown->value_entry, grown->info.name,
                        "gets %" PRIu64 " rows, but %s has %" PRIu64 ": the vocabulary would differ", view->vocab_size, info->name,
                        info->shape[0]);
@@ -361,8 +368,8 @@ static void fit_low_rank_site(lf_binder *binder, lorafmt_bound_site *bound)
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
                    "the base is quantised (it has %s beside it): merge into the original weights", sibling);
     else if (view->base->quantization)
-        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target, "the base is quantised (%s): merge into the original weights",
-                   view->base->quantization);
+        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
+                   "the base is quantised (%s): merge into the original weights", view->base->quantization);
     else if (!lf_dtype_is_real(plan->info.dtype))
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
                    "the base has %s; only F32, F16, BF16 and F64 can be added to", lorafmt_dtype_name(plan->info.dtype));
@@ -372,7 +379,8 @@ static void fit_low_rank_site(lf_binder *binder, lorafmt_bound_site *bound)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "weight %g times scale %g is beyond what F32 holds",
                    entry->weight, bound->site->scale);
     else if (plan->value && plan->value_entry > bound->entry)
-        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "adapter %s, later in the stack, replaces this tensor; put it first",
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target,
+                   "adapter %s, later in the stack, replaces this tensor; put it first",
                    view->entries[plan->value_entry].adapter->name);
     else if (view->unties && bound->match == LORAFMT_MATCH_TIED && lf_is_head_name(view->names[bound - view->sites]))
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,

@@ -83,7 +83,8 @@ static const void *matrix_of(const planner *p, const lorafmt_tensor *t, bool tra
 }
 
 /* With the base stored out x in, rows are outputs: left is B, right is A. Otherwise rows are inputs: left is A', right is B'. */
-static bool fill_term(const lf_binder *binder, const planner *p, const lorafmt_bound_site *bound, const lf_plan *plan, lf_term *term)
+static bool fill_term(const lf_binder *binder, const planner *p, const lorafmt_bound_site *bound, const lf_plan *plan,
+                      lf_term *term)
 {
     const lorafmt_site *site = bound->site;
     const lorafmt_tensor *a = &lorafmt_site_factor(site, LORAFMT_ROLE_A)->tensor;

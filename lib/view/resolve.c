@@ -140,7 +140,9 @@ typedef struct span {
     size_t first, n;
 } span;
 
-/* How many of the sites that must find a tensor (saved ones may be new) find one over a bridge; all that are left, without one. */
+/*
+ * How many of the sites that must find a tensor (saved ones may be new) find one over a bridge; all that are left, without one.
+ */
 static size_t count_over_bridge(const span *s, const lorafmt_rename *bridge)
 {
     size_t count = 0;
@@ -154,8 +156,8 @@ static size_t count_over_bridge(const span *s, const lorafmt_rename *bridge)
 static bool same_mapping(const span *s, const lorafmt_rename *a, const lorafmt_rename *b)
 {
     for (size_t i = s->first; i < s->first + s->n; i++)
-        if (may_cross(s->view, i) && find_over_bridge(&s->view->index, a, s->view->names[i]) !=
-                                         find_over_bridge(&s->view->index, b, s->view->names[i]))
+        if (may_cross(s->view, i) &&
+            find_over_bridge(&s->view->index, a, s->view->names[i]) != find_over_bridge(&s->view->index, b, s->view->names[i]))
             return false;
     return true;
 }
@@ -228,8 +230,8 @@ static void report_unmatched(lf_binder *binder, size_t i)
 }
 
 /*
- * A saved module may be new, like a classifier's head; a name that only looks new must not be added beside the tensor that was meant. New
- * modules stand on their own: nothing in the base has their first component, and no name there ends in theirs.
+ * A saved module may be new, like a classifier's head; a name that only looks new must not be added beside the tensor that was
+ * meant. New modules stand on their own: nothing in the base has their first component, and no name there ends in theirs.
  */
 static bool may_be_new(const lorafmt_base *base, const char *name)
 {

@@ -30,7 +30,7 @@ typedef struct lf_plan {
     const lorafmt_tensor *value;         /* replacement, or NULL */
     size_t value_entry;                  /* which adapter of the stack replaced it */
     const lorafmt_bound_site *last_term; /* the latest low-rank site that fits it, or NULL */
-    bool f64;                    /* working type */
+    bool f64;                            /* working type */
     size_t n_cols;
     size_t n_terms, n_terms_seen;
     lf_term *terms;
@@ -50,11 +50,11 @@ struct lorafmt_view {
     lorafmt_stack_entry *entries;
     size_t embedding, head;     /* the only one of its kind that the base stores, or LF_NOT_THERE */
     lorafmt_dtype common_dtype; /* of all real tensors of the base, or 0 */
-    const char **bridges; /* per entry, or NULL */
+    const char **bridges;       /* per entry, or NULL */
     size_t n_sites;
     lorafmt_bound_site *sites;
     const char **names; /* per site: what to look for in the base, which is its target or what the caller's map makes of it */
-    size_t n_tensors; /* base's, then new ones */
+    size_t n_tensors;   /* base's, then new ones */
     lf_plan *plans;
     bool unties;
     uint64_t vocab_size;
@@ -99,7 +99,10 @@ void lf_fit_low_rank(lf_binder *binder);
 lorafmt_status lf_fit_identity(lf_binder *binder, lorafmt_error *err);
 lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err);
 
-/* The stored orientation of a linear or embedding site on a tensor of that shape, or -1 when it does not fit (then *text says why). */
+/*
+ * The stored orientation of a linear or embedding site on a tensor of that shape, or -1 when it does not fit (then *text says
+ * why).
+ */
 int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const lorafmt_view_tensor *tensor, char text[256]);
 
 /* Was the view bound to exactly this description? */
