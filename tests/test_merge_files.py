@@ -112,6 +112,22 @@ def test_a_vocabulary_in_text_config(lorapack, folder):
     expect((folder / 'out/config.json').read_text(), config.replace('5', '7', 1), 'config.json')
 
 
+def test_both_copies_of_a_key_change(lorapack, folder):
+    config = '{"vocab_size": 5, "text_config": {"vocab_size": 5, "hidden_size": 3}, "tie_word_embeddings": true}'
+    base = write_base(folder / 'base', config)
+    adapter = write_adapter(folder / 'a', {f'{PREFIX}{EMBED}': bf16(7, 3)}, modules_to_save=['embed_tokens'])
+    lorapack.must(*merge(base, [adapter], folder / 'out'))
+    expect((folder / 'out/config.json').read_text(), config.replace('5', '7'), 'config.json')
+
+
+def test_what_a_single_file_cannot_say(lorapack, folder):
+    base = folder / 'base.safetensors'
+    tensors.write_file(base, {f'{Q}.weight': bf16(4, 3), EMBED: bf16(5, 3)})
+    adapter = write_adapter(folder / 'a', {f'{PREFIX}lm_head.weight': bf16(5, 3, 0x4000)}, modules_to_save=['lm_head'])
+    code, _, message = lorapack.run(*merge(base, [adapter], folder / 'out.safetensors'))
+    expect((code, 'comes untied' in message, (folder / 'out.safetensors').exists()), (1, True, False), message)
+
+
 def test_a_single_file(lorapack, folder):
     base = folder / 'base.safetensors'
     tensors.write_file(base, {f'{Q}.weight': bf16(4, 3), 'norm': bf16(1, 3)}, {'format': 'pt'})

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* The contracts of lorafmt/files.h that the command cannot break. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lorafmt/files.h"
+#include "tests/adapters.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const float ones[6] = {1, 1, 1, 1, 1, 1};
+
+/* A base of one tensor w.weight [2, 3], opened. */
+static lorafmt_model *make_base(const char *path)
+{
+    static const char header[] = "{\"w.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}";
+    const uint64_t size = sizeof header - 1;
+    FILE *f = fopen(path, "wb");
+    lorafmt_model *model;
+
+    assert_non_null(f);
+    assert_int_equal(fwrite(&size, 1, 8, f), 8);
+    assert_int_equal(fwrite(header, 1, size, f), size);
+    assert_int_equal(fwrite(ones, 1, 24, f), 24);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(lorafmt_model_open(path, &model, NULL), LORAFMT_OK);
+    return model;
+}
+
+typedef struct fixture {
+    char folder[64], base[96], other[96], out[96];
+    lorafmt_factor f[2];
+    lorafmt_site site;
+    lorafmt_adapter adapter;
+    lorafmt_model *model;
+    lorafmt_view *view;
+} fixture;
+
+static int setup(void **state)
+{
+    fixture *t = calloc(1, sizeof *t);
+    lorafmt_stack_entry entry;
+
+    strcpy(t->folder, "test_files.XXXXXX");
+    assert_non_null(mkdtemp(t->folder));
+    snprintf(t->base, sizeof t->base, "%s/base", t->folder);
+    snprintf(t->other, sizeof t->other, "%s/other", t->folder);
+    snprintf(t->out, sizeof t->out, "%s/out", t->folder);
+    t->site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, t->f);
+    t->adapter = test_adapter("x", &t->site, 1);
+    t->model = make_base(t->base);
+    entry = (lorafmt_stack_entry){&t->adapter, 1};
+    assert_int_equal(lorafmt_bind(lorafmt_model_base(t->model), &entry, 1, NULL, &t->view, NULL), LORAFMT_OK);
+    *state = t;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture *t = *state;
+
+    lorafmt_view_free(t->view);
+    lorafmt_model_free(t->model);
+    unlink(t->base);
+    unlink(t->other);
+    unlink(t->out);
+    assert_int_equal(rmdir(t->folder), 0); // nothing else was left behind
+    free(t);
+    return 0;
+}
+
+static void test_view_of_another_base(void **state)
+{
+    fixture *t = *state;
+    lorafmt_model *other = make_base(t->other);
+    lorafmt_merge_result result;
+
+    assert_int_equal(lorafmt_merge(other, t->view, t->out, NULL, NULL, NULL, &result, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_merge(t->model, t->view, t->out, NULL, NULL, NULL, &result, NULL), LORAFMT_OK);
+    assert_int_equal(result.n_changed, 1);
+    lorafmt_model_free(other);
+}
+
+static bool stop(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)ctx, (void)done, (void)total;
+    return false;
+}
+
+static void test_cancelled(void **state)
+{
+    fixture *t = *state;
+    const lorafmt_merge_options options = {.struct_size = sizeof options, .progress = stop};
+    lorafmt_merge_result result;
+
+    assert_int_equal(lorafmt_merge(t->model, t->view, t->out, &options, NULL, NULL, &result, NULL), LORAFMT_CANCELLED);
+    assert_int_equal(access(t->out, F_OK), -1);
+}
+
+static void test_options_of_another_version(void **state)
+{
+    fixture *t = *state;
+    const lorafmt_adapter *adapters[] = {&t->adapter};
+    const lorafmt_merge_options merge = {.struct_size = 1};
+    const lorafmt_pack_options pack = {.struct_size = 1}, align = {.struct_size = sizeof align, .align = 100};
+    lorafmt_merge_result result;
+
+    assert_int_equal(lorafmt_merge(t->model, t->view, t->out, &merge, NULL, NULL, &result, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_pack(adapters, 1, t->out, &pack, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_pack(adapters, 1, t->out, &align, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_pack(adapters, 0, t->out, NULL, NULL), LORAFMT_MISUSE);
+}
+
+/* 70000 is finite in F32 and infinite in F16: refused, not written as infinity. */
+static void test_values_too_large_for_a_dtype(void **state)
+{
+    static const float large[] = {1, 70000, 1};
+    fixture *t = *state;
+    const lorafmt_adapter *adapters[] = {&t->adapter};
+    lorafmt_pack_options options = {.struct_size = sizeof options, .dtype = LORAFMT_F16};
+    lorafmt_error err;
+
+    t->f[0].tensor.data = large;
+    assert_int_equal(lorafmt_pack(adapters, 1, t->out, &options, &err), LORAFMT_LIMIT);
+    assert_string_equal(err.field, "w.weight");
+    options.dtype = LORAFMT_BF16;
+    assert_int_equal(lorafmt_pack(adapters, 1, t->out, &options, &err), LORAFMT_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_view_of_another_base, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_options_of_another_version, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_values_too_large_for_a_dtype, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
