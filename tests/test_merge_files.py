@@ -94,9 +94,22 @@ def test_a_saved_head_that_is_the_embedding_stays_tied(lorapack, folder):
     expect((folder / 'out/config.json').read_text(), CONFIG, 'config.json')
 
 
+BOTH = {'modules_to_save': ['embed_tokens', 'lm_head']}
+
+
+def test_a_saved_embedding_without_its_tied_head(lorapack, folder):
+    """PEFT trains a copy of the embedding; the head keeps the old one, which a tied base cannot store."""
+    base = write_base(folder / 'base')
+    adapter = write_adapter(folder / 'a', {f'{PREFIX}{EMBED}': bf16(5, 3, 0x4000)}, modules_to_save=['embed_tokens'])
+    code, _, message = lorapack.run(*merge(base, [adapter], folder / 'out'))
+    expect((code, 'with the head as it was' in message), (1, True), message)
+    same = write_adapter(folder / 'b', {f'{PREFIX}{EMBED}': bf16(5, 3)}, modules_to_save=['embed_tokens'])
+    lorapack.must(*merge(base, [same], folder / 'out'))
+
+
 def test_a_grown_vocabulary(lorapack, folder):
     base, grown = write_base(folder / 'base'), bf16(7, 3, 0x4000)
-    adapter = write_adapter(folder / 'a', {f'{PREFIX}{EMBED}': grown}, modules_to_save=['embed_tokens'])
+    adapter = write_adapter(folder / 'a', {f'{PREFIX}{EMBED}': grown, f'{PREFIX}lm_head.weight': grown}, **BOTH)
     lorapack.must(*merge(base, [adapter], folder / 'out'))
     expect(tensors.read_model(folder / 'out')[EMBED], grown, EMBED)
     expect((folder / 'out/config.json').read_text(), CONFIG.replace('5', '7', 1), 'config.json')
@@ -107,7 +120,7 @@ def test_a_grown_vocabulary(lorapack, folder):
 def test_a_vocabulary_in_text_config(lorapack, folder):
     config = '{"text_config": {"vocab_size": 5, "tie_word_embeddings": true}, "vision_config": {"vocab_size": 5}}'
     base = write_base(folder / 'base', config)
-    adapter = write_adapter(folder / 'a', {f'{PREFIX}{EMBED}': bf16(7, 3)}, modules_to_save=['embed_tokens'])
+    adapter = write_adapter(folder / 'a', {f'{PREFIX}{EMBED}': bf16(7, 3), f'{PREFIX}lm_head.weight': bf16(7, 3)}, **BOTH)
     lorapack.must(*merge(base, [adapter], folder / 'out'))
     expect((folder / 'out/config.json').read_text(), config.replace('5', '7', 1), 'config.json')
 
@@ -115,7 +128,7 @@ def test_a_vocabulary_in_text_config(lorapack, folder):
 def test_both_copies_of_a_key_change(lorapack, folder):
     config = '{"vocab_size": 5, "text_config": {"vocab_size": 5, "hidden_size": 3}, "tie_word_embeddings": true}'
     base = write_base(folder / 'base', config)
-    adapter = write_adapter(folder / 'a', {f'{PREFIX}{EMBED}': bf16(7, 3)}, modules_to_save=['embed_tokens'])
+    adapter = write_adapter(folder / 'a', {f'{PREFIX}{EMBED}': bf16(7, 3), f'{PREFIX}lm_head.weight': bf16(7, 3)}, **BOTH)
     lorapack.must(*merge(base, [adapter], folder / 'out'))
     expect((folder / 'out/config.json').read_text(), config.replace('5', '7'), 'config.json')
 

@@ -286,11 +286,41 @@ static void check_ties(lf_binder *binder)
                        view->base->tensors[view->head].name, view->base->tensors[view->embedding].name);
 }
 
+static bool entry_saves_head(const lorafmt_view *view, size_t entry)
+{
+    for (size_t i = 0; i < view->n_sites; i++)
+        if (view->sites[i].entry == entry && view->sites[i].site->kind == LORAFMT_KIND_SAVED && lf_is_head_name(view->names[i]))
+            return true;
+    return false;
+}
+
+/*
+ * PEFT trains a saved embedding as a copy; the head that was tied to it keeps the old one. A base that stores only the embedding
+ * would let the head follow, which is not what was trained.
+ */
+static lorafmt_status check_saved_embedding(lf_binder *binder, const lorafmt_bound_site *bound, lorafmt_error *err)
+{
+    lorafmt_view *view = binder->view;
+    bool equal;
+
+    if (bound->site->kind != LORAFMT_KIND_SAVED || bound->match == LORAFMT_MATCH_NONE || bound->tensor != view->embedding ||
+        view->base->tied != LORAFMT_TIED_YES || view->head != LF_NOT_THERE || entry_saves_head(view, bound->entry))
+        return LORAFMT_OK;
+    LF_TRY(equals_merged(view, view->embedding, value_of(bound), &equal, err));
+    if (!equal)
+        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, bound->site->target,
+                   "the base ties its head to this embedding, but the adapter was trained with the head as it was; save lm_head "
+                   "with the adapter too, or take tie_word_embeddings out of the base's config.json to let the head follow");
+    return LORAFMT_OK;
+}
+
 lorafmt_status lf_fit_replacements(lf_binder *binder, lorafmt_error *err)
 {
     lorafmt_view *view = binder->view;
 
     check_ties(binder);
+    for (size_t i = 0; i < view->n_sites; i++)
+        LF_TRY(check_saved_embedding(binder, &view->sites[i], err));
     for (size_t i = 0; i < view->n_sites; i++) {
         lorafmt_bound_site *bound = &view->sites[i];
         if (!lf_kind_is_whole(bound->site->kind) || bound->match == LORAFMT_MATCH_NONE || is_saved_tied_head(view, i))
