@@ -7,8 +7,10 @@
 
 #include <cmocka.h>
 
+#include "lib/io/io.h"
 #include "lorafmt/files.h"
 #include "tests/adapters.h"
+#include "tests/temporary_directory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +36,7 @@ static lorafmt_model *make_base(const char *path)
 }
 
 typedef struct fixture {
-    char folder[64], base[96], other[96], out[96];
+    void *folder;
     lorafmt_factor f[2];
     lorafmt_site site;
     lorafmt_adapter adapter;
@@ -47,14 +49,10 @@ static int setup(void **state)
     fixture *t = calloc(1, sizeof *t);
     lorafmt_stack_entry entry;
 
-    strcpy(t->folder, "test_files.XXXXXX");
-    assert_non_null(mkdtemp(t->folder));
-    snprintf(t->base, sizeof t->base, "%s/base", t->folder);
-    snprintf(t->other, sizeof t->other, "%s/other", t->folder);
-    snprintf(t->out, sizeof t->out, "%s/out", t->folder);
+    assert_int_equal(enter_directory(&t->folder), 0);
     t->site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, t->f);
     t->adapter = test_adapter("x", &t->site, 1);
-    t->model = make_base(t->base);
+    t->model = make_base("base");
     entry = (lorafmt_stack_entry){&t->adapter, 1};
     assert_int_equal(lorafmt_bind(lorafmt_model_base(t->model), &entry, 1, NULL, &t->view, NULL), LORAFMT_OK);
     *state = t;
@@ -67,10 +65,7 @@ static int teardown(void **state)
 
     lorafmt_view_free(t->view);
     lorafmt_model_free(t->model);
-    unlink(t->base);
-    unlink(t->other);
-    unlink(t->out);
-    assert_int_equal(rmdir(t->folder), 0); // nothing else was left behind
+    assert_int_equal(leave_directory(&t->folder), 0);
     free(t);
     return 0;
 }
@@ -78,11 +73,11 @@ static int teardown(void **state)
 static void test_view_of_another_base(void **state)
 {
     fixture *t = *state;
-    lorafmt_model *other = make_base(t->other);
+    lorafmt_model *other = make_base("other");
     lorafmt_merge_result result;
 
-    assert_int_equal(lorafmt_merge(other, t->view, t->out, NULL, NULL, NULL, &result, NULL), LORAFMT_MISUSE);
-    assert_int_equal(lorafmt_merge(t->model, t->view, t->out, NULL, NULL, NULL, &result, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_merge(other, t->view, "out", NULL, NULL, NULL, &result, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_merge(t->model, t->view, "out", NULL, NULL, NULL, &result, NULL), LORAFMT_OK);
     assert_int_equal(result.n_changed, 1);
     lorafmt_model_free(other);
 }
@@ -98,9 +93,13 @@ static void test_cancelled(void **state)
     fixture *t = *state;
     const lorafmt_merge_options options = {.struct_size = sizeof options, .progress = stop};
     lorafmt_merge_result result;
+    char **names;
+    size_t n_names;
 
-    assert_int_equal(lorafmt_merge(t->model, t->view, t->out, &options, NULL, NULL, &result, NULL), LORAFMT_CANCELLED);
-    assert_int_equal(access(t->out, F_OK), -1);
+    assert_int_equal(lorafmt_merge(t->model, t->view, "out", &options, NULL, NULL, &result, NULL), LORAFMT_CANCELLED);
+    assert_int_equal(lf_directory_list(".", &names, &n_names, NULL), LORAFMT_OK);
+    assert_int_equal(n_names, 1); // the base alone
+    lf_names_free(names, n_names);
 }
 
 static void test_options_of_another_version(void **state)
@@ -111,10 +110,10 @@ static void test_options_of_another_version(void **state)
     const lorafmt_pack_options pack = {.struct_size = 1}, align = {.struct_size = sizeof align, .align = 100};
     lorafmt_merge_result result;
 
-    assert_int_equal(lorafmt_merge(t->model, t->view, t->out, &merge, NULL, NULL, &result, NULL), LORAFMT_MISUSE);
-    assert_int_equal(lorafmt_pack(adapters, 1, t->out, &pack, NULL), LORAFMT_MISUSE);
-    assert_int_equal(lorafmt_pack(adapters, 1, t->out, &align, NULL), LORAFMT_MISUSE);
-    assert_int_equal(lorafmt_pack(adapters, 0, t->out, NULL, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_merge(t->model, t->view, "out", &merge, NULL, NULL, &result, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_pack(adapters, 1, "out", &pack, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_pack(adapters, 1, "out", &align, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_pack(adapters, 0, "out", NULL, NULL), LORAFMT_MISUSE);
 }
 
 /* 70000 is finite in F32 and infinite in F16: refused, not written as infinity. */
@@ -127,10 +126,10 @@ static void test_values_too_large_for_a_dtype(void **state)
     lorafmt_error err;
 
     t->f[0].tensor.data = large;
-    assert_int_equal(lorafmt_pack(adapters, 1, t->out, &options, &err), LORAFMT_LIMIT);
+    assert_int_equal(lorafmt_pack(adapters, 1, "out", &options, &err), LORAFMT_LIMIT);
     assert_string_equal(err.field, "w.weight");
     options.dtype = LORAFMT_BF16;
-    assert_int_equal(lorafmt_pack(adapters, 1, t->out, &options, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_pack(adapters, 1, "out", &options, &err), LORAFMT_OK);
 }
 
 int main(void)

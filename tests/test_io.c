@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,25 +15,7 @@
 
 #include <cmocka.h>
 
-static int enter_directory(void **state)
-{
-    static char path[64];
-
-    snprintf(path, sizeof path, "/tmp/lorafmt-test-io-XXXXXX");
-    *state = path;
-    return mkdtemp(path) && chdir(path) == 0 ? 0 : -1;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
-}
-
-static int leave_directory(void **state)
-{
-    return chdir("/") == 0 ? nftw(*state, remove_one, 8, FTW_DEPTH | FTW_PHYS) : -1;
-}
+#include "tests/temporary_directory.h"
 
 static void make_file(const char *path, const char *text)
 {
@@ -518,8 +499,6 @@ static void test_long_name(void **state)
     assert_int_equal(lf_output_commit(out, NULL), LORAFMT_OK);
     check_list(".", name);
 }
-
-#define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, enter_directory, leave_directory)
 
 int main(void)
 {

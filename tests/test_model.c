@@ -3,7 +3,6 @@
 #include "lib/io/io.h"
 #include "lib/model/model.h"
 
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,25 +14,7 @@
 
 #include <cmocka.h>
 
-static int enter_directory(void **state)
-{
-    static char path[64];
-
-    snprintf(path, sizeof path, "/tmp/lorafmt-test-model-XXXXXX");
-    *state = path;
-    return mkdtemp(path) && chdir(path) == 0 ? 0 : -1;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
-}
-
-static int leave_directory(void **state)
-{
-    return chdir("/") == 0 ? nftw(*state, remove_one, 8, FTW_DEPTH | FTW_PHYS) : -1;
-}
+#include "tests/temporary_directory.h"
 
 static void make_file(const char *path, const void *bytes, size_t size)
 {
@@ -345,8 +326,6 @@ static void test_config(void **state)
     assert_int_equal(symlink("none", "config.json"), 0); // a cache that was fetched in part
     check_refused(".", LORAFMT_NOT_FOUND, "./config.json: cannot open");
 }
-
-#define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, enter_directory, leave_directory)
 
 int main(void)
 {
