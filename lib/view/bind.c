@@ -6,9 +6,24 @@
 #include "lib/view/view.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+void lf_problem(lf_binder *binder, lorafmt_status status, size_t entry, const char *target, const char *format, ...)
+{
+    char text[sizeof binder->first.text];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (binder->n_problems++ == 0)
+        lf_fail(&binder->first, status, LORAFMT_NO_OFFSET, target, "%s", text);
+    if (binder->options->report)
+        binder->options->report(binder->options->report_ctx, binder->view->entries[entry].adapter->name, target, text);
+}
 
 void lf_view_tensor_measure(lorafmt_view_tensor *info)
 {

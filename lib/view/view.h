@@ -4,8 +4,9 @@
  *
  *   base_index.c  look a base tensor up by name; structure fingerprint
  *   resolve.c     which base tensor is each site's: maps, bridges, tied heads
- *   fit.c         does it fit: shapes, dtypes, vocabulary, identity
- *   plan.c        what each tensor is computed from: replacement and low-rank terms
+ *   replace.c     tensors that come whole: replaced, new, heads that come untied, vocabularies that grow
+ *   fit.c         does the rest fit: kinds, orientations, shapes, dtypes, identity
+ *   plan.c        what each tensor is computed from: its low-rank terms
  *   bind.c        all of it in order
  *   evaluate.c    rows of a tensor
  */
