@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Does every site fit its tensor: kind, orientation, shape, dtype, identity.
- */
+/* Does every site fit its tensor: kind, orientation, shape, dtype, identity. */
 #include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "lib/adapter/adapter.h"
