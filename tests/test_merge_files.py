@@ -176,6 +176,18 @@ def test_what_exists_is_kept_unless_forced(lorapack, folder):
     expect(sorted(p.name for p in folder.iterdir()), ['a', 'base', 'out'], 'files')
 
 
+def test_a_tokenizer_that_differs_is_named(lorapack, folder):
+    base, adapter = write_base(folder / 'base'), write_adapter(folder / 'a', {})
+    (adapter / 'tokenizer.json').write_text('{}') # the base's
+    _, _, message = lorapack.run(*merge(base, [adapter], folder / 'out'))
+    expect(message, '', 'talk')
+    (adapter / 'tokenizer.json').write_text('{"added": 1}')
+    (adapter / 'added_tokens.json').write_text('{}')
+    code, _, message = lorapack.run(*merge(base, [adapter], folder / 'out2'))
+    expect((code, '(tokenizer.json, added_tokens.json)' in message), (0, True), message)
+    expect((folder / 'out2/tokenizer.json').read_text(), '{}', 'tokenizer.json')
+
+
 def test_threads_do_not_matter(lorapack, folder):
     base, adapter = write_base(folder / 'base'), write_adapter(folder / 'a', {})
     for n in (1, 2, 7):

@@ -6,6 +6,7 @@
 #include "tools/path.h"
 #include "tools/progress.h"
 #include "tools/receipt.h"
+#include "tools/tokenizer.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -209,8 +210,11 @@ static int report(const merge_job *job)
         receipt_json(&r, stdout);
     else if (!args->quiet)
         receipt_print(&r);
-    if (!args->quiet)
+    if (!args->quiet) {
         say_left(job);
+        for (size_t i = 0; i < job->n; i++)
+            tokenizer_compare(args->base, job->inputs[i].path);
+    }
     if (!args->quiet && (counts->n_nan || counts->n_inf))
         message_warning("%s: %" PRIu64 " computed elements are NaN and %" PRIu64 " are infinite", args->output, counts->n_nan,
                         counts->n_inf);
