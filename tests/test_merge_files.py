@@ -195,6 +195,15 @@ def test_threads_do_not_matter(lorapack, folder):
         expect(tensors.read_model(folder / f'out{n}'), tensors.read_model(folder / 'out1'), f'{n} threads')
 
 
+def test_a_directory_of_adapters_names_them(lorapack, folder):
+    parent = folder / 'run'
+    parent.mkdir()
+    for name in ('checkpoint-100', 'checkpoint-200'):
+        write_adapter(parent / name, {})
+    code, _, message = lorapack.run('inspect', parent)
+    expect((code, 'checkpoint-100, checkpoint-200' in message), (1, True), message)
+
+
 def test_identity_of_the_base(lorapack, folder):
     base, adapter, packed = write_base(folder / 'base'), write_adapter(folder / 'a', {}), folder / 'a.lora'
     lorapack.must('pack', adapter, '-o', packed, '--base', base)

@@ -186,8 +186,30 @@ static bool has_file(const char *directory, const char *name)
     return there;
 }
 
+/* "a, b": subdirectories that hold an adapter, as PEFT saves adapters with names, and trainers their checkpoints. */
+static void list_adapters_below(const char *directory, char *out, size_t size)
+{
+    char **names;
+    size_t n_names, used = 0;
+
+    out[0] = '\0';
+    if (lf_directory_list(directory, &names, &n_names, NULL))
+        return;
+    for (size_t i = 0; i < n_names && used + 1 < size; i++) {
+        char *path = lf_path_join(directory, names[i]);
+        if (path && has_file(path, CONFIG_FILE)) {
+            const int n = snprintf(out + used, size - used, "%s%s", used ? ", " : "", names[i]);
+            used += n > 0 ? (size_t)n : 0;
+        }
+        free(path);
+    }
+    lf_names_free(names, n_names);
+}
+
 static lorafmt_status no_adapter_here(const char *directory, lorafmt_error *err)
 {
+    char below[256];
+
     if (has_file(directory, CONFIG_FILE) && (has_file(directory, "adapter_model.bin") || has_file(directory, "adapter_model.pt")))
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
                        "adapter_model.bin is a pickle, which is never opened: load the adapter in PEFT and save it again with "
@@ -197,6 +219,9 @@ static lorafmt_status no_adapter_here(const char *directory, lorafmt_error *err)
     if (has_file(directory, "config.json"))
         return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
                        "this is a model, not an adapter: it has config.json and no " CONFIG_FILE);
+    list_adapters_below(directory, below, sizeof below);
+    if (below[0])
+        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "no adapter here, but in its subdirectories: %s", below);
     return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
                    "no adapter here: a PEFT directory has " CONFIG_FILE " and " TENSOR_FILE);
 }
