@@ -77,7 +77,9 @@ typedef struct lorafmt_merge_result {
  * @param path   a directory when the model is one, else a file
  * @param report called with the name and reason of each file of the base that was not carried over; may be NULL
  *
- * @return LORAFMT_OK; MISUSE; IO (os_error EEXIST when path exists and force is not set); NO_MEMORY; CANCELLED
+ * @return LORAFMT_OK; MISUSE (another base, a bad option); MISMATCH (a single file whose config would have to change);
+ *         CORRUPT (the base was truncated meanwhile); IO (os_error EEXIST when path exists and force is not set); NO_MEMORY;
+ *         CANCELLED
  */
 LORAFMT_API lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *view, const char *path,
                                          const lorafmt_merge_options *options,
