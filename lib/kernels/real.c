@@ -149,70 +149,86 @@ void lf_widen_f64(lf_real from, const void *src, double *dst, size_t n)
     }
 }
 
-static void tally_one(lf_tally *tally, double x)
+static void tally_f64(lf_tally *tally, double x)
 {
     tally->n_nan += isnan(x) != 0;
     tally->n_inf += isinf(x) != 0;
 }
 
-void lf_narrow_f32(lf_real to, const float *src, void *dst, size_t n, lf_tally *tally)
+/* Counts a 16-bit result by its bits: an exponent of all ones is infinite without a mantissa, else NaN. */
+static void tally_u16(lf_tally *tally, uint16_t bits, uint16_t infinity)
+{
+    const uint16_t magnitude = bits & 0x7fff;
+
+    tally->n_nan += magnitude > infinity;
+    tally->n_inf += magnitude == infinity;
+}
+
+static void narrow_f32_to_f32(const float *src, void *dst, size_t n, lf_tally *tally)
 {
     for (size_t i = 0; i < n; i++) {
-        float out = canonical_f32(src[i]);
-        switch (to) {
-        case LF_REAL_F32:
-            memcpy((uint8_t *)dst + 4 * i, &out, sizeof out);
-            break;
-        case LF_REAL_F16:
-            store_u16(dst, i, f16_of_f32(src[i]));
-            out = f32_of_f16(f16_of_f32(src[i]));
-            break;
-        case LF_REAL_BF16:
-            store_u16(dst, i, bf16_of_f32(src[i]));
-            out = f32_of_bits((uint32_t)bf16_of_f32(src[i]) << 16);
-            break;
-        case LF_REAL_F64: {
-            const double wide = canonical_f64((double)src[i]);
-            memcpy((uint8_t *)dst + 8 * i, &wide, sizeof wide);
-            break;
+        const float out = canonical_f32(src[i]);
+        memcpy((uint8_t *)dst + 4 * i, &out, sizeof out);
+        tally_f64(tally, (double)out);
+    }
+}
+
+static void narrow_f32_to_f16(const float *src, void *dst, size_t n, lf_tally *tally)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint16_t out = f16_of_f32(src[i]);
+        store_u16(dst, i, out);
+        tally_u16(tally, out, 0x7c00);
+    }
+}
+
+static void narrow_f32_to_bf16(const float *src, void *dst, size_t n, lf_tally *tally)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint16_t out = bf16_of_f32(src[i]);
+        store_u16(dst, i, out);
+        tally_u16(tally, out, 0x7f80);
+    }
+}
+
+static void narrow_f64_to_f64(const double *src, void *dst, size_t n, lf_tally *tally)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double out = canonical_f64(src[i]);
+        memcpy((uint8_t *)dst + 8 * i, &out, sizeof out);
+        tally_f64(tally, out);
+    }
+}
+
+void lf_narrow_f32(lf_real to, const float *src, void *dst, size_t n, lf_tally *tally)
+{
+    switch (to) {
+    case LF_REAL_F32:
+        narrow_f32_to_f32(src, dst, n, tally);
+        break;
+    case LF_REAL_F16:
+        narrow_f32_to_f16(src, dst, n, tally);
+        break;
+    case LF_REAL_BF16:
+        narrow_f32_to_bf16(src, dst, n, tally);
+        break;
+    case LF_REAL_F64:
+        for (size_t i = 0; i < n; i++) {
+            const double wide = (double)src[i];
+            narrow_f64_to_f64(&wide, (uint8_t *)dst + 8 * i, 1, tally);
         }
-        }
-        tally_one(tally, (double)out);
+        break;
     }
 }
 
 void lf_narrow_f64(lf_real to, const double *src, void *dst, size_t n, lf_tally *tally)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (to == LF_REAL_F64) {
-            const double out = canonical_f64(src[i]);
-            memcpy((uint8_t *)dst + 8 * i, &out, sizeof out);
-            tally_one(tally, out);
-        } else {
-            const float out = to == LF_REAL_F32 ? (float)src[i] : f32_to_odd(src[i]);
-            lf_narrow_f32(to, &out, (uint8_t *)dst + i * lf_real_size(to), 1, tally);
-        }
+    if (to == LF_REAL_F64) {
+        narrow_f64_to_f64(src, dst, n, tally);
+        return;
     }
-}
-
-void lf_low_rank_f32(float *acc, size_t n, const float *left, const float *right, size_t stride, size_t rank, float scale)
-{
-    float delta[LF_TILE] = {0};
-
-    for (size_t p = 0; p < rank; p++)
-        for (size_t j = 0; j < n; j++)
-            delta[j] = fmaf(left[p], right[p * stride + j], delta[j]);
-    for (size_t j = 0; j < n; j++)
-        acc[j] = fmaf(scale, delta[j], acc[j]);
-}
-
-void lf_low_rank_f64(double *acc, size_t n, const double *left, const double *right, size_t stride, size_t rank, double scale)
-{
-    double delta[LF_TILE] = {0};
-
-    for (size_t p = 0; p < rank; p++)
-        for (size_t j = 0; j < n; j++)
-            delta[j] = fma(left[p], right[p * stride + j], delta[j]);
-    for (size_t j = 0; j < n; j++)
-        acc[j] = fma(scale, delta[j], acc[j]);
+    for (size_t i = 0; i < n; i++) {
+        const float out = to == LF_REAL_F32 ? (float)src[i] : f32_to_odd(src[i]);
+        lf_narrow_f32(to, &out, (uint8_t *)dst + i * lf_real_size(to), 1, tally);
+    }
 }

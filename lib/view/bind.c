@@ -66,6 +66,7 @@ static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_ent
         return lf_no_memory(err);
     view->base = base;
     view->n_entries = n_stack;
+    lf_kernels_init(&view->kernels, lf_cpu_flags());
     for (size_t i = 0; i < n_stack; i++)
         view->n_sites += stack[i].adapter->n_sites;
     view->n_tensors = base->n_tensors;

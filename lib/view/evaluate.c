@@ -38,8 +38,8 @@ void lf_value_convert(const lorafmt_tensor *value, lorafmt_dtype to, uint64_t fi
 }
 
 /* Elements [col, col + n) of one row, n <= LF_TILE: start from the base or the replacement, add the terms, round once. */
-static void evaluate_tile(const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src, uint8_t *dst,
-                          lf_tally *tally)
+static void evaluate_tile(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src,
+                          uint8_t *dst, lf_tally *tally)
 {
     const lf_real real = lf_real_of(plan->info.dtype);
     const size_t unit = lorafmt_dtype_bits(plan->info.dtype) / 8;
@@ -67,11 +67,11 @@ static void evaluate_tile(const lf_plan *plan, uint64_t row, size_t col, size_t 
     for (size_t k = 0; k < plan->n_terms; k++) {
         const lf_term *t = &plan->terms[k];
         if (plan->f64)
-            lf_low_rank_f64(acc.f64, n, (const double *)t->left + row * t->rank, (const double *)t->right + col, plan->n_cols,
-                            t->rank, t->scale);
+            kernels->low_rank_f64(acc.f64, n, (const double *)t->left + row * t->rank, (const double *)t->right + col,
+                                  plan->n_cols, t->rank, t->scale);
         else
-            lf_low_rank_f32(acc.f32, n, (const float *)t->left + row * t->rank, (const float *)t->right + col, plan->n_cols,
-                            t->rank, (float)t->scale);
+            kernels->low_rank_f32(acc.f32, n, (const float *)t->left + row * t->rank, (const float *)t->right + col, plan->n_cols,
+                                  t->rank, (float)t->scale);
     }
     if (plan->f64)
         lf_narrow_f64(real, acc.f64, dst, n, tally);
@@ -109,7 +109,7 @@ lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, ui
         const uint8_t *from = plan->value ? NULL : (const uint8_t *)src + i * src_stride;
         for (size_t col = 0; col < plan->n_cols; col += LF_TILE) {
             const size_t n = plan->n_cols - col < LF_TILE ? plan->n_cols - col : LF_TILE;
-            evaluate_tile(plan, row + i, col, n, from, (uint8_t *)dst + i * dst_stride, &tally);
+            evaluate_tile(&view->kernels, plan, row + i, col, n, from, (uint8_t *)dst + i * dst_stride, &tally);
         }
     }
     lf_fpenv_leave(env);

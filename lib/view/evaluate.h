@@ -2,6 +2,7 @@
 #ifndef LF_VIEW_EVALUATE_H
 #define LF_VIEW_EVALUATE_H
 
+#include "lib/kernels/low_rank.h"
 #include "lib/kernels/real.h"
 #include "lorafmt/tensor.h"
 

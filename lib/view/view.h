@@ -15,6 +15,7 @@
 
 #include "format/base/arena.h"
 #include "format/base/text.h"
+#include "lib/kernels/low_rank.h"
 #include "lib/kernels/real.h"
 #include "lorafmt/view.h"
 
@@ -47,6 +48,7 @@ struct lorafmt_view {
     lf_arena arena;
     const lorafmt_base *base;
     lf_base_index index;
+    lf_kernels kernels;
     size_t n_entries;
     lorafmt_stack_entry *entries;
     size_t embedding, head;     /* the only one of its kind that the base stores, or LF_NOT_THERE */
