@@ -142,8 +142,6 @@ static lorafmt_status plan_tasks(const merger *m, size_t file, const layout *l, 
     const lf_safetensors *table = m->model->files[file].table;
     uint64_t dst = l->data_offset;
 
-    if (l->same)
-        LF_TRY(add_copy(list, 0, 0, l->data_offset, err));
     for (size_t i = 0; i < l->n; i++) {
         const uint64_t src = i < table->n_tensors ? table->tensors[i].offset : 0;
         const lorafmt_view_tensor *info = lorafmt_view_get_tensor(m->view, l->tensors[i]);
@@ -151,6 +149,13 @@ static lorafmt_status plan_tasks(const merger *m, size_t file, const layout *l, 
         dst += info->size;
     }
     return LORAFMT_OK;
+}
+
+static lorafmt_status write_header(const lf_model_file *base, const layout *l, int fd, const char *path, lorafmt_error *err)
+{
+    if (l->same)
+        return lf_file_copy(base->fd, base->path, 0, fd, path, 0, l->data_offset, err);
+    return lf_file_write(fd, path, 0, l->header, (size_t)l->data_offset, err);
 }
 
 static lorafmt_status write_shard(merger *m, size_t file, int fd, const char *path, lorafmt_error *err)
@@ -161,8 +166,7 @@ static lorafmt_status write_shard(merger *m, size_t file, int fd, const char *pa
     lorafmt_status st;
 
     if ((st = lay_out(m, file, &l, err)) || (st = plan_tasks(m, file, &l, &list, err)) ||
-        (st = lf_file_reserve(fd, path, l.size, err)) ||
-        (!l.same && (st = lf_file_write(fd, path, 0, l.header, (size_t)l.data_offset, err))))
+        (st = lf_file_reserve(fd, path, l.size, err)) || (st = write_header(base, &l, fd, path, err)))
         goto done;
     st = lf_tasks_run(&list, m->n_threads, &m->progress, &m->result.counts, err);
     m->result.n_bytes += l.size;
@@ -232,7 +236,7 @@ lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *vie
     if (o->struct_size != sizeof *o)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", o->struct_size,
                        sizeof *o);
-    if (!lf_view_is_of(view, lorafmt_model_base(model)))
+    if (view->base != lorafmt_model_base(model))
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the view was bound to another base than this model's");
     LF_TRY(check_single_file(&m, err));
     m.n_threads = o->n_threads ? o->n_threads : default_threads();

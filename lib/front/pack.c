@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define FLUSH_SIZE (UINT64_C(8) << 20) // between two calls of the progress callback
+#define REPORT_SIZE (UINT64_C(8) << 20) // between two calls of the progress callback
 
 /* Where the encoder's bytes go. */
 typedef struct writer {
@@ -21,11 +21,11 @@ static lorafmt_status write_bytes(void *ctx, const void *data, size_t size, lora
     writer *w = ctx;
 
     for (size_t at = 0; at < size;) {
-        const size_t n = size - at < FLUSH_SIZE ? size - at : FLUSH_SIZE;
+        const size_t n = size - at < REPORT_SIZE ? size - at : REPORT_SIZE;
         LF_TRY(lf_file_write(w->fd, w->path, w->written, (const uint8_t *)data + at, n, err));
         at += n;
         w->written += n;
-        if (w->options->progress && w->written - w->reported >= FLUSH_SIZE) {
+        if (w->options->progress && w->written - w->reported >= REPORT_SIZE) {
             w->reported = w->written;
             if (!w->options->progress(w->options->progress_ctx, w->written, w->total))
                 return lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL, "stopped after %" PRIu64 " bytes", w->written);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* DESIGN 7: what must change with the tensors changes (config, shard index); other files are carried over. */
+/* What must change with the tensors changes (config, shard index); other files are carried over. */
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "format/foreign/json.h"

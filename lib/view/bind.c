@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* DESIGN 3: from a base and a stack of adapters to a view, with all checks. */
+/* spec 8: from a base and a stack of adapters to a view, with all checks. */
 #include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "lib/kernels/fpenv.h"
@@ -122,15 +122,6 @@ static lorafmt_status refuse(const lf_binder *binder, lorafmt_error *err)
     return binder->first.status;
 }
 
-static void settle_infos(lorafmt_view *view)
-{
-    for (size_t i = 0; i < view->n_tensors; i++) {
-        lf_plan *plan = &view->plans[i];
-        const size_t bits = lorafmt_dtype_bits(plan->info.dtype);
-        plan->n_cols = (size_t)(plan->info.row_size * 8 / bits);
-    }
-}
-
 static lorafmt_status bind(lf_binder *binder, lorafmt_error *err)
 {
     for (size_t i = 0; i < binder->view->n_entries; i++)
@@ -147,7 +138,6 @@ static lorafmt_status bind(lf_binder *binder, lorafmt_error *err)
         LF_TRY(lf_fit_identity(binder, err));
     if (binder->n_problems)
         return refuse(binder, err);
-    settle_infos(binder->view);
     return lf_plan_terms(binder, err);
 }
 
@@ -211,11 +201,6 @@ const lorafmt_bound_site *lorafmt_view_get_site(const lorafmt_view *view, size_t
 const char *lorafmt_view_bridge(const lorafmt_view *view, size_t entry)
 {
     return entry < view->n_entries ? view->bridges[entry] : NULL;
-}
-
-bool lf_view_is_of(const lorafmt_view *view, const lorafmt_base *base)
-{
-    return view->base == base;
 }
 
 bool lorafmt_view_unties(const lorafmt_view *view)

@@ -90,6 +90,31 @@ int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const
     return -1;
 }
 
+double lf_working_scale(const lorafmt_view *view, const lorafmt_bound_site *bound)
+{
+    const double scale = view->entries[bound->entry].weight * bound->site->scale;
+    return view->plans[bound->tensor].f64 ? scale : (double)(float)scale;
+}
+
+bool lf_is_bound_low_rank(const lorafmt_bound_site *bound)
+{
+    return lf_kind_is_low_rank(bound->site->kind) && bound->match != LORAFMT_MATCH_NONE;
+}
+
+/* spec 7.1: one F64 anywhere makes the whole tensor work in binary64. */
+static void choose_working_types(lorafmt_view *view)
+{
+    for (size_t i = 0; i < view->n_sites; i++) {
+        const lorafmt_bound_site *bound = &view->sites[i];
+        if (!lf_is_bound_low_rank(bound))
+            continue;
+        if (view->plans[bound->tensor].info.dtype == LORAFMT_F64 ||
+            lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor.dtype == LORAFMT_F64 ||
+            lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor.dtype == LORAFMT_F64)
+            view->plans[bound->tensor].f64 = true;
+    }
+}
+
 static void fit_low_rank_site(lf_binder *binder, lorafmt_bound_site *bound)
 {
     const lorafmt_view *view = binder->view;
@@ -109,9 +134,9 @@ static void fit_low_rank_site(lf_binder *binder, lorafmt_bound_site *bound)
                    "the base has %s; only F32, F16, BF16 and F64 can be added to", lorafmt_dtype_name(plan->info.dtype));
     else if (lf_site_orientation(binder, bound->site, &plan->info, text) < 0)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "%s", text);
-    else if (!isfinite((float)(entry->weight * bound->site->scale)))
-        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "weight %g times scale %g is beyond what F32 holds",
-                   entry->weight, bound->site->scale);
+    else if (!isfinite(lf_working_scale(view, bound)))
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "weight %g times scale %g is beyond what %s holds",
+                   entry->weight, bound->site->scale, plan->f64 ? "F64" : "F32");
     else if (plan->value && plan->value_entry > bound->entry)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target,
                    "adapter %s, later in the stack, replaces this tensor; put it first",
@@ -119,13 +144,13 @@ static void fit_low_rank_site(lf_binder *binder, lorafmt_bound_site *bound)
     else if (view->unties && bound->match == LORAFMT_MATCH_TIED && lf_is_head_name(view->names[bound - view->sites]))
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
                    "another adapter of the stack gives the tied head a tensor of its own; merge them one after the other");
-    else if (plan->last_term && plan->last_term->entry == bound->entry && plan->last_term->match != LORAFMT_MATCH_TIED &&
-             bound->match != LORAFMT_MATCH_TIED)
+    else if (plan->last_term && plan->last_term->entry == bound->entry && bound->match != LORAFMT_MATCH_TIED)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "is the same tensor of the base as %s of this adapter",
                    plan->last_term->site->target);
     else {
         plan->n_terms++;
-        plan->last_term = bound;
+        if (bound->match != LORAFMT_MATCH_TIED)
+            plan->last_term = bound;
     }
 }
 
@@ -133,8 +158,9 @@ void lf_fit_low_rank(lf_binder *binder)
 {
     lorafmt_view *view = binder->view;
 
+    choose_working_types(view);
     for (size_t i = 0; i < view->n_sites; i++)
-        if (lf_kind_is_low_rank(view->sites[i].site->kind) && view->sites[i].match != LORAFMT_MATCH_NONE)
+        if (lf_is_bound_low_rank(&view->sites[i]))
             fit_low_rank_site(binder, &view->sites[i]);
 }
 

@@ -98,36 +98,11 @@ static bool fill_term(const lf_binder *binder, const planner *p, const lorafmt_b
     return term->left && term->right;
 }
 
-static double working_scale(const lorafmt_view *view, const lorafmt_bound_site *bound, bool f64)
-{
-    const double scale = view->entries[bound->entry].weight * bound->site->scale;
-    return f64 ? scale : (double)(float)scale;
-}
-
-static bool is_low_rank(const lorafmt_bound_site *bound)
-{
-    return lf_kind_is_low_rank(bound->site->kind) && bound->match != LORAFMT_MATCH_NONE;
-}
-
-/* spec 7.1: one F64 anywhere makes the whole tensor work in binary64. */
-static void choose_working_types(lorafmt_view *view)
-{
-    for (size_t i = 0; i < view->n_sites; i++) {
-        const lorafmt_bound_site *bound = &view->sites[i];
-        if (!is_low_rank(bound))
-            continue;
-        if (view->plans[bound->tensor].info.dtype == LORAFMT_F64 ||
-            lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor.dtype == LORAFMT_F64 ||
-            lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor.dtype == LORAFMT_F64)
-            view->plans[bound->tensor].f64 = true;
-    }
-}
-
 static lorafmt_status plan_site(const lf_binder *binder, const planner *p, lorafmt_bound_site *bound, lorafmt_error *err)
 {
     lorafmt_view *view = p->view;
     lf_plan *plan = &view->plans[bound->tensor];
-    const double scale = working_scale(view, bound, plan->f64);
+    const double scale = lf_working_scale(view, bound);
 
     if (scale == 0.0 || all_zero(p, &lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor) ||
         all_zero(p, &lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor))
@@ -152,13 +127,13 @@ lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err)
     p.panels = calloc(p.n_panels, sizeof *p.panels);
     if (!p.panels)
         return lf_no_memory(err);
-    choose_working_types(view);
     for (size_t i = 0; i < view->n_sites && !st; i++)
-        if (is_low_rank(&view->sites[i]))
+        if (lf_is_bound_low_rank(&view->sites[i]))
             st = plan_site(binder, &p, &view->sites[i], err);
     free(p.panels);
     for (size_t i = 0; i < view->n_tensors; i++) {
         lf_plan *plan = &view->plans[i];
+        plan->n_cols = (size_t)(plan->info.row_size * 8 / lorafmt_dtype_bits(plan->info.dtype));
         plan->n_terms = plan->n_terms_seen;
         plan->info.touched = plan->value || plan->n_terms;
         plan->info.reads_base = !plan->value;

@@ -81,10 +81,10 @@ static void place_replacement(lf_binder *binder, lorafmt_bound_site *bound)
     if (!replacement_fits(binder, bound, value))
         return;
     bound->effect = bound->match == LORAFMT_MATCH_NEW ? LORAFMT_EFFECT_ADDED : LORAFMT_EFFECT_REPLACED;
+    plan->value_entry = bound->entry; // the last one, if several bring the same
     if (plan->value)
         return;
     plan->value = value;
-    plan->value_entry = bound->entry;
     memcpy(plan->info.shape, value->shape, sizeof plan->info.shape);
     lf_view_tensor_measure(&plan->info);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* spec 8: which tensor of the base is each site's. Own name first, then the caller's map, then one bridge for all. */
+/* spec 8: which tensor of the base is each site's. The caller's map first, then the own name, then one bridge for all. */
 #include "format/base/error.h"
 #include "lib/view/view.h"
 

@@ -31,7 +31,7 @@ typedef struct lf_plan {
     lorafmt_view_tensor info;
     const lorafmt_tensor *value;         /* replacement, or NULL */
     size_t value_entry;                  /* which adapter of the stack replaced it */
-    const lorafmt_bound_site *last_term; /* the latest low-rank site that fits it, or NULL */
+    const lorafmt_bound_site *last_term; /* the latest low-rank site on it that no tie brought there */
     bool f64;                            /* working type */
     size_t n_cols;
     size_t n_terms, n_terms_seen;
@@ -108,8 +108,11 @@ lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err);
  */
 int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const lorafmt_view_tensor *tensor, char text[256]);
 
-/* Was the view bound to exactly this description? */
-bool lf_view_is_of(const lorafmt_view *view, const lorafmt_base *base);
+/* A low-rank site that has found its tensor. */
+bool lf_is_bound_low_rank(const lorafmt_bound_site *bound);
+
+/* weight x scale of a low-rank site, rounded to the working type of its tensor: s_k of spec 7.1. */
+double lf_working_scale(const lorafmt_view *view, const lorafmt_bound_site *bound);
 
 /* Shape, rows and row size of a tensor info from its dtype, n_dims and shape. */
 void lf_view_tensor_measure(lorafmt_view_tensor *info);
