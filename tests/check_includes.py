@@ -31,7 +31,7 @@ ROOMS = {
 LIBRARIES = {
     'zlib.h': ['format/base', 'format/container'],
     'nettle/': ['format/base'],
-    'cjson/': ['format/foreign', 'lib/dialect', 'lib/model', 'tools'],
+    'cjson/': ['format/foreign', 'lib/dialect', 'lib/model'],
     'pcre2.h': ['lib/dialect'],
     'immintrin.h': ['lib/kernels'],
     'xmmintrin.h': ['lib/kernels'],

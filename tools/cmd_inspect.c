@@ -47,7 +47,7 @@ const command cmd_inspect = {
     .summary = "what is in a file: adapters, sites, ranks, scales, identity",
     .about =
         "Print what a .lora file, a PEFT directory or a .safetensors file holds: the adapters, what they change and how, and "
-        "which base they were made for. Digests of tensor data are not checked; verify does that.",
+        "which base they were made for.",
     .example = "lorapack inspect legal.lora --sites\n",
     .options = inspect_options,
     .args_size = sizeof(inspect_args),

@@ -162,7 +162,7 @@ const command cmd_verify = {
     .name = NAME,
     .usage = "verify IN[#NAME] [--base BASE] [options]",
     .summary = "check every digest and rule, and whether it fits a base",
-    .about = "Check everything that opening a file puts off: every digest, id, order and padding of a .lora file, every rule of "
+    .about = "Check all there is to check: every digest, id, order and padding of a .lora file, every rule of "
              "other files. With --base, bind each adapter to that model as merging would, and print how many of its targets were "
              "found.",
     .example = "lorapack verify legal.lora --base model\n",

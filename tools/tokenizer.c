@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *const files[] = {
     "tokenizer.json",
@@ -19,6 +20,12 @@ static const char *const files[] = {
     "merges.txt",
     "chat_template.jinja",
 };
+
+static bool is_directory(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
 
 static FILE *open_in(const char *directory, const char *name)
 {
@@ -59,6 +66,8 @@ void tokenizer_compare(const char *base, const char *adapter)
 {
     char list[256] = "";
 
+    if (!is_directory(base) || !is_directory(adapter))
+        return;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         if (differs(base, adapter, files[i])) {
             const size_t n = strlen(list);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Adapters may bring a tokenizer. */
 #ifndef TOOLS_TOKENIZER_H
 #define TOOLS_TOKENIZER_H
 

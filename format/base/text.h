@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Text from outside: UTF-8 and what a name may be. */
+/* Text from outside: UTF-8, what a name may be, and the format's limits. */
 #ifndef LF_BASE_TEXT_H
 #define LF_BASE_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Limits of spec 4.2 and 4.3. */
+/* Limits of spec 4.2 to 4.7. */
 #define LF_MAX_NAME 1024
 #define LF_MAX_ADAPTER_NAME 255
 #define LF_MAX_VALUE (1u << 20)
+#define LF_MAX_VALUES (1u << 28) /* bytes of all metadata values of a file, each as often as it is named */
+#define LF_MAX_RANK (1u << 20)
 
 /* Valid UTF-8 without surrogates, overlong forms and NUL. */
 bool lf_utf8_valid(const char *s, size_t n);

@@ -2,6 +2,7 @@
 /* spec 9, verification: everything that opening and decoding single records put off. */
 #include "format/base/bytes.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "format/container/internal.h"
 
 #include <inttypes.h>

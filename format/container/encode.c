@@ -252,9 +252,11 @@ lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_
     output o = {.sink = sink, .ctx = ctx};
     lorafmt_status status = make_plan(&p, err);
 
+    *file_size = p.root.file_end;
     if (status == LORAFMT_OK)
         status = write_file(&p, &o, err);
     lf_arena_free(&p.arena);
-    *file_size = status == LORAFMT_OK ? o.at : 0;
+    if (status != LORAFMT_OK)
+        *file_size = 0;
     return status;
 }

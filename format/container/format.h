@@ -100,7 +100,6 @@ enum {
     LF_SITE_SIZE = 104,
 };
 
-#define LF_MAX_RANK (UINT32_C(1) << 20)
 #define LF_MAX_FACTORS 16u
 
 /* spec 4.5: factor */
@@ -133,9 +132,6 @@ enum {
     LF_METADATA_RESERVED = 12,
     LF_METADATA_SIZE = 16,
 };
-
-/* The values of all metadata records of a file, each counted as often as it is named. */
-#define LF_MAX_VALUES (UINT64_C(1) << 28)
 
 /* spec 4.8: segment */
 enum {

@@ -2,6 +2,7 @@
 /* spec 4.4: site records */
 #include "format/base/bytes.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "format/container/internal.h"
 
 #include <inttypes.h>

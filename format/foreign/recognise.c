@@ -14,9 +14,15 @@ typedef struct signature {
 #define PICKLE_ADVICE "never opened: load it with PyTorch and write it with `from safetensors.torch import save_file`"
 
 static const signature binaries[] = {
-    {"GGUF", 4, "a GGUF file, which cannot be read here"}, {"PK\x03\x04", 4, "a PyTorch pickle archive (zip), " PICKLE_ADVICE},
-    {"\x80\x02", 2, "a pickle, " PICKLE_ADVICE},           {"\x80\x03", 2, "a pickle, " PICKLE_ADVICE},
-    {"\x80\x04", 2, "a pickle, " PICKLE_ADVICE},           {"\x80\x05", 2, "a pickle, " PICKLE_ADVICE},
+    {"\x89loraf"
+     "mt\r\n\x1a\n",
+     12, "a .lora file, which holds adapters, not a model"},
+    {"GGUF", 4, "a GGUF file, which cannot be read here"},
+    {"PK\x03\x04", 4, "a PyTorch pickle archive (zip), " PICKLE_ADVICE},
+    {"\x80\x02", 2, "a pickle, " PICKLE_ADVICE},
+    {"\x80\x03", 2, "a pickle, " PICKLE_ADVICE},
+    {"\x80\x04", 2, "a pickle, " PICKLE_ADVICE},
+    {"\x80\x05", 2, "a pickle, " PICKLE_ADVICE},
     {"\x1f\x8b", 2, "gzip data: decompress it first"},
 };
 

@@ -194,8 +194,10 @@ typedef struct lorafmt_verify_result {
 } lorafmt_verify_result;
 
 /**
- * Check everything that opening put off. For a `.lora`: every digest, adapter id, order, padding and the coverage of the
+ * Check all that opening did not. For a `.lora`: every digest again, adapter id, order, padding and the coverage of the
  * file (spec 9); a recovered file is CORRUPT here. For other sources opening has checked all rules; elements are counted.
+ *
+ * @return LORAFMT_OK; CORRUPT; UNSUPPORTED (a dtype or codec of a newer format); NO_MEMORY
  */
 LORAFMT_API lorafmt_status lorafmt_verify(const lorafmt_source *source, lorafmt_verify_result *out, lorafmt_error *err);
 

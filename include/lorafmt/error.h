@@ -39,7 +39,7 @@ typedef enum lorafmt_status {
 
 /**
  * Where and why something failed. Owned by the caller, filled by the library on failure only; nothing to free.
- * All texts are NUL-terminated UTF-8; what did not fit is cut.
+ * All texts are NUL-terminated, and UTF-8 unless a path is not; what did not fit is cut.
  */
 typedef struct lorafmt_error {
     lorafmt_status status;
@@ -50,7 +50,7 @@ typedef struct lorafmt_error {
     char text[1024]; /**< what was found and what is allowed; no full stop, no newline */
 } lorafmt_error;
 
-/** Name of a status as written in the specs' tables, e.g. "CORRUPT". Never NULL. */
+/** Name of a status without its prefix, e.g. "CORRUPT". Never NULL. */
 LORAFMT_API const char *lorafmt_status_name(lorafmt_status status);
 
 /**

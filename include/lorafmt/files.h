@@ -39,8 +39,9 @@ typedef struct lorafmt_pack_options {
 /**
  * Write adapters into one `.lora` file, codec raw. The same adapters and options give the same bytes.
  *
- * @return LORAFMT_OK; MISUSE (two adapters of one name, a bad name or option); MISMATCH (base does not fit);
- *         LIMIT (a value is not finite in the asked dtype); IO (os_error EEXIST when path exists); NO_MEMORY; CANCELLED
+ * @return LORAFMT_OK; MISUSE (two adapters of one name, a bad name or option); CORRUPT (bad metadata);
+ *         MISMATCH, UNSUPPORTED (base does not fit); LIMIT (a value is not finite in the asked dtype); NOT_FOUND (the
+ *         directory of path); IO (os_error EEXIST when path exists); NO_MEMORY; CANCELLED
  */
 LORAFMT_API lorafmt_status lorafmt_pack(const lorafmt_adapter *const *adapters, size_t n_adapters, const char *path,
                                         const lorafmt_pack_options *options, lorafmt_error *err);
@@ -49,7 +50,8 @@ LORAFMT_API lorafmt_status lorafmt_pack(const lorafmt_adapter *const *adapters, 
  * Write an adapter as a PEFT directory: adapter_config.json and adapter_model.safetensors. Tensors are bit-identical; a
  * config that came from PEFT is written as it was when it still says the truth about every site.
  *
- * @return LORAFMT_OK; UNSUPPORTED for what PEFT cannot say; IO (os_error EEXIST when path exists); NO_MEMORY
+ * @return LORAFMT_OK; UNSUPPORTED for what PEFT cannot say; MISUSE (path is a file, or with force a directory that holds
+ *         directories); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists); NO_MEMORY
  */
 LORAFMT_API lorafmt_status lorafmt_unpack(const lorafmt_adapter *adapter, const char *path, bool force, lorafmt_error *err);
 
@@ -78,7 +80,7 @@ typedef struct lorafmt_merge_result {
  * @param report called with the name and reason of each file of the base that was not carried over; may be NULL
  *
  * @return LORAFMT_OK; MISUSE (another base, a bad option); MISMATCH (a single file whose config would have to change);
- *         CORRUPT (the base was truncated meanwhile); IO (os_error EEXIST when path exists and force is not set); NO_MEMORY;
+ *         CORRUPT (the base was truncated meanwhile); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists and force is not set); NO_MEMORY;
  *         CANCELLED
  */
 LORAFMT_API lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *view, const char *path,

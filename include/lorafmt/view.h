@@ -92,7 +92,7 @@ typedef struct lorafmt_bind_options {
     size_t struct_size; /**< sizeof(lorafmt_bind_options) */
     const lorafmt_rename *renames;
     size_t n_renames;
-    bool allow_unmatched; /**< leave out sites that find no tensor (at least one must); they are in the receipt */
+    bool allow_unmatched; /**< leave out sites that find no tensor, but not all of an adapter; they are in the receipt */
     bool any_base;        /**< do not compare base_structure and base_sha256 */
     bool has_orientation; /**< take linear sites as `orientation`, whatever the adapter says */
     lorafmt_orientation orientation;
@@ -142,7 +142,7 @@ typedef struct lorafmt_view lorafmt_view;
  * @param out      a view to be freed with lorafmt_view_free(); NULL on failure
  *
  * @return LORAFMT_OK; MISMATCH when anything does not fit; UNSUPPORTED for a kind that cannot be merged or a quantised base;
- *         MISUSE; IO from the read callback; NO_MEMORY
+ *         MISUSE; whatever the read callback returns; NO_MEMORY
  */
 LORAFMT_API lorafmt_status lorafmt_bind(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n_stack,
                                         const lorafmt_bind_options *options, lorafmt_view **out, lorafmt_error *err);
@@ -156,7 +156,7 @@ LORAFMT_API const lorafmt_view_tensor *lorafmt_view_get_tensor(const lorafmt_vie
 LORAFMT_API size_t lorafmt_view_n_sites(const lorafmt_view *view);
 LORAFMT_API const lorafmt_bound_site *lorafmt_view_get_site(const lorafmt_view *view, size_t i);
 
-/** The bridge in words ("transformer.* is * in the base"), or NULL when none was needed. */
+/** The bridge in words ("the adapter's transformer.* is * in the base"), or NULL when none was needed. */
 LORAFMT_API const char *lorafmt_view_bridge(const lorafmt_view *view, size_t entry);
 
 /** true when a head that was tied to the embedding is now a tensor of its own: tie_word_embeddings must become false. */

@@ -10,13 +10,19 @@
 #include "format/container/container.h"
 #include "lorafmt/adapter.h"
 
+/* Reads adapters of one container: what they share is looked at once. All but the first three members start at zero. */
+typedef struct lf_adapter_reader {
+    const lf_container *container;
+    lf_arena *arena;
+    const void **loaded;    /* per tensor of the container: its decoded data, once its digest was found right; NULL at first */
+    uint64_t n_value_bytes; /* of metadata so far: spec 4.7 */
+} lf_adapter_reader;
+
 /*
- * Adapter i of a container with all its sites, factors and metadata, checked, the digests of its tensors too. Memory is from
- * the arena, strings and raw data from the container. loaded has an entry for each tensor of the container, NULL at first, so
- * that a tensor which is shared is decoded and hashed once.
+ * Adapter i with all its sites, factors and metadata, checked, the digests of its tensors too. Memory is from the arena, strings and
+ * raw data from the container.
  */
-lorafmt_status lf_adapter_read(const lf_container *container, const void **loaded, size_t i, lf_arena *arena,
-                               lorafmt_adapter *out, lorafmt_error *err);
+lorafmt_status lf_adapter_read(lf_adapter_reader *reader, size_t i, lorafmt_adapter *out, lorafmt_error *err);
 
 /*
  * Every rule of spec 4.3 to 4.7 about what an adapter says: names, order of sites, ranks, scale against rule, alpha finite,

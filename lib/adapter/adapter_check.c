@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_RANK (1u << 20)
-
 bool lf_kind_is_low_rank(unsigned kind)
 {
     return kind >= LORAFMT_KIND_LINEAR && kind <= LORAFMT_KIND_EXPERTS;
@@ -136,9 +134,9 @@ static lorafmt_status check_low_rank(const lorafmt_site *site, lorafmt_error *er
     const lorafmt_factor *a = lorafmt_site_factor(site, LORAFMT_ROLE_A), *b = lorafmt_site_factor(site, LORAFMT_ROLE_B);
     const lorafmt_factor *m = lorafmt_site_factor(site, LORAFMT_ROLE_MAGNITUDE);
 
-    if (site->rank == 0 || site->rank > MAX_RANK)
+    if (site->rank == 0 || site->rank > LF_MAX_RANK)
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, site->target, "rank %" PRIu32 ", must be 1..%u", site->rank,
-                       MAX_RANK);
+                       LF_MAX_RANK);
     if (site->scaling < LORAFMT_SCALING_ALPHA_R || site->scaling > LORAFMT_SCALING_EXPLICIT)
         return bad(err, site, "a low-rank site without a scaling rule");
     if (!a || !b)

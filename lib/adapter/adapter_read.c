@@ -2,29 +2,27 @@
 /* From the records of a container to an adapter in memory. */
 #include "format/base/digest.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/adapter/adapter.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_VALUES (UINT64_C(1) << 28) // bytes of all metadata values of an adapter, spec 4.7
-
 /* The decoded bytes of a tensor, once its digest was found to be right. */
-static lorafmt_status load_tensor(const lf_container *container, uint32_t i, lf_arena *arena, const void **out,
-                                  lorafmt_error *err)
+static lorafmt_status load_tensor(const lf_adapter_reader *reader, uint32_t i, const void **out, lorafmt_error *err)
 {
     uint8_t digest[LF_SHA256_SIZE];
     lf_tensor_record record;
     char field[48];
 
-    LF_TRY(lf_container_tensor(container, i, &record, err));
+    LF_TRY(lf_container_tensor(reader->container, i, &record, err));
     *out = record.tensor.data;
     if (!*out) {
-        void *decoded = lf_arena_alloc(arena, 1, (size_t)record.tensor.size);
+        void *decoded = lf_arena_alloc(reader->arena, 1, (size_t)record.tensor.size);
         if (!decoded)
             return lf_no_memory(err);
-        LF_TRY(lf_container_decode_tensor(container, i, decoded, err));
+        LF_TRY(lf_container_decode_tensor(reader->container, i, decoded, err));
         *out = decoded;
     }
     lf_sha256_of(*out, (size_t)record.tensor.size, digest);
@@ -35,55 +33,51 @@ static lorafmt_status load_tensor(const lf_container *container, uint32_t i, lf_
     return LORAFMT_OK;
 }
 
-static lorafmt_status read_factors(const lf_container *container, const void **loaded, uint32_t first, lorafmt_site *site,
-                                   lf_arena *arena, lorafmt_error *err)
+static lorafmt_status read_factors(lf_adapter_reader *reader, uint32_t first, lorafmt_site *site, lorafmt_error *err)
 {
-    lorafmt_factor *factors = lf_arena_alloc(arena, site->n_factors, sizeof *factors);
+    lorafmt_factor *factors = lf_arena_alloc(reader->arena, site->n_factors, sizeof *factors);
     uint32_t tensor;
 
     if (!factors)
         return lf_no_memory(err);
     for (uint32_t i = 0; i < site->n_factors; i++) {
-        LF_TRY(lf_container_factor(container, (size_t)first + i, &factors[i], &tensor, err));
-        if (!loaded[tensor])
-            LF_TRY(load_tensor(container, tensor, arena, &loaded[tensor], err));
-        factors[i].tensor.data = loaded[tensor];
+        LF_TRY(lf_container_factor(reader->container, (size_t)first + i, &factors[i], &tensor, err));
+        if (!reader->loaded[tensor])
+            LF_TRY(load_tensor(reader, tensor, &reader->loaded[tensor], err));
+        factors[i].tensor.data = reader->loaded[tensor];
     }
     site->factors = factors;
     return LORAFMT_OK;
 }
 
-static lorafmt_status read_metadata(const lf_container *container, uint32_t first, size_t n, lorafmt_metadata *out,
+static lorafmt_status read_metadata(lf_adapter_reader *reader, uint32_t first, size_t n, lorafmt_metadata *out,
                                     lorafmt_error *err)
 {
-    uint64_t size = 0;
-
     for (size_t i = 0; i < n; i++) {
-        LF_TRY(lf_container_metadata(container, first + i, &out[i], err));
-        size += strlen(out[i].value);
-        if (size > MAX_VALUES)
+        LF_TRY(lf_container_metadata(reader->container, first + i, &out[i], err));
+        reader->n_value_bytes += strlen(out[i].value);
+        if (reader->n_value_bytes > LF_MAX_VALUES)
             return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, out[i].key, "metadata values of more than 2^28 bytes");
     }
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_adapter_read(const lf_container *container, const void **loaded, size_t i, lf_arena *arena,
-                               lorafmt_adapter *out, lorafmt_error *err)
+lorafmt_status lf_adapter_read(lf_adapter_reader *reader, size_t i, lorafmt_adapter *out, lorafmt_error *err)
 {
     uint32_t first_site, first_metadata, first_factor;
     lorafmt_metadata *metadata;
     lorafmt_site *sites;
 
-    LF_TRY(lf_container_adapter(container, i, out, &first_site, &first_metadata, err));
-    sites = lf_arena_alloc(arena, out->n_sites, sizeof *sites);
-    metadata = lf_arena_alloc(arena, out->n_metadata, sizeof *metadata);
+    LF_TRY(lf_container_adapter(reader->container, i, out, &first_site, &first_metadata, err));
+    sites = lf_arena_alloc(reader->arena, out->n_sites, sizeof *sites);
+    metadata = lf_arena_alloc(reader->arena, out->n_metadata, sizeof *metadata);
     if (!sites || !metadata)
         return lf_no_memory(err);
     for (size_t s = 0; s < out->n_sites; s++) {
-        LF_TRY(lf_container_site(container, first_site + s, &sites[s], &first_factor, err));
-        LF_TRY(read_factors(container, loaded, first_factor, &sites[s], arena, err));
+        LF_TRY(lf_container_site(reader->container, first_site + s, &sites[s], &first_factor, err));
+        LF_TRY(read_factors(reader, first_factor, &sites[s], err));
     }
-    LF_TRY(read_metadata(container, first_metadata, out->n_metadata, metadata, err));
+    LF_TRY(read_metadata(reader, first_metadata, out->n_metadata, metadata, err));
     out->sites = sites;
     out->metadata = metadata;
     out->has_id = true;

@@ -7,7 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-#define MAX_RANK 1048576.0 // spec 4.4
 #define MAX_MODULES_TO_SAVE 1024
 
 typedef enum rule {
@@ -138,7 +137,7 @@ static lorafmt_status get_rank_and_alpha(lf_peft_config *out, lorafmt_error *err
 
     if (!cJSON_IsNumber(r))
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "r", "must be a number, the rank");
-    if (r->valuedouble < 1 || r->valuedouble > MAX_RANK || r->valuedouble != floor(r->valuedouble))
+    if (r->valuedouble < 1 || r->valuedouble > LF_MAX_RANK || r->valuedouble != floor(r->valuedouble))
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "r", "rank %.17g, must be a whole number in 1..2^20",
                        r->valuedouble);
     if (!cJSON_IsNumber(alpha) || !isfinite(alpha->valuedouble))

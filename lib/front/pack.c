@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/front/convert.h"
 #include "lib/front/source.h"
 
@@ -20,6 +21,8 @@ static lorafmt_status write_bytes(void *ctx, const void *data, size_t size, lora
 {
     writer *w = ctx;
 
+    if (w->written == 0)
+        LF_TRY(lf_file_reserve(w->fd, w->path, w->total, err));
     for (size_t at = 0; at < size;) {
         const size_t n = size - at < REPORT_SIZE ? size - at : REPORT_SIZE;
         LF_TRY(lf_file_write(w->fd, w->path, w->written, (const uint8_t *)data + at, n, err));
@@ -43,6 +46,9 @@ static lorafmt_status check_options(const lorafmt_pack_options *o, size_t n_adap
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "there is no adapter to pack");
     if (o->name && n_adapters > 1)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "one name for %zu adapters", n_adapters);
+    if (o->name && !lf_adapter_name_valid(o->name))
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, o->name,
+                       "an adapter name must be 1..255 bytes of UTF-8 without / \\ # = and control characters");
     if (o->dtype && o->dtype != LORAFMT_F32 && o->dtype != LORAFMT_BF16 && o->dtype != LORAFMT_F16)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "dtype must be F32, BF16 or F16");
     if (o->align && o->align != 64 && o->align != 4096 && o->align != 65536)
@@ -73,30 +79,17 @@ static lorafmt_status convert_all(const lorafmt_adapter *const *adapters, size_t
     return LORAFMT_OK;
 }
 
-static uint64_t data_size(const lorafmt_adapter *const *adapters, size_t n)
-{
-    uint64_t size = 0;
-
-    for (size_t i = 0; i < n; i++)
-        for (size_t s = 0; s < adapters[i]->n_sites; s++)
-            for (uint32_t f = 0; f < adapters[i]->sites[s].n_factors; f++)
-                size += adapters[i]->sites[s].factors[f].tensor.size;
-    return size;
-}
-
 static lorafmt_status write_container(const lorafmt_adapter *const *adapters, size_t n, uint32_t align_log2, const char *path,
                                       const lorafmt_pack_options *options, lorafmt_error *err)
 {
     lf_output *output;
     lorafmt_status st;
-    uint64_t size;
     writer w = {.options = options};
 
     LF_TRY(lf_output_begin_file(path, options->force, &output, err));
     w.fd = lf_output_fd(output);
     w.path = lf_output_path(output);
-    w.total = data_size(adapters, n);
-    st = lf_container_encode(adapters, n, align_log2, write_bytes, &w, &size, err);
+    st = lf_container_encode(adapters, n, align_log2, write_bytes, &w, &w.total, err);
     if (st) {
         lf_output_abort(output);
         return st;

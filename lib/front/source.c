@@ -30,17 +30,17 @@ static void default_name(const char *path, char out[LF_MAX_ADAPTER_NAME + 1])
 static lorafmt_status read_adapters(lorafmt_source *source, lorafmt_error *err)
 {
     lorafmt_adapter *adapters;
-    const void **loaded;
+    lf_adapter_reader reader = {.container = source->container, .arena = &source->arena};
 
     source->kind = LORAFMT_SOURCE_LORA;
     source->n_adapters = lf_container_n_adapters(source->container);
     adapters = lf_arena_alloc(&source->arena, source->n_adapters, sizeof *adapters);
-    loaded = lf_arena_alloc(&source->arena, lf_container_n_tensors(source->container), sizeof *loaded);
-    if (!adapters || !loaded)
+    reader.loaded = lf_arena_alloc(&source->arena, lf_container_n_tensors(source->container), sizeof *reader.loaded);
+    if (!adapters || !reader.loaded)
         return lf_no_memory(err);
     source->adapters = adapters;
     for (size_t i = 0; i < source->n_adapters; i++)
-        LF_TRY(lf_adapter_read(source->container, loaded, i, &source->arena, &adapters[i], err));
+        LF_TRY(lf_adapter_read(&reader, i, &adapters[i], err));
     return LORAFMT_OK;
 }
 
@@ -67,6 +67,14 @@ static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out
     return LORAFMT_OK;
 }
 
+static bool has_lora_tensors(const lf_safetensors *table)
+{
+    for (size_t i = 0; i < table->n_tensors; i++)
+        if (strstr(table->tensors[i].name, "lora_"))
+            return true;
+    return false;
+}
+
 /* Where a bare file says its alpha: the options, or lora_alpha (and use_rslora) in the safetensors metadata. */
 static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_source_options *options, lf_peft_bare *out,
                                  lorafmt_error *err)
@@ -75,6 +83,9 @@ static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_sou
     const char *rslora = lf_safetensors_metadata(source->table, "use_rslora");
     char *end;
 
+    if (!has_lora_tensors(source->table))
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
+                       "holds no LoRA tensors: is it a model, not an adapter?");
     if (options && options->has_alpha) {
         *out = (lf_peft_bare){options->alpha, options->use_rslora};
         return LORAFMT_OK;
