@@ -76,6 +76,9 @@ static int check_output(const merge_args *args)
 
     if (!args->output)
         return EXIT_DONE;
+    if (path_is_directory(args->base) && path_is_safetensors(args->output))
+        return message_usage(NAME, "%s: the base is a directory, so the output is one; give its file as --base to get a file",
+                             args->output);
     if ((code = path_within(args->output, args->base, &within)))
         return code;
     if (within)
@@ -85,6 +88,19 @@ static int check_output(const merge_args *args)
     if (within)
         return message_usage(NAME, "%s: the output must not hold the base, %s", args->output, args->base);
     return EXIT_DONE;
+}
+
+/* The receipt may lie in the output; otherwise its directory must be there before the work. */
+static int check_receipt(const merge_args *args)
+{
+    bool within = false;
+    int code = EXIT_DONE;
+
+    if (args->receipt && args->output && !args->dry_run)
+        code = path_within(args->receipt, args->output, &within);
+    if (code == EXIT_DONE && args->receipt && !within && !path_parent_exists(args->receipt))
+        code = message_error("%s: cannot be written: its directory is not there", args->receipt);
+    return code;
 }
 
 /* Said before the work, and not after it. */
@@ -205,7 +221,10 @@ static int report(const merge_job *job)
                        .result = job->result,
                        .left = job->left,
                        .n_left = job->n_left};
+    int code;
 
+    if (args->receipt && (code = write_receipt(&r, args->receipt)))
+        return code;
     if (args->json)
         receipt_json(&r, stdout);
     else if (!args->quiet)
@@ -218,7 +237,7 @@ static int report(const merge_job *job)
     if (!args->quiet && (counts->n_nan || counts->n_inf))
         message_warning("%s: %" PRIu64 " computed elements are NaN and %" PRIu64 " are infinite", args->output, counts->n_nan,
                         counts->n_inf);
-    return args->receipt ? write_receipt(&r, args->receipt) : EXIT_DONE;
+    return EXIT_DONE;
 }
 
 static int merge(merge_job *job)
@@ -261,7 +280,7 @@ static int run_merge(const void *args_, size_t n_inputs, char *const *inputs)
 
     (void)n_inputs;
     (void)inputs;
-    if ((code = check_args(args)) || (code = check_output(args)))
+    if ((code = check_args(args)) || (code = check_output(args)) || (code = check_receipt(args)))
         return code;
     if ((code = check_absent(args, args->dry_run ? NULL : args->output)) || (code = check_absent(args, args->receipt)))
         return code;

@@ -46,6 +46,8 @@ static int cut_name(const char *verb, input *in)
     in->name = at + 1;
     if (!*in->name)
         return message_usage(verb, "%s#: the name of an adapter must follow the #", in->path);
+    if (strchr(in->name, '='))
+        return message_usage(verb, "%s: a weight must be a number, and names hold no =", in->name);
     return EXIT_DONE;
 }
 

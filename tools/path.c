@@ -18,6 +18,30 @@ bool path_exists(const char *path)
     return lstat(path, &st) == 0;
 }
 
+bool path_is_directory(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool path_parent_exists(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *parent = slash ? strndup(path, (size_t)(slash - path) + 1) : NULL;
+    const bool exists = !slash || (parent && path_is_directory(parent));
+
+    free(parent);
+    return exists;
+}
+
+bool path_is_safetensors(const char *path)
+{
+    static const char suffix[] = ".safetensors";
+    const size_t n = strlen(path);
+
+    return n >= sizeof suffix - 1 && strcmp(path + n - (sizeof suffix - 1), suffix) == 0;
+}
+
 static void cut_trailing_slashes(char *path)
 {
     size_t n = strlen(path);

@@ -9,6 +9,15 @@
 /* A file of any type; a dangling symbolic link exists too. */
 bool path_exists(const char *path);
 
+/* Links followed. */
+bool path_is_directory(const char *path);
+
+/* Is the directory there that the path lies in? */
+bool path_parent_exists(const char *path);
+
+/* Does the name end in .safetensors? */
+bool path_is_safetensors(const char *path);
+
 /*
  * Whether `inner` is `outer` or lies in it, symbolic links followed; what does not exist yet is placed by its parents. Returns
  * an exit code, having said why it is not 0.

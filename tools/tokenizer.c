@@ -2,12 +2,12 @@
 #include "tools/tokenizer.h"
 
 #include "tools/message.h"
+#include "tools/path.h"
 
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static const char *const files[] = {
     "tokenizer.json",
@@ -20,12 +20,6 @@ static const char *const files[] = {
     "merges.txt",
     "chat_template.jinja",
 };
-
-static bool is_directory(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
 
 static FILE *open_in(const char *directory, const char *name)
 {
@@ -66,7 +60,7 @@ void tokenizer_compare(const char *base, const char *adapter)
 {
     char list[256] = "";
 
-    if (!is_directory(base) || !is_directory(adapter))
+    if (!path_is_directory(base) || !path_is_directory(adapter))
         return;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         if (differs(base, adapter, files[i])) {
