@@ -195,6 +195,21 @@ def test_threads_do_not_matter(lorapack, folder):
         expect(tensors.read_model(folder / f'out{n}'), tensors.read_model(folder / 'out1'), f'{n} threads')
 
 
+def test_mistakes_are_said_before_the_work(lorapack, folder):
+    base, adapter, packed = write_base(folder / 'base'), write_adapter(folder / 'a', {}), folder / 'a.lora'
+    lorapack.must('pack', adapter, '-o', packed)
+    shard = base / 'model-00001-of-00002.safetensors'
+    for arguments, wanted, words in (
+            ([*merge(base, [adapter], folder / 'out'), '--receipt', folder / 'none/r.json'], 1, 'its directory is not there'),
+            (merge(base, [adapter], folder / 'out.safetensors'), 2, 'the base is a directory'),
+            (merge(base, [f'{packed}#a=0,5'], folder / 'out'), 2, 'a weight must be a number'),
+            (merge(packed, [packed], folder / 'out'), 1, 'holds adapters, not a model'),
+            (['pack', shard, '-o', folder / 'out'], 1, 'holds no LoRA tensors')):
+        code, _, message = lorapack.run(*arguments)
+        expect((code, words in message, (folder / 'out').exists()), (wanted, True, False), message)
+    lorapack.must(*merge(base, [adapter], folder / 'out'), '--receipt', folder / 'out/receipt.json') # within the output it may be
+
+
 def test_a_directory_of_adapters_names_them(lorapack, folder):
     parent = folder / 'run'
     parent.mkdir()

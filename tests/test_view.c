@@ -569,6 +569,71 @@ static void test_two_sites_on_one_tensor(void **state)
     assert_non_null(strstr(err.text, "is the same tensor of the base as layers.0.q.weight"));
 }
 
+/* A tied head between two mapped sites must not hide that those two are on one tensor. */
+static void test_a_tie_hides_nothing(void **state)
+{
+    memory_base m;
+    lorafmt_factor f[3][2];
+    const lorafmt_site sites[] = {test_low_rank("a.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[0]),
+                                  test_low_rank("lm_head.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[1]),
+                                  test_low_rank("z.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f[2])};
+    const lorafmt_adapter adapter = test_adapter("x", sites, 3), tied = test_adapter("y", sites, 2);
+    const lorafmt_rename renames[] = {{"a", "model.embed_tokens"}, {"z", "model.embed_tokens"}};
+    lorafmt_bind_options o = {.struct_size = sizeof o, .renames = renames, .n_renames = 2};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "model.embed_tokens.weight", LORAFMT_F32, 2, 3, ones);
+    assert_int_equal(bind_one(&m, &adapter, &o, &view, &err), LORAFMT_MISMATCH);
+    assert_string_equal(err.field, "z.weight");
+    o.n_renames = 1;
+    assert_int_equal(bind_one(&m, &tied, &o, &view, &err), LORAFMT_OK); // embedding and head, which the base ties
+    lorafmt_view_free(view);
+}
+
+/* Of several equal replacements the last must come before what is added, or it would undo that. */
+static void test_a_repeated_replacement_comes_first_too(void **state)
+{
+    static const float value[] = {3, 4};
+    memory_base m;
+    lorafmt_factor f[2][2];
+    const lorafmt_site whole = test_whole("w.weight", LORAFMT_KIND_REPLACEMENT, test_tensor(LORAFMT_F32, 1, 2, value), f[0]);
+    const lorafmt_site low_rank = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 2, 1, ones, ones, f[1]);
+    const lorafmt_adapter r = test_adapter("r", &whole, 1), l = test_adapter("l", &low_rank, 1);
+    const lorafmt_stack_entry first[] = {{&r, 1}, {&r, 1}, {&l, 1}}, late[] = {{&r, 1}, {&l, 1}, {&r, 1}};
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F32, 1, 2, ones);
+    assert_int_equal(lorafmt_bind(&m.base, first, 3, NULL, &view, &err), LORAFMT_OK);
+    lorafmt_view_free(view);
+    assert_int_equal(lorafmt_bind(&m.base, late, 3, NULL, &view, &err), LORAFMT_MISMATCH);
+    assert_non_null(strstr(err.text, "put it first"));
+}
+
+/* A scale is rounded to the working type: 1e39 is infinite in F32 and not in F64. */
+static void test_scales_of_the_working_type(void **state)
+{
+    static const double w = 1;
+    memory_base m;
+    lorafmt_factor f[2];
+    lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 1, 1, ones, ones, f);
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    lorafmt_view *view;
+    lorafmt_error err;
+    (void)state;
+    site.alpha = site.scale = 1e39;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F32, 1, 1, ones);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_MISMATCH);
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F64, 1, 1, &w);
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+    lorafmt_view_free(view);
+}
+
 /* What looks new must not stand beside the tensor that was meant. */
 static void test_names_that_only_look_new(void **state)
 {
@@ -763,6 +828,9 @@ int main(void)
         cmocka_unit_test(test_tied_heads),
         cmocka_unit_test(test_grown_vocabulary),
         cmocka_unit_test(test_two_sites_on_one_tensor),
+        cmocka_unit_test(test_a_tie_hides_nothing),
+        cmocka_unit_test(test_a_repeated_replacement_comes_first_too),
+        cmocka_unit_test(test_scales_of_the_working_type),
         cmocka_unit_test(test_names_that_only_look_new),
         cmocka_unit_test(test_maps_are_obeyed),
         cmocka_unit_test(test_saved_heads_of_a_tied_base),
