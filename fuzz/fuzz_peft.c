@@ -31,7 +31,7 @@ static bool next_tensor(const uint8_t **p, const uint8_t *end, lf_peft_tensor *o
     for (uint32_t i = 0; i < t.n_dims; i++)
         t.shape[i] = nul[3 + i];
     *p = nul + 3 + t.n_dims;
-    if (!lf_tensor_measure(t.dtype, t.n_dims, t.shape, NULL, &t.size) || t.size > sizeof zeros)
+    if (!lf_tensor_measure(t.dtype, t.n_dims, t.shape, &t.size) || t.size > sizeof zeros)
         return false;
     out->tensor = t;
     return true;

@@ -11,7 +11,7 @@
 static inline lorafmt_tensor test_tensor(lorafmt_dtype dtype, uint64_t rows, uint64_t cols, const void *data)
 {
     lorafmt_tensor t = {.dtype = dtype, .n_dims = cols ? 2 : 1, .shape = {rows, cols}, .data = data};
-    lf_tensor_measure(t.dtype, t.n_dims, t.shape, NULL, &t.size);
+    lf_tensor_measure(t.dtype, t.n_dims, t.shape, &t.size);
     return t;
 }
 

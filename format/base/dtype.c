@@ -61,7 +61,7 @@ bool lf_dtype_is_real(lorafmt_dtype dtype)
     return dtype == LORAFMT_F32 || dtype == LORAFMT_F16 || dtype == LORAFMT_BF16 || dtype == LORAFMT_F64;
 }
 
-bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *shape, uint64_t *n_elements, uint64_t *n_bytes)
+bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *shape, uint64_t *n_bytes)
 {
     uint64_t n = 1, bits;
 
@@ -72,8 +72,6 @@ bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *sha
             return false;
     if (!lf_mul_u64(n, lorafmt_dtype_bits(dtype), &bits) || bits % 8 || bits / 8 > LF_MAX_TENSOR_SIZE)
         return false;
-    if (n_elements)
-        *n_elements = n;
     *n_bytes = bits / 8;
     return true;
 }

@@ -12,10 +12,10 @@
 #define LF_MAX_TENSOR_SIZE (UINT64_C(1) << 46)
 
 /*
- * Elements and bytes of a tensor. false when the product overflows, is beyond LF_MAX_TENSOR_SIZE, is no whole number of bytes,
- * n_dims is above LORAFMT_MAX_DIMS, or dtype is none. A dimension of 0 gives 0 bytes. n_elements may be NULL.
+ * Bytes of a tensor. false when the product overflows, is beyond LF_MAX_TENSOR_SIZE, is no whole number of bytes,
+ * n_dims is above LORAFMT_MAX_DIMS, or dtype is none. A dimension of 0 gives 0 bytes.
  */
-bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *shape, uint64_t *n_elements, uint64_t *n_bytes);
+bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *shape, uint64_t *n_bytes);
 
 /* F32, F16, BF16, F64: what the merge arithmetic takes. */
 bool lf_dtype_is_real(lorafmt_dtype dtype);

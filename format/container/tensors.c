@@ -27,7 +27,7 @@ static lorafmt_status check_decoded_size(const lf_record *r, const lorafmt_tenso
 {
     uint64_t n_bytes;
 
-    if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, NULL, &n_bytes))
+    if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, &n_bytes))
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_SHAPE, "shape", err, "no whole number of bytes up to 2^46 as %s",
                               lorafmt_dtype_name(t->dtype));
     if (t->size != n_bytes)

@@ -126,7 +126,7 @@ static lorafmt_status decode_tensor(const cJSON *entry, lf_safetensors_tensor *t
         return lf_fail(err, LORAFMT_CORRUPT, 0, t->name, "must be an object with dtype, shape and data_offsets");
     LF_TRY(decode_members(entry, t, err));
     lf_shape_text(t->n_dims, t->shape, shape);
-    if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, NULL, &size))
+    if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, &size))
         return lf_fail(err, LORAFMT_CORRUPT, 0, t->name, "shape %s of %s is beyond 2^46 bytes or no whole number of bytes", shape,
                        lorafmt_dtype_name(t->dtype));
     if (size != t->size)
@@ -270,14 +270,6 @@ void lf_safetensors_free(lf_safetensors *table)
         return;
     lf_arena_free(&table->arena);
     free(table);
-}
-
-const lf_safetensors_tensor *lf_safetensors_find(const lf_safetensors *table, const char *name)
-{
-    for (size_t i = 0; i < table->n_tensors; i++)
-        if (strcmp(table->tensors[i].name, name) == 0)
-            return &table->tensors[i];
-    return NULL;
 }
 
 const char *lf_safetensors_metadata(const lf_safetensors *table, const char *key)

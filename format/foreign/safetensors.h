@@ -66,9 +66,6 @@ lorafmt_status lf_safetensors_parse(const uint8_t *header, uint64_t header_size,
                                     lorafmt_error *err);
 void lf_safetensors_free(lf_safetensors *table);
 
-/* The tensor of that name, or NULL. O(n). */
-const lf_safetensors_tensor *lf_safetensors_find(const lf_safetensors *table, const char *name);
-
 /* The value of a metadata key, or NULL. */
 const char *lf_safetensors_metadata(const lf_safetensors *table, const char *key);
 

@@ -40,7 +40,7 @@ static lorafmt_status add_tensors(lf_text_buffer *json, lf_safetensors_tensor *t
     for (size_t i = 0; i < n_tensors; i++) {
         lf_safetensors_tensor *t = &tensors[i];
         uint64_t size, end;
-        if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, NULL, &size) || size != t->size)
+        if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, &size) || size != t->size)
             return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, t->name, "%" PRIu64 " bytes do not fit its dtype and shape",
                            t->size);
         if (!lf_add_u64(at, size, &end) || end > LF_SAFETENSORS_MAX_DATA)

@@ -51,7 +51,7 @@ static lorafmt_status check_tensor(const lorafmt_site *site, const lorafmt_facto
                            "%s has a dimension of %" PRIu64 ", must be 1..2^48 (an empty tensor usually comes from saving "
                            "sharded training without gathering the weights)",
                            lorafmt_role_name(factor->role), t->shape[i]);
-    if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, NULL, &size) || size != t->size)
+    if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, &size) || size != t->size)
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, site->target, "%s: %" PRIu64 " bytes do not fit dtype and shape",
                        lorafmt_role_name(factor->role), t->size);
     return LORAFMT_OK;

@@ -29,7 +29,7 @@ void lf_view_tensor_measure(lorafmt_view_tensor *info)
 {
     uint64_t size = 0;
 
-    lf_tensor_measure(info->dtype, info->n_dims, info->shape, NULL, &size);
+    lf_tensor_measure(info->dtype, info->n_dims, info->shape, &size);
     info->size = size;
     info->n_rows = info->n_dims >= 2 && lorafmt_dtype_bits(info->dtype) >= 8 ? info->shape[0] : 1; // rows are whole bytes
     info->row_size = info->n_rows ? size / info->n_rows : 0;
@@ -45,7 +45,7 @@ static lorafmt_status check_arguments(const lorafmt_base *base, const lorafmt_st
                        "bind needs a base of this API version and at least one adapter");
     for (size_t i = 0; i < base->n_tensors; i++) {
         const lorafmt_base_tensor *t = &base->tensors[i];
-        if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, NULL, &size) || size != t->size)
+        if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, &size) || size != t->size)
             return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, t->name, "the base's dtype, shape and size do not agree");
     }
     for (size_t i = 0; i < n_stack; i++)
