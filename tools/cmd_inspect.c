@@ -2,7 +2,6 @@
 #include "tools/command.h"
 #include "tools/input.h"
 #include "tools/inspect.h"
-#include "tools/message.h"
 
 #include <stdlib.h>
 

@@ -9,7 +9,6 @@
 
 #include "lorafmt/files.h"
 
-#include <string.h>
 
 #define NAME "unpack"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "format/base/text.h"
 
-#include <stdint.h>
 #include <string.h>
 
 /* Length of the UTF-8 sequence at p, of at most n bytes; 0 when it is not well-formed (Unicode 15, table 3-7). */

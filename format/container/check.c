@@ -5,7 +5,6 @@
 #include "format/base/text.h"
 #include "format/container/internal.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 /* The walk over adapters, sites and factors in table order, which is also the order of what they own. */

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* spec 5: decoding tensor data */
 #define ZLIB_CONST // next_in is const
-#include "format/base/arith.h"
 #include "format/base/bytes.h"
-#include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "format/container/internal.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <zlib.h>
 

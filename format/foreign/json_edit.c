@@ -4,7 +4,6 @@
 #include "format/foreign/json.h"
 #include "format/foreign/json_scan.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* Does the key in that span say `key`? It may be spelled with escapes. */

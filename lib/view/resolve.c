@@ -4,7 +4,6 @@
 #include "lib/view/view.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MAX_HINTS 20     // finding the closest name looks at the whole base
