@@ -9,7 +9,6 @@
 
 #include "lorafmt/files.h"
 
-
 #define NAME "unpack"
 
 typedef struct unpack_args {
