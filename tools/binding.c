@@ -3,8 +3,8 @@
 
 #include "tools/command.h"
 #include "tools/message.h"
+#include "tools/text.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,16 +184,6 @@ void coverage_count(const lorafmt_view *view, size_t entry, coverage *out)
     }
 }
 
-static void append(char buf[COVERAGE_TEXT_SIZE], const char *format, ...)
-{
-    const size_t length = strlen(buf);
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(buf + length, COVERAGE_TEXT_SIZE - length, format, args);
-    va_end(args);
-}
-
 const char *coverage_text(const coverage *c, char buf[COVERAGE_TEXT_SIZE])
 {
     const struct {
@@ -207,12 +197,12 @@ const char *coverage_text(const coverage *c, char buf[COVERAGE_TEXT_SIZE])
     const char *before = " (";
 
     buf[0] = '\0';
-    append(buf, "%zu/%zu targets", c->n_matched, c->n_total);
+    text_append(buf, COVERAGE_TEXT_SIZE, "%zu/%zu targets", c->n_matched, c->n_total);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (parts[i].n) {
-            append(buf, "%s%zu %s", before, parts[i].n, parts[i].what);
+            text_append(buf, COVERAGE_TEXT_SIZE, "%s%zu %s", before, parts[i].n, parts[i].what);
             before = ", ";
         }
-    append(buf, "%s", c->n_total ? ")" : "");
+    text_append(buf, COVERAGE_TEXT_SIZE, "%s", c->n_total ? ")" : "");
     return buf;
 }

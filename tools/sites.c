@@ -6,7 +6,6 @@
 #include "tools/text.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,22 +17,12 @@ typedef struct row {
     char cells[N_COLUMNS][CELL_SIZE];
 } row;
 
-static void append(char cell[CELL_SIZE], const char *format, ...)
-{
-    const size_t length = strlen(cell);
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(cell + length, CELL_SIZE - length, format, args);
-    va_end(args);
-}
-
 static void append_shape(char cell[CELL_SIZE], const lorafmt_factor *factor)
 {
-    append(cell, "%s%s[", cell[0] ? " " : "", lorafmt_role_name(factor->role));
+    text_append(cell, CELL_SIZE, "%s%s[", cell[0] ? " " : "", lorafmt_role_name(factor->role));
     for (uint32_t d = 0; d < factor->tensor.n_dims; d++)
-        append(cell, "%s%" PRIu64, d ? "," : "", factor->tensor.shape[d]);
-    append(cell, "]");
+        text_append(cell, CELL_SIZE, "%s%" PRIu64, d ? "," : "", factor->tensor.shape[d]);
+    text_append(cell, CELL_SIZE, "]");
 }
 
 static void append_dtype(char cell[CELL_SIZE], const lorafmt_site *site, uint32_t i)
@@ -42,21 +31,21 @@ static void append_dtype(char cell[CELL_SIZE], const lorafmt_site *site, uint32_
     const char *name = lorafmt_dtype_name(dtype);
 
     if (i == 0 || dtype != site->factors[i - 1].tensor.dtype)
-        append(cell, "%s%s", cell[0] ? "," : "", name ? name : "unknown");
+        text_append(cell, CELL_SIZE, "%s%s", cell[0] ? "," : "", name ? name : "unknown");
 }
 
 static void append_number(char cell[CELL_SIZE], bool given, double number)
 {
     char text[NUMBER_TEXT_SIZE];
 
-    append(cell, "%s", given ? number_text(number, text) : "-");
+    text_append(cell, CELL_SIZE, "%s", given ? number_text(number, text) : "-");
 }
 
 static void fill(row *r, const lorafmt_site *site)
 {
     for (size_t i = 0; i < N_COLUMNS; i++)
         r->cells[i][0] = '\0';
-    append(r->cells[KIND], "%s", lorafmt_kind_name(site->kind));
+    text_append(r->cells[KIND], CELL_SIZE, "%s", lorafmt_kind_name(site->kind));
     append_number(r->cells[RANK], site->rank != 0, site->rank);
     append_number(r->cells[ALPHA], site_has_alpha(site), site->alpha);
     append_number(r->cells[SCALE], site_has_scale(site), site->scale);

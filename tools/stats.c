@@ -3,8 +3,6 @@
 
 #include "tools/text.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 void json_adapter_id(json_out *j, const lorafmt_adapter *adapter)
@@ -73,28 +71,18 @@ void adapter_stats_count(const lorafmt_adapter *adapter, adapter_stats *out)
     }
 }
 
-static void append(char buf[STATS_TEXT_SIZE], const char *format, ...)
-{
-    const size_t length = strlen(buf);
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(buf + length, STATS_TEXT_SIZE - length, format, args);
-    va_end(args);
-}
-
 const char *number_set_text(const number_set *set, char buf[STATS_TEXT_SIZE])
 {
     char number[NUMBER_TEXT_SIZE], other[NUMBER_TEXT_SIZE];
 
     buf[0] = '\0';
     if (!set->n)
-        append(buf, "none");
+        text_append(buf, STATS_TEXT_SIZE, "none");
     else if (set->n > STATS_VALUES)
-        append(buf, "%s .. %s", number_text(set->least, number), number_text(set->greatest, other));
+        text_append(buf, STATS_TEXT_SIZE, "%s .. %s", number_text(set->least, number), number_text(set->greatest, other));
     else
         for (size_t i = 0; i < set->n; i++)
-            append(buf, "%s%s", i ? ", " : "", number_text(set->values[i], number));
+            text_append(buf, STATS_TEXT_SIZE, "%s%s", i ? ", " : "", number_text(set->values[i], number));
     return buf;
 }
 
@@ -103,7 +91,7 @@ const char *stats_kinds_text(const adapter_stats *stats, char buf[STATS_TEXT_SIZ
     buf[0] = '\0';
     for (unsigned kind = LORAFMT_KIND_EXPERTS + 1; kind-- > 0;)
         if (stats->n_kind[kind])
-            append(buf, "%s%zu %s", buf[0] ? ", " : "", stats->n_kind[kind], lorafmt_kind_name(kind));
+            text_append(buf, STATS_TEXT_SIZE, "%s%zu %s", buf[0] ? ", " : "", stats->n_kind[kind], lorafmt_kind_name(kind));
     return buf;
 }
 
@@ -112,8 +100,8 @@ const char *stats_dtypes_text(const adapter_stats *stats, char buf[STATS_TEXT_SI
     buf[0] = '\0';
     for (unsigned dtype = 1; dtype <= LORAFMT_F8_E5M2FNUZ; dtype++)
         if (stats->n_dtype[dtype])
-            append(buf, "%s%s", buf[0] ? ", " : "", lorafmt_dtype_name((lorafmt_dtype)dtype));
+            text_append(buf, STATS_TEXT_SIZE, "%s%s", buf[0] ? ", " : "", lorafmt_dtype_name((lorafmt_dtype)dtype));
     if (stats->n_dtype[0])
-        append(buf, "%sunknown", buf[0] ? ", " : "");
+        text_append(buf, STATS_TEXT_SIZE, "%sunknown", buf[0] ? ", " : "");
     return buf;
 }

@@ -2,6 +2,7 @@
 #include "tools/text.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,16 @@ size_t text_width(const char *text)
     for (; *text; text++)
         width += ((unsigned char)*text & 0xc0) != 0x80;
     return width;
+}
+
+void text_append(char *buf, size_t size, const char *format, ...)
+{
+    const size_t length = strlen(buf);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(buf + length, size - length, format, args);
+    va_end(args);
 }
 
 const char *number_text(double number, char buf[NUMBER_TEXT_SIZE])

@@ -19,6 +19,9 @@ size_t utf8_decode(const char *s, uint32_t *code);
 /* Characters, which is columns for most scripts. */
 size_t text_width(const char *text);
 
+/* Add to the text in buf, which has room for size bytes; what is longer is cut. */
+__attribute__((format(printf, 3, 4))) void text_append(char *buf, size_t size, const char *format, ...);
+
 #define NUMBER_TEXT_SIZE 32
 
 /* The shortest decimal that reads back as the same number; returns buf. */

@@ -3,6 +3,7 @@
 
 #include "tools/message.h"
 #include "tools/path.h"
+#include "tools/text.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -63,10 +64,8 @@ void tokenizer_compare(const char *base, const char *adapter)
     if (!path_is_directory(base) || !path_is_directory(adapter))
         return;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
-        if (differs(base, adapter, files[i])) {
-            const size_t n = strlen(list);
-            snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", files[i]);
-        }
+        if (differs(base, adapter, files[i]))
+            text_append(list, sizeof list, "%s%s", list[0] ? ", " : "", files[i]);
     if (list[0])
         message_note("%s ships a tokenizer of its own (%s); the merged model keeps what the base has", adapter, list);
 }
