@@ -58,6 +58,13 @@ lorafmt_status lf_no_memory(lorafmt_error *err)
     return lf_fail(err, LORAFMT_NO_MEMORY, LORAFMT_NO_OFFSET, NULL, "out of memory");
 }
 
+lorafmt_status lf_check_struct_size(size_t found, size_t wanted, lorafmt_error *err)
+{
+    if (found == wanted)
+        return LORAFMT_OK;
+    return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", found, wanted);
+}
+
 void lf_error_set_file(lorafmt_error *err, const char *path)
 {
     if (err && !err->file[0])

@@ -233,9 +233,7 @@ lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *vie
     lorafmt_status st;
 
     memset(out, 0, sizeof *out);
-    if (o->struct_size != sizeof *o)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", o->struct_size,
-                       sizeof *o);
+    LF_TRY(lf_check_struct_size(o->struct_size, sizeof *o, err));
     if (view->base != lorafmt_model_base(model))
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the view was bound to another base than this model's");
     LF_TRY(check_single_file(&m, err));

@@ -39,9 +39,7 @@ static lorafmt_status write_bytes(void *ctx, const void *data, size_t size, lora
 
 static lorafmt_status check_options(const lorafmt_pack_options *o, size_t n_adapters, uint32_t *align_log2, lorafmt_error *err)
 {
-    if (o->struct_size != sizeof *o)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu", o->struct_size,
-                       sizeof *o);
+    LF_TRY(lf_check_struct_size(o->struct_size, sizeof *o, err));
     if (n_adapters == 0)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "there is no adapter to pack");
     if (o->name && n_adapters > 1)

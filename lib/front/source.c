@@ -264,9 +264,8 @@ lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_option
     lorafmt_status st;
 
     *out = NULL;
-    if (options && options->struct_size != sizeof *options)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu",
-                       options->struct_size, sizeof *options);
+    if (options)
+        LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
     source = calloc(1, sizeof *source);
     if (!source)
         return lf_no_memory(err);

@@ -4,7 +4,7 @@
  * what bytes or numbers mean.
  *
  *   source.c   open a .lora, a PEFT directory or a safetensors file
- *   verify.c   check all that opening put off
+ *   verify.c   check all there is to check
  *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
  *   unpack.c   adapter -> PEFT directory
  *   merge.c    base + view -> new model   side_files.c  what lies around the tensors

@@ -149,9 +149,7 @@ lorafmt_status lorafmt_bind(const lorafmt_base *base, const lorafmt_stack_entry 
     lorafmt_status st;
 
     *out = NULL;
-    if (binder.options->struct_size != sizeof defaults)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, this API version has %zu",
-                       binder.options->struct_size, sizeof defaults);
+    LF_TRY(lf_check_struct_size(binder.options->struct_size, sizeof defaults, err));
     if (binder.options->has_orientation && (unsigned)binder.options->orientation > LORAFMT_BY_SHAPE)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "orientation", "%d, must be 0..2",
                        (int)binder.options->orientation);
