@@ -56,6 +56,11 @@ lorafmt_dtype lorafmt_dtype_from_name(const char *name)
     return (lorafmt_dtype)0;
 }
 
+bool lf_tensor_same_type(const lorafmt_tensor *a, const lorafmt_tensor *b)
+{
+    return a->dtype == b->dtype && a->n_dims == b->n_dims && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
+}
+
 bool lf_dtype_is_real(lorafmt_dtype dtype)
 {
     return dtype == LORAFMT_F32 || dtype == LORAFMT_F16 || dtype == LORAFMT_BF16 || dtype == LORAFMT_F64;

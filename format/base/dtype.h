@@ -17,6 +17,9 @@
  */
 bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *shape, uint64_t *n_bytes);
 
+/* Are both of one dtype and one shape? */
+bool lf_tensor_same_type(const lorafmt_tensor *a, const lorafmt_tensor *b);
+
 /* F32, F16, BF16, F64: what the merge arithmetic takes. */
 bool lf_dtype_is_real(lorafmt_dtype dtype);
 

@@ -3,6 +3,7 @@
  * From an adapter to PEFT. The config that came with the adapter is kept to the byte as long as it says the truth; otherwise a
  * new one is derived from the sites. Either way the proof is the importer: what it reads back must be the adapter.
  */
+#include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "lib/adapter/adapter.h"
@@ -114,8 +115,7 @@ static lorafmt_status export_tensors(const lorafmt_adapter *adapter, lf_arena *a
 
 static bool same_tensor(const lorafmt_tensor *a, const lorafmt_tensor *b)
 {
-    return a->data == b->data && a->dtype == b->dtype && a->n_dims == b->n_dims &&
-           memcmp(a->shape, b->shape, sizeof a->shape) == 0;
+    return a->data == b->data && lf_tensor_same_type(a, b);
 }
 
 /* Do two sites do the same? A different rule that gives the same scale is the same. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What each tensor is computed from: the factors of its low-rank sites, widened to the working type and laid out by rows. */
+#include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "lib/adapter/adapter.h"
 #include "lib/view/view.h"
@@ -22,7 +23,7 @@ typedef struct planner {
 
 static bool is_same(const lorafmt_tensor *a, const lorafmt_tensor *b)
 {
-    return a->data == b->data && a->dtype == b->dtype && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
+    return a->data == b->data && lf_tensor_same_type(a, b);
 }
 
 static lf_panel *find_panel(const planner *p, const lorafmt_tensor *t)

@@ -14,8 +14,7 @@
 
 static bool same_bytes(const lorafmt_tensor *a, const lorafmt_tensor *b)
 {
-    return a->dtype == b->dtype && a->n_dims == b->n_dims && memcmp(a->shape, b->shape, sizeof a->shape) == 0 &&
-           memcmp(a->data, b->data, a->size) == 0;
+    return lf_tensor_same_type(a, b) && memcmp(a->data, b->data, a->size) == 0;
 }
 
 static bool is_vocabulary(const lorafmt_base *base, const char *name, uint32_t n_dims, const uint64_t *shape)
