@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An adapter_config.json and the names and shapes of tensors. Input: the config, a NUL, then for each tensor its name, a NUL, a
- * byte for the dtype, a byte for the number of dimensions, and a byte for each. What imports must export, and come back as the
- * same.
+ * byte for the dtype, a byte for the number of dimensions, and a byte for each. A name that starts with '@' is a tensor of the
+ * base. What imports must export, and come back as the same.
  */
 #include "lib/dialect/peft.h"
 
@@ -37,26 +37,42 @@ static bool next_tensor(const uint8_t **p, const uint8_t *end, lf_peft_tensor *o
     return true;
 }
 
+static lorafmt_base_tensor base_tensor(const lf_peft_tensor *t)
+{
+    lorafmt_base_tensor out = {.name = t->name + 1, .dtype = t->tensor.dtype, .n_dims = t->tensor.n_dims};
+
+    memcpy(out.shape, t->tensor.shape, sizeof out.shape);
+    return out;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const uint8_t *end = data + size, *nul = memchr(data, 0, size), *p;
     lf_peft_tensor tensors[MAX_TENSORS], *exported;
+    lorafmt_base_tensor base_tensors[MAX_TENSORS];
+    lorafmt_base base = {.struct_size = sizeof base, .tensors = base_tensors};
+    lf_peft_input in = {.config_text = (const char *)data, .tensors = tensors, .name = "x", .base = &base};
     lf_arena arena = {0};
     lf_notes notes = {0};
     lorafmt_adapter adapter;
     lorafmt_error err;
     const char *config;
-    size_t n = 0, n_exported;
+    size_t n_exported;
 
     if (!nul)
         return 0;
-    for (p = nul + 1; n < MAX_TENSORS && next_tensor(&p, end, &tensors[n]);)
-        n++;
-    if (lf_peft_import((const char *)data, (size_t)(nul - data), NULL, tensors, n, "x", &arena, &adapter, &notes, &err) ==
-        LORAFMT_OK) {
-        if (lf_peft_export(&adapter, &arena, &config, &exported, &n_exported, &err) != LORAFMT_OK || n_exported + notes.n != n)
+    in.config_size = (size_t)(nul - data);
+    for (p = nul + 1; in.n_tensors < MAX_TENSORS && base.n_tensors < MAX_TENSORS && next_tensor(&p, end, &tensors[in.n_tensors]);)
+        if (tensors[in.n_tensors].name[0] == '@')
+            base_tensors[base.n_tensors++] = base_tensor(&tensors[in.n_tensors]);
+        else
+            in.n_tensors++;
+    if (lf_peft_import(&in, &arena, &adapter, &notes, &err) == LORAFMT_OK) {
+        if (lf_peft_export(&adapter, &arena, &config, &exported, &n_exported, &err) != LORAFMT_OK)
             abort();
-        if (strlen(config) != (size_t)(nul - data) || memcmp(config, data, strlen(config)) != 0)
+        if (notes.n == 0 && n_exported != in.n_tensors) // what is left out is said
+            abort();
+        if (strlen(config) != in.config_size || memcmp(config, data, in.config_size) != 0)
             abort(); // a config that imports says the truth, so it comes back to the byte
     }
     lf_arena_free(&arena);

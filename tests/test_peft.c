@@ -27,9 +27,14 @@ typedef struct imported {
 
 static void import(imported *out, const char *config, const lf_peft_tensor *tensors, size_t n)
 {
+    const lf_peft_input in = {.config_text = config,
+                              .config_size = strlen(config),
+                              .tensors = tensors,
+                              .n_tensors = n,
+                              .name = "x"};
+
     memset(out, 0, sizeof *out);
-    out->status =
-        lf_peft_import(config, strlen(config), NULL, tensors, n, "x", &out->arena, &out->adapter, &out->notes, &out->err);
+    out->status = lf_peft_import(&in, &out->arena, &out->adapter, &out->notes, &out->err);
 }
 
 static lf_peft_tensor tensor(const char *name, uint64_t rows, uint64_t cols)
@@ -60,13 +65,18 @@ static void test_names(void **state)
         {M "a.q.lora_A.bias", -1, NULL, "unknown kind"}, // not a leftover of an adapter of that name
         {M "a.q.lora_B.weight_scale", -1, NULL, "unknown kind"},
         {M "a.q.lora_A.two.dots.weight", -1, NULL, "unknown kind"},
-        {M "a.q.lora_magnitude_vector", -1, NULL, "DoRA"},
-        {M "a.q.lora_magnitude_vector.weight", -1, NULL, "DoRA"},
-        {M "a.q.lora_B.bias", -1, NULL, "lora_bias"},
+        {M "a.q.lora_magnitude_vector", LF_PEFT_MAGNITUDE, "a.q", NULL},
+        {M "a.q.lora_magnitude_vector.weight", LF_PEFT_MAGNITUDE, "a.q", NULL},
+        {M "a.q.lora_magnitude_vector.other", LF_PEFT_STRAY, "a.q", NULL},
+        {M "a.q.lora_B.bias", LF_PEFT_B_BIAS, "a.q", NULL},
         {M "a.q.lora_diag", -1, NULL, "KaSA"},
-        {M "e.token_adapter.trainable_tokens_delta", -1, NULL, "trainable_token_indices"},
-        {M "m.base_layer.out_proj.lora_A.weight", -1, NULL, "multi-head attention"},
-        {M "m.base_layer.lora_A.weight", -1, NULL, "target_parameters"},
+        {M "e.token_adapter.trainable_tokens_delta", LF_PEFT_TOKEN_ROWS, "e", NULL},
+        {M "e.token_adapter.base_layer.weight", -1, NULL, "unknown kind"},
+        {M "m.base_layer.out_proj.lora_A.weight", LF_PEFT_A, "m.out_proj", NULL},
+        {M "m.base_layer.out_proj.base_layer.bias", LF_PEFT_BASE_LAYER, "m.out_proj", "bias"},
+        {M "m.base_layer.in_proj_bias", LF_PEFT_BASE_LAYER, "m", "in_proj_bias"},
+        {M "m.base_layer.base_layer.lora_A.weight", LF_PEFT_A, "m", NULL},
+        {M "m.base_layer.k_proj.lora_A.weight", -1, NULL, "inside another one"},
         {M "score.modules_to_save.weight", -1, NULL, "newer PEFT"},
         {M "lora_A.weight", -1, NULL, "no module"},
         {M "a.q.lora_C.weight", -1, NULL, "unknown kind"},
@@ -111,11 +121,16 @@ static void test_config_keys(void **state)
         {CONFIG(", \"brand_new\": null, \"newer\": false, \"newest\": [], \"a\": {}, \"b\": 0, \"c\": \"\""), LORAFMT_OK, "", ""},
         {CONFIG(", \"init_lora_weights\": \"gaussian\""), LORAFMT_OK, "", ""},
         {CONFIG(", \"brand_new\": true"), LORAFMT_UNSUPPORTED, "brand_new", "unknown key"},
-        {CONFIG(", \"use_dora\": true"), LORAFMT_UNSUPPORTED, "use_dora", "DoRA"},
-        {CONFIG(", \"lora_bias\": true"), LORAFMT_UNSUPPORTED, "lora_bias", "lora_bias"},
-        {CONFIG(", \"trainable_token_indices\": [1]"), LORAFMT_UNSUPPORTED, "trainable_token_indices", "trainable"},
-        {CONFIG(", \"target_parameters\": [\"e\"]"), LORAFMT_UNSUPPORTED, "target_parameters", "experts"},
-        {CONFIG(", \"layer_replication\": [[0, 2]]"), LORAFMT_UNSUPPORTED, "layer_replication", "replicated"},
+        {CONFIG(", \"use_dora\": true"), LORAFMT_CORRUPT, M "m.q.lora_A.weight", "no lora_magnitude_vector"},
+        {CONFIG(", \"use_dora\": 1"), LORAFMT_CORRUPT, "use_dora", "true or false"},
+        {CONFIG(", \"lora_bias\": true"), LORAFMT_CORRUPT, M "m.q.lora_B.weight", "no lora_B.bias"},
+        {CONFIG(", \"trainable_token_indices\": [1]"), LORAFMT_CORRUPT, "trainable_token_indices", "the file has none"},
+        {CONFIG(", \"trainable_token_indices\": [-1]"), LORAFMT_CORRUPT, "trainable_token_indices", "whole number"},
+        {CONFIG(", \"trainable_token_indices\": {\"e\": 1}"), LORAFMT_CORRUPT, "trainable_token_indices", "lists by module"},
+        {CONFIG(", \"target_parameters\": [\"m.e\"]"), LORAFMT_OK, "", ""}, // of another module
+        {CONFIG(", \"target_parameters\": [\"q.e\"]"), LORAFMT_MISUSE, "m.q", "give the base"},
+        {CONFIG(", \"target_parameters\": \"e\""), LORAFMT_CORRUPT, "target_parameters", "list of names"},
+        {CONFIG(", \"layer_replication\": [[0, 2]]"), LORAFMT_UNSUPPORTED, "layer_replication", "stacked anew"},
         {CONFIG(", \"alora_invocation_tokens\": [1]"), LORAFMT_UNSUPPORTED, "alora_invocation_tokens", "cannot be merged"},
         {CONFIG(", \"arrow_config\": {\"a\": 1}"), LORAFMT_UNSUPPORTED, "arrow_config", "cannot be merged"},
         {CONFIG(", \"use_qalora\": true"), LORAFMT_UNSUPPORTED, "use_qalora", "cannot be merged"},
@@ -268,13 +283,23 @@ static void test_bad_tensors(void **state)
     } table[] = {
         {CONFIG(""), {M "q.lora_A.weight", NULL}, {{2, 3}}, LORAFMT_CORRUPT, "lora_B is missing"},
         {CONFIG(""), {M "q.lora_B.weight", NULL}, {{4, 2}}, LORAFMT_CORRUPT, "lora_A is missing"},
-        {CONFIG(""), {M "q.lora_A.weight", M "q.lora_embedding_B"}, {{2, 3}, {4, 2}}, LORAFMT_CORRUPT, "lora_B is missing"},
+        {CONFIG(""),
+         {M "q.lora_A.weight", M "q.lora_embedding_B"},
+         {{2, 3}, {4, 2}},
+         LORAFMT_CORRUPT,
+         "an embedding and of another layer"},
         {CONFIG(""), {M "q.lora_A.weight", M "q.lora_B.weight"}, {{2, 3}, {4, 3}}, LORAFMT_CORRUPT, "rank 2 and B has rank 3"},
         {CONFIG(""), {M "q.lora_A.weight", M "q.lora_B.weight"}, {{3, 3}, {4, 3}}, LORAFMT_CORRUPT, "the config gives rank 2"},
-        {CONFIG(""), {M "q.lora_A.weight", M "q.lora_B.weight"}, {{2, 0}, {4, 2}}, LORAFMT_CORRUPT, "2 dimensions"},
+        {CONFIG(""), {M "q.lora_A.weight", M "q.lora_B.weight"}, {{2, 0}, {4, 2}}, LORAFMT_CORRUPT, "both must have 2"},
         {CONFIG(""), {M "q.bias", M "q.weight"}, {{2, 0}, {4, 2}}, LORAFMT_UNSUPPORTED, "bias none"},
         {CONFIG(""), {M "q.base_layer.weight", NULL}, {{2, 3}}, LORAFMT_CORRUPT, "no LoRA factors"},
-        {CONFIG(""), {M "q.lora_A.b.weight", NULL}, {{2, 3}}, LORAFMT_UNSUPPORTED, "an adapter's name within the key"},
+        {CONFIG(""), {M "q.lora_A.b.weight", NULL}, {{2, 3}}, LORAFMT_CORRUPT, "lora_B is missing"}, // its own name, then
+        {CONFIG(""),
+         {M "q.lora_A.b.weight", M "q.lora_B.c.weight"},
+         {{2, 3}, {4, 2}},
+         LORAFMT_UNSUPPORTED,
+         "name within the key"},
+        {CONFIG(""), {M "q.lora_A.weight", M "_orig_mod.q.lora_A.weight"}, {{2, 3}, {2, 3}}, LORAFMT_CORRUPT, "two tensors"},
         {CONFIG(""), {NULL, NULL}, {{0}}, LORAFMT_CORRUPT, "the adapter is empty"},
     };
     (void)state;
@@ -302,21 +327,6 @@ static void test_empty_tensor_names_its_cause(void **state)
     import(&im, CONFIG(""), tensors, 2);
     assert_int_equal(im.status, LORAFMT_CORRUPT);
     assert_non_null(strstr(im.err.text, "ZeRO-3"));
-    lf_arena_free(&im.arena);
-}
-
-static void test_convolutions_wait(void **state)
-{
-    lf_peft_tensor tensors[] = {tensor(M "q.lora_A.weight", 2, 3), tensor(M "q.lora_B.weight", 4, 2)};
-    imported im;
-    (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        tensors[i].tensor.n_dims = 4;
-        tensors[i].tensor.shape[2] = tensors[i].tensor.shape[3] = 1;
-    }
-    import(&im, CONFIG(""), tensors, 2);
-    assert_int_equal(im.status, LORAFMT_UNSUPPORTED);
-    assert_non_null(strstr(im.err.text, "convolution"));
     lf_arena_free(&im.arena);
 }
 
@@ -461,9 +471,12 @@ static void test_export_refuses_what_peft_cannot_say(void **state)
     sites[0].orientation = LORAFMT_IN_OUT; // one flag for the whole config
     assert_int_equal(lf_peft_export(&adapter, &arena, &text, &out, &n_out, &err), LORAFMT_UNSUPPORTED);
     sites[0].orientation = LORAFMT_OUT_IN;
-    sites[1].kind = LORAFMT_KIND_EXPERTS;
+    sites[1].flags = LORAFMT_SITE_ROW_RANGE;
     assert_int_equal(lf_peft_export(&adapter, &arena, &text, &out, &n_out, &err), LORAFMT_UNSUPPORTED);
-    assert_non_null(strstr(err.text, "experts"));
+    assert_non_null(strstr(err.text, "a range"));
+    sites[1] = test_whole("b.bias", LORAFMT_KIND_ADDITIVE, test_tensor(LORAFMT_F32, 2, 0, data), f[1]);
+    assert_int_equal(lf_peft_export(&adapter, &arena, &text, &out, &n_out, &err), LORAFMT_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "not the bias of an adapted layer"));
     lf_arena_free(&arena);
 }
 
@@ -477,7 +490,6 @@ int main(void)
         cmocka_unit_test(test_sites),
         cmocka_unit_test(test_bad_tensors),
         cmocka_unit_test(test_empty_tensor_names_its_cause),
-        cmocka_unit_test(test_convolutions_wait),
         cmocka_unit_test(test_export),
         cmocka_unit_test(test_export_of_overlapping_names),
         cmocka_unit_test(test_limits),

@@ -30,7 +30,7 @@ static int run_inspect(const void *args_, size_t n_inputs, char *const *inputs)
 
     (void)n_inputs;
     if (code == EXIT_DONE)
-        code = input_open(NAME, &args->input, args->json, &in);
+        code = input_open(NAME, &args->input, NULL, args->json, &in);
     if (code == EXIT_DONE)
         code = input_adapters(&in, &adapters, &n);
     if (code == EXIT_DONE)

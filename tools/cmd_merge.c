@@ -128,7 +128,8 @@ static int parse_adapters(merge_job *job)
 static int open_adapter(const merge_job *job, input *in, lorafmt_stack_entry *entry)
 {
     bool within = false;
-    int code = input_open(NAME, &job->args->input, job->args->quiet, in);
+    const input_base base = {job->model, job->args->binding.orientation};
+    int code = input_open(NAME, &job->args->input, &base, job->args->quiet, in);
 
     if (code == EXIT_DONE && job->args->output)
         code = path_within(in->path, job->args->output, &within);

@@ -20,6 +20,7 @@ typedef struct pack_args {
     const char *name;
     unsigned codec, dtype, align; /* places in the options' choices */
     const char *base;
+    unsigned orientation;
     text_list metadata;
     input_args input;
     bool force, json, quiet;
@@ -35,7 +36,9 @@ static const option pack_options[] = {
      "convert the tensors, rounding to nearest even; else kept"},
     {"base", 0, "BASE", OPTION_TEXT, offsetof(pack_args, base),
      "the model the adapter is for: record its structure and the digests of the tensors that change, so that no other is "
-     "taken"},
+     "taken; an adapter of experts (target_parameters) needs it to say what is whose"},
+    {"orientation", 0, ORIENTATION_CHOICES, OPTION_CHOICE, offsetof(pack_args, orientation),
+     "how the base stores experts that are square"},
     {"align", 0, "64|4096|65536", OPTION_CHOICE, offsetof(pack_args, align),
      "bytes that tensor data is aligned to; 64 when not given"},
     {"meta", 0, "K=V", OPTION_LIST, offsetof(pack_args, metadata), "add metadata to every adapter; may be given many times"},
@@ -111,6 +114,7 @@ static int add_adapters(pack_job *job, const input *in)
 static int open_inputs(pack_job *job, size_t n, char *const *texts)
 {
     const pack_args *args = job->args;
+    const input_base base = {job->base, args->orientation};
     int code = EXIT_DONE;
 
     if (!(job->inputs = calloc(n, sizeof *job->inputs)))
@@ -119,7 +123,7 @@ static int open_inputs(pack_job *job, size_t n, char *const *texts)
         input *in = &job->inputs[job->n_inputs++];
         code = input_parse(NAME, texts[i], false, in);
         if (code == EXIT_DONE)
-            code = input_open(NAME, &args->input, args->quiet, in);
+            code = input_open(NAME, &args->input, &base, args->quiet, in);
         if (code == EXIT_DONE)
             code = add_adapters(job, in);
     }
@@ -246,7 +250,7 @@ static int run_pack(const void *args, size_t n_inputs, char *const *inputs)
 
     if ((code = check_args(args)))
         return code;
-    if (!(code = parse_metadata(&job)) && !(code = open_inputs(&job, n_inputs, inputs)) && !(code = open_base(&job)))
+    if (!(code = parse_metadata(&job)) && !(code = open_base(&job)) && !(code = open_inputs(&job, n_inputs, inputs)))
         code = write_file(&job);
     close_all(&job);
     return code ? code : report(args);

@@ -74,7 +74,7 @@ static int run_unpack(const void *args_, size_t n_inputs, char *const *inputs)
         return message_usage(NAME, "-o is missing");
     code = input_parse(NAME, inputs[0], false, &in);
     if (code == EXIT_DONE)
-        code = input_open(NAME, &args->input, args->quiet, &in);
+        code = input_open(NAME, &args->input, NULL, args->quiet, &in);
     if (code == EXIT_DONE)
         code = unpack(args, &in);
     input_close(&in);

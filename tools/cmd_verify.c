@@ -35,14 +35,10 @@ typedef struct fit {
 } fit;
 
 /* Each alone: adapters of one file need not go together. */
-static int bind_each(const verify_args *args, const input *in, fit *fits, size_t n)
+static int bind_each(const verify_args *args, const lorafmt_model *model, const input *in, fit *fits, size_t n)
 {
-    lorafmt_model *model;
-    lorafmt_error err;
     int code = EXIT_DONE;
 
-    if (lorafmt_model_open(args->base, &model, &err))
-        return message_failure(&err, args->base);
     for (size_t i = 0; i < n && code == EXIT_DONE; i++) {
         const lorafmt_stack_entry entry = {.adapter = fits[i].adapter, .weight = 1};
         lorafmt_view *view;
@@ -51,7 +47,6 @@ static int bind_each(const verify_args *args, const input *in, fit *fits, size_t
             coverage_count(view, 0, &fits[i].coverage);
         lorafmt_view_free(view);
     }
-    lorafmt_model_free(model);
     return code;
 }
 
@@ -103,7 +98,7 @@ static void json_result(const verify_args *args, const input *in, const lorafmt_
     json_object_end(&j);
 }
 
-static int verify(const verify_args *args, const input *in, fit *fits, size_t n)
+static int verify(const verify_args *args, const lorafmt_model *model, const input *in, fit *fits, size_t n)
 {
     lorafmt_verify_result result;
     lorafmt_error err;
@@ -111,7 +106,7 @@ static int verify(const verify_args *args, const input *in, fit *fits, size_t n)
 
     if (lorafmt_verify(in->source, &result, &err))
         return message_failure(&err, in->path);
-    if (args->base && (code = bind_each(args, in, fits, n)))
+    if (model && (code = bind_each(args, model, in, fits, n)))
         return code;
     if (args->json)
         json_result(args, in, &result, fits, n);
@@ -122,7 +117,7 @@ static int verify(const verify_args *args, const input *in, fit *fits, size_t n)
     return EXIT_DONE;
 }
 
-static int verify_adapters(const verify_args *args, const input *in)
+static int verify_adapters(const verify_args *args, const lorafmt_model *model, const input *in)
 {
     const lorafmt_adapter **adapters;
     fit *fits;
@@ -134,7 +129,7 @@ static int verify_adapters(const verify_args *args, const input *in)
     if ((fits = calloc(n, sizeof *fits))) {
         for (size_t i = 0; i < n; i++)
             fits[i].adapter = adapters[i];
-        code = verify(args, in, fits, n);
+        code = verify(args, model, in, fits, n);
     } else {
         code = message_no_memory();
     }
@@ -146,15 +141,22 @@ static int verify_adapters(const verify_args *args, const input *in)
 static int run_verify(const void *args_, size_t n_inputs, char *const *inputs)
 {
     const verify_args *args = args_;
+    input_base base = {NULL, args->binding.orientation};
+    lorafmt_model *model = NULL;
+    lorafmt_error err;
     input in;
     int code = input_parse(NAME, inputs[0], false, &in);
 
     (void)n_inputs;
+    if (code == EXIT_DONE && args->base && lorafmt_model_open(args->base, &model, &err))
+        code = message_failure(&err, args->base);
+    base.model = model;
     if (code == EXIT_DONE)
-        code = input_open(NAME, &args->input, false, &in);
+        code = input_open(NAME, &args->input, &base, false, &in);
     if (code == EXIT_DONE)
-        code = verify_adapters(args, &in);
+        code = verify_adapters(args, model, &in);
     input_close(&in);
+    lorafmt_model_free(model);
     return code;
 }
 

@@ -22,6 +22,8 @@ const char *source_kind_name(lorafmt_source_kind kind)
     return "unknown";
 }
 
+const lorafmt_orientation orientation_choices[] = {LORAFMT_OUT_IN, LORAFMT_IN_OUT, LORAFMT_BY_SHAPE};
+
 static int cut_weight(const char *verb, input *in)
 {
     char *at = strrchr(in->path, '=');
@@ -78,14 +80,20 @@ static void say_notes(const input *in)
         message_warning("%s: recovered: a root slot is damaged and the other one is used", in->path);
 }
 
-int input_open(const char *verb, const input_args *args, bool quiet, input *in)
+int input_open(const char *verb, const input_args *args, const input_base *base, bool quiet, input *in)
 {
-    const lorafmt_source_options options = {.struct_size = sizeof options,
-                                            .has_alpha = args->alpha.given,
-                                            .alpha = args->alpha.value,
-                                            .use_rslora = args->rslora};
+    lorafmt_source_options options = {.struct_size = sizeof options,
+                                      .has_alpha = args->alpha.given,
+                                      .alpha = args->alpha.value,
+                                      .use_rslora = args->rslora};
     lorafmt_error err;
 
+    if (base && base->model)
+        options.base = lorafmt_model_base(base->model);
+    if (base && base->orientation) {
+        options.has_orientation = true;
+        options.orientation = orientation_choices[base->orientation - 1];
+    }
     if (args->rslora && !args->alpha.given)
         return message_usage(verb, "--rslora needs --alpha");
     if (lorafmt_source_open(in->path, &options, &in->source, &err))

@@ -6,6 +6,7 @@
 #include "tools/option.h"
 
 #include "lorafmt/adapter.h"
+#include "lorafmt/model.h"
 
 #include <stdbool.h>
 
@@ -21,6 +22,12 @@ typedef struct input_args {
     {"rslora", 0, NULL, OPTION_FLAG, offsetof(args, member.rslora), "with --alpha: the scale is alpha / sqrt(rank)"}
 /* clang-format on */
 
+/* What a base says of an adapter that does not say it: whose its experts are. */
+typedef struct input_base {
+    const lorafmt_model *model; /* NULL = none was given */
+    unsigned orientation;       /* place in out-in|in-out|shape, 0 = not given */
+} input_base;
+
 typedef struct input {
     char *path;
     const char *name; /* of one adapter, inside path's memory; NULL = not given */
@@ -35,8 +42,8 @@ typedef struct input {
  */
 int input_parse(const char *verb, const char *text, bool weighted, input *out);
 
-/* Open what was parsed; the source's notes go to stderr unless quiet. Returns an exit code. */
-int input_open(const char *verb, const input_args *args, bool quiet, input *in);
+/* Open what was parsed; base may be NULL; the source's notes go to stderr unless quiet. Returns an exit code. */
+int input_open(const char *verb, const input_args *args, const input_base *base, bool quiet, input *in);
 
 /* The adapter that was named, or the only one. Returns an exit code. */
 int input_choose(const input *in, const lorafmt_adapter **out);
@@ -45,6 +52,9 @@ int input_choose(const input *in, const lorafmt_adapter **out);
 int input_adapters(const input *in, const lorafmt_adapter ***out, size_t *n);
 
 void input_close(input *in);
+
+#define ORIENTATION_CHOICES "out-in|in-out|shape"
+extern const lorafmt_orientation orientation_choices[];
 
 const char *source_kind_name(lorafmt_source_kind kind);
 

@@ -130,11 +130,20 @@ typedef enum lorafmt_source_kind {
 /** An opened input. */
 typedef struct lorafmt_source lorafmt_source;
 
+struct lorafmt_base; /* lorafmt/view.h */
+
 typedef struct lorafmt_source_options {
     size_t struct_size; /**< sizeof(lorafmt_source_options) */
     bool has_alpha;     /**< alpha below is given: needed for a bare safetensors file that does not say it */
     double alpha;
     bool use_rslora; /**< with has_alpha: scale = alpha / sqrt(r) */
+    /**
+     * Names and shapes of the base, its data is not read; needed only for a PEFT adapter with target_parameters (experts), which
+     * does not say by itself what its tensors are for. Borrowed for the call.
+     */
+    const struct lorafmt_base *base;
+    bool has_orientation; /**< take experts that are square in the base, whose shape does not tell, as `orientation` */
+    lorafmt_orientation orientation;
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */

@@ -5,9 +5,12 @@
 #include "lib/dialect/peft.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
-#define MAX_MODULES_TO_SAVE 1024
+#define MAX_NAMES 1024
+#define MAX_TOKENS (1 << 20)
+#define MAX_ROW 9007199254740992.0 // 2^53: what a JSON number says exactly
 
 typedef enum rule {
     USED,    // read below
@@ -33,6 +36,11 @@ static const struct {
     {"revision", USED, NULL},
     {"task_type", USED, NULL},
     {"init_lora_weights", USED, NULL},
+    {"lora_bias", USED, NULL},
+    {"peft_version", USED, NULL},
+    {"target_parameters", USED, NULL},
+    {"trainable_token_indices", USED, NULL},
+    {"use_dora", USED, NULL},
     {"auto_mapping", ANY, NULL},
     {"corda_config", ANY, NULL},
     {"eva_config", ANY, NULL},
@@ -45,22 +53,19 @@ static const struct {
     {"lora_ga_config", ANY, NULL},
     {"megatron_core", ANY, NULL},
     {"monteclora_config", ANY, NULL},
-    {"peft_version", ANY, NULL},
     {"qalora_group_size", ANY, NULL},
     {"runtime_config", ANY, NULL},
     {"target_modules", ANY, NULL},
     {"velora_config", ANY, NULL},
     {"alora_invocation_tokens", NEUTRAL, "an activated LoRA acts only after its invocation tokens and cannot be merged"},
     {"arrow_config", NEUTRAL, "Arrow routes every token on its own and cannot be merged"},
-    {"ensure_weight_tying", NEUTRAL, "tied adapters are not supported by this version"},
+    {"ensure_weight_tying", NEUTRAL,
+     "the tensors of a tied embedding and head are one adapter saved twice, which PEFT's own merge adds twice; not supported"},
     {"kasa_config", NEUTRAL, "KaSA changes the base before it adds to it"},
-    {"layer_replication", NEUTRAL, "replicated layers are not supported"},
-    {"lora_bias", NEUTRAL, "lora_bias is not supported by this version"},
+    {"layer_replication", NEUTRAL,
+     "the adapter is for a model whose layers were stacked anew, with other numbers than the base's; make and save that model first"},
     {"megatron_config", NEUTRAL, "Megatron parallel layers are not supported"},
-    {"target_parameters", NEUTRAL, "target_parameters (mixture-of-experts parameters) are not supported by this version"},
-    {"trainable_token_indices", NEUTRAL, "trainable tokens are not supported by this version"},
     {"use_bdlora", NEUTRAL, "BD-LoRA is not supported"},
-    {"use_dora", NEUTRAL, "DoRA is not supported by this version"},
     {"use_qalora", NEUTRAL, "QA-LoRA pools its input and cannot be merged"},
 };
 
@@ -163,24 +168,66 @@ static lorafmt_status get_bias(lf_peft_config *out, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-static lorafmt_status get_modules_to_save(lf_peft_config *out, lorafmt_error *err)
+/* null, or a list of names */
+static lorafmt_status get_names(const cJSON *json, const char *key, const cJSON **out, lorafmt_error *err)
 {
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(out->json, "modules_to_save"), *item;
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, key), *item;
 
     if (!list || cJSON_IsNull(list))
         return LORAFMT_OK;
     if (!cJSON_IsArray(list))
-        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "modules_to_save", "must be null or a list of names");
-    if (cJSON_GetArraySize(list) > MAX_MODULES_TO_SAVE)
-        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, "modules_to_save", "%d names, at most %d are taken",
-                       cJSON_GetArraySize(list), MAX_MODULES_TO_SAVE);
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, key, "must be null or a list of names");
+    if (cJSON_GetArraySize(list) > MAX_NAMES)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, key, "%d names, at most %d are taken", cJSON_GetArraySize(list),
+                       MAX_NAMES);
     cJSON_ArrayForEach(item, list)
     {
         if (!cJSON_IsString(item) || !item->valuestring[0])
-            return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "modules_to_save", "must be null or a list of names");
+            return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, key, "must be null or a list of names");
     }
-    out->modules_to_save = list;
+    *out = list->child ? list : NULL;
     return LORAFMT_OK;
+}
+
+static lorafmt_status check_token_list(const cJSON *list, lorafmt_error *err)
+{
+    const cJSON *item;
+
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > MAX_TOKENS)
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "trainable_token_indices",
+                       "must be null, a list of row numbers or an object of such lists by module, of at most %d rows",
+                       MAX_TOKENS);
+    cJSON_ArrayForEach(item, list)
+    {
+        if (!cJSON_IsNumber(item) || item->valuedouble < 0 || item->valuedouble > MAX_ROW ||
+            item->valuedouble != floor(item->valuedouble))
+            return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "trainable_token_indices",
+                           "a row number must be a whole number from 0");
+    }
+    return LORAFMT_OK;
+}
+
+static lorafmt_status get_tokens(lf_peft_config *out, lorafmt_error *err)
+{
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(out->json, "trainable_token_indices"), *list;
+
+    if (!value || cJSON_IsNull(value))
+        return LORAFMT_OK;
+    if (!cJSON_IsObject(value))
+        LF_TRY(check_token_list(value, err));
+    else
+        cJSON_ArrayForEach(list, value) LF_TRY(check_token_list(list, err));
+    out->trainable_token_indices = value->child ? value : NULL;
+    return LORAFMT_OK;
+}
+
+/* 0.18 and before; the version is written since 0.18. */
+static bool is_before_0_19(const cJSON *json)
+{
+    const cJSON *version = cJSON_GetObjectItemCaseSensitive(json, "peft_version");
+    unsigned major, minor;
+
+    return cJSON_IsString(version) && sscanf(version->valuestring, "%3u.%3u", &major, &minor) == 2 && major == 0 && minor < 19;
 }
 
 static lorafmt_status check_type(const cJSON *json, lorafmt_error *err)
@@ -210,7 +257,12 @@ static lorafmt_status read_config(lf_peft_config *out, size_t n_lookups, lorafmt
     LF_TRY(get_bool(out->json, "fan_in_fan_out", &in_out, err));
     out->orientation = in_out ? LORAFMT_IN_OUT : LORAFMT_OUT_IN;
     LF_TRY(get_bias(out, err));
-    LF_TRY(get_modules_to_save(out, err));
+    LF_TRY(get_bool(out->json, "use_dora", &out->use_dora, err));
+    LF_TRY(get_bool(out->json, "lora_bias", &out->lora_bias, err));
+    LF_TRY(get_names(out->json, "modules_to_save", &out->modules_to_save, err));
+    LF_TRY(get_names(out->json, "target_parameters", &out->target_parameters, err));
+    LF_TRY(get_tokens(out, err));
+    out->before_0_19 = is_before_0_19(out->json);
     LF_TRY(get_text(out->json, "base_model_name_or_path", &out->base_name, err));
     LF_TRY(get_text(out->json, "revision", &out->revision, err));
     LF_TRY(get_text(out->json, "task_type", &out->task_type, err));

@@ -9,62 +9,180 @@
 #include "lib/adapter/adapter.h"
 #include "lib/dialect/peft.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Length of the module path in a target: all but the last component. */
-static size_t module_length(const char *target)
+#define PREFIX "base_model.model."
+
+typedef struct exporter {
+    const lorafmt_adapter *adapter;
+    const char *order;            /* LF_PEFT_ORDER_KEY, or NULL */
+    const lf_peft_config *config; /* the old one, or the one that was derived */
+    lf_arena *arena;
+    lorafmt_error *err;
+    lf_peft_tensor *tensors;
+    size_t n_tensors;
+} exporter;
+
+static lorafmt_status refuse_site(const exporter *ex, const lorafmt_site *site, const char *why)
 {
-    const char *dot = strrchr(target, '.');
-    return dot ? (size_t)(dot - target) : 0;
+    return lf_fail(ex->err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target, "PEFT cannot say this: %s", why);
 }
 
-/* Does the module of a target have a low-rank site? That is on <module>.weight; sites are in order of target. */
-static bool is_adapted(const lorafmt_adapter *adapter, const char *target)
+static lorafmt_status add_tensor(exporter *ex, const char *name, const lorafmt_tensor *tensor)
 {
-    char weight[LF_MAX_NAME + 16];
-    size_t low = 0, high = adapter->n_sites;
+    if (!name)
+        return lf_no_memory(ex->err);
+    ex->tensors[ex->n_tensors++] = (lf_peft_tensor){name, *tensor};
+    return LORAFMT_OK;
+}
 
-    snprintf(weight, sizeof weight, "%.*s.weight", (int)module_length(target), target);
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (strcmp(adapter->sites[middle].target, weight) < 0)
-            low = middle + 1;
-        else
-            high = middle;
+/* ".base_layer" for each wrapper. */
+static const char *base_layers(const exporter *ex, size_t n)
+{
+    const char *text = "";
+
+    while (text && n-- > 0)
+        text = lf_arena_printf(ex->arena, "%s.base_layer", text);
+    return text;
+}
+
+/* How many parameters of this module were registered after the one of that place, and are adapted: they are around it. */
+static size_t wrappers_after(const exporter *ex, const char *target, size_t place)
+{
+    const char *name = ex->order;
+    size_t n = 0;
+
+    for (size_t i = 0; name && *name; i++) {
+        const size_t length = strcspn(name, " ");
+        if ((place == LF_PEFT_NO_PLACE || i > place) && lf_peft_find_low_rank(ex->adapter, target, name, length))
+            n++;
+        name += length + (name[length] == ' ');
     }
-    for (; low < adapter->n_sites && strcmp(adapter->sites[low].target, weight) == 0; low++)
-        if (lf_kind_is_low_rank(adapter->sites[low].kind))
-            return true;
-    return false;
+    return n;
 }
 
-static lorafmt_status refuse_site(const lorafmt_site *site, lorafmt_error *err)
+/* How many wrappers there are around a module: one for each adapted parameter, or the one of the layer. */
+static size_t wrappers_around(const exporter *ex, const char *target)
 {
-    return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target,
-                   "exporting a site of kind %s to PEFT is not supported by this version", lorafmt_kind_name(site->kind));
+    const size_t n = wrappers_after(ex, target, LF_PEFT_NO_PLACE);
+
+    return n ? n : lf_peft_is_adapted(ex->adapter, target) || lf_peft_find_low_rank(ex->adapter, target, "in_proj_weight", 14);
 }
 
-/* A matrix whose shape cannot tell how the base stores it. */
-static bool is_square(const lorafmt_site *site)
+/* The module of a target as a name has it: <attention>.base_layer.out_proj for what is in an adapted attention. */
+static const char *module_path(const exporter *ex, const char *target)
 {
-    const lorafmt_factor *a = lorafmt_site_factor(site, LORAFMT_ROLE_A), *b = lorafmt_site_factor(site, LORAFMT_ROLE_B);
-    return a && b && a->tensor.shape[1] == b->tensor.shape[0];
+    static const char out_proj[] = "out_proj";
+    const size_t n = lf_peft_module_length(target), m = strlen(out_proj);
+    const size_t around = n > m ? n - m - 1 : 0; // of the attention's path
+
+    if (around && target[around] == '.' && strncmp(target + around + 1, out_proj, m) == 0 &&
+        lf_peft_is_attention(ex->adapter, target, around))
+        return lf_arena_printf(ex->arena, PREFIX "%.*s.base_layer.%s", (int)around, target, out_proj);
+    return lf_arena_printf(ex->arena, PREFIX "%.*s", (int)n, target);
 }
 
-static const char *site_key(const lorafmt_adapter *adapter, const lorafmt_site *site, unsigned role, lf_arena *arena)
+static lorafmt_status check_low_rank(const exporter *ex, const lorafmt_site *site)
 {
-    const int n = (int)module_length(site->target);
-    const char *letter = role == LORAFMT_ROLE_A ? "A" : "B", *base_layer = "";
+    const bool parameter = lf_peft_is_parameter(ex->adapter, ex->order, site), doubled = site->flags & LORAFMT_SITE_DOUBLED;
 
-    if (site->kind == LORAFMT_KIND_LINEAR)
-        return lf_arena_printf(arena, "base_model.model.%.*s.lora_%s.weight", n, site->target, letter);
-    if (site->kind == LORAFMT_KIND_EMBEDDING)
-        return lf_arena_printf(arena, "base_model.model.%.*s.lora_embedding_%s", n, site->target, letter);
-    if (site->kind == LORAFMT_KIND_REPLACEMENT && is_adapted(adapter, site->target))
-        base_layer = ".base_layer";
-    return lf_arena_printf(arena, "base_model.model.%.*s%s%s", n, site->target, base_layer, site->target + n);
+    if (site->orientation == LORAFMT_BY_SHAPE && lf_peft_is_square(site))
+        return refuse_site(ex, site, "it is square and of unknown orientation");
+    if (!parameter && !lf_ends_with(site->target, ".weight") && !lf_ends_with(site->target, ".in_proj_weight"))
+        return refuse_site(ex, site, "a low-rank update of a tensor that is no layer's weight");
+    if (doubled && !lf_ends_with(site->target, ".out_proj.weight"))
+        return refuse_site(ex, site, "doubled, and not the output projection of an attention");
+    for (uint32_t f = 0; f < site->n_factors; f++)
+        if (site->factors[f].role != LORAFMT_ROLE_A && site->factors[f].role != LORAFMT_ROLE_B &&
+            (parameter || site->factors[f].role != LORAFMT_ROLE_MAGNITUDE))
+            return refuse_site(ex, site, lorafmt_role_name(site->factors[f].role));
+    return LORAFMT_OK;
+}
+
+static const char *factor_suffix(const lorafmt_site *site, unsigned role)
+{
+    const bool embedding = site->kind == LORAFMT_KIND_EMBEDDING;
+
+    if (role == LORAFMT_ROLE_MAGNITUDE)
+        return ".lora_magnitude_vector";
+    if (role == LORAFMT_ROLE_A)
+        return embedding ? ".lora_embedding_A" : ".lora_A.weight";
+    return embedding ? ".lora_embedding_B" : ".lora_B.weight";
+}
+
+static lorafmt_status export_low_rank(exporter *ex, const lorafmt_site *site)
+{
+    const char *parameter = site->target + lf_peft_module_length(site->target) + 1;
+    const size_t place = lf_peft_order_find(ex->order, parameter);
+    const char *wrapped = base_layers(ex, place == LF_PEFT_NO_PLACE ? 0 : wrappers_after(ex, site->target, place));
+    const char *module = module_path(ex, site->target);
+
+    LF_TRY(check_low_rank(ex, site));
+    if (!module || !wrapped)
+        return lf_no_memory(ex->err);
+    for (uint32_t f = 0; f < site->n_factors; f++) {
+        const lorafmt_tensor *ours = &site->factors[f].tensor;
+        lorafmt_tensor t = *ours;
+        if (site->kind == LORAFMT_KIND_EXPERTS && site->factors[f].role == LORAFMT_ROLE_B)
+            LF_TRY(lf_peft_experts_to(ours, site->factors[0].tensor.shape[0] / site->rank, ex->arena, &t, ex->err));
+        LF_TRY(add_tensor(ex, lf_arena_printf(ex->arena, "%s%s%s", module, wrapped, factor_suffix(site, site->factors[f].role)),
+                          &t));
+    }
+    return LORAFMT_OK;
+}
+
+/* lora_B.bias goes with the factors of the same layer, and has their scale. */
+static lorafmt_status export_additive(exporter *ex, const lorafmt_site *site)
+{
+    const char *module = module_path(ex, site->target);
+    const lorafmt_site *layer = lf_peft_find_low_rank(ex->adapter, site->target, "weight", 6);
+
+    if (!lf_ends_with(site->target, ".bias") || !layer || layer->scale != site->scale)
+        return refuse_site(ex, site, "what is added is not the bias of an adapted layer, with its scale");
+    return add_tensor(ex, module ? lf_arena_printf(ex->arena, "%s.lora_B.bias", module) : NULL,
+                      &lorafmt_site_factor(site, LORAFMT_ROLE_VALUE)->tensor);
+}
+
+static lorafmt_status export_rows(exporter *ex, const lorafmt_site *site)
+{
+    char *module = lf_arena_strndup(ex->arena, site->target, lf_peft_module_length(site->target));
+    const cJSON *list = module && ex->config ? lf_peft_token_list(ex->config, module) : NULL;
+    const lorafmt_tensor *rows = &lorafmt_site_factor(site, LORAFMT_ROLE_VALUE)->tensor;
+    lorafmt_tensor t;
+
+    if (!module)
+        return lf_no_memory(ex->err);
+    if (!lf_ends_with(site->target, ".weight") || !list || rows->n_dims != 2)
+        return refuse_site(ex, site, "rows that the config does not list as trainable tokens");
+    LF_TRY(lf_peft_rows_to(rows, &lorafmt_site_factor(site, LORAFMT_ROLE_ROW_INDEX)->tensor, list, ex->arena, &t, ex->err));
+    return add_tensor(ex, lf_arena_printf(ex->arena, PREFIX "%s.token_adapter.trainable_tokens_delta", module), &t);
+}
+
+static lorafmt_status export_whole(exporter *ex, const lorafmt_site *site)
+{
+    const char *module = module_path(ex, site->target), *parameter = site->target + lf_peft_module_length(site->target);
+    const char *wrapped = base_layers(ex, site->kind == LORAFMT_KIND_SAVED ? 0 : wrappers_around(ex, site->target));
+
+    return add_tensor(ex, module && wrapped ? lf_arena_printf(ex->arena, "%s%s%s", module, wrapped, parameter) : NULL,
+                      &lorafmt_site_factor(site, LORAFMT_ROLE_VALUE)->tensor);
+}
+
+static lorafmt_status export_site(exporter *ex, const lorafmt_site *site)
+{
+    if (site->flags & (LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_COL_RANGE))
+        return refuse_site(ex, site, "a range of a tensor");
+    if (lf_peft_module_length(site->target) == 0)
+        return refuse_site(ex, site, "a tensor without a module");
+    if (lf_kind_is_low_rank(site->kind))
+        return export_low_rank(ex, site);
+    if (lf_kind_is_whole(site->kind))
+        return export_whole(ex, site);
+    if (site->kind == LORAFMT_KIND_ADDITIVE)
+        return export_additive(ex, site);
+    if (site->kind == LORAFMT_KIND_ROWS)
+        return export_rows(ex, site);
+    return refuse_site(ex, site, "a kind of a newer format");
 }
 
 static int compare_tensors(const void *a, const void *b)
@@ -77,51 +195,36 @@ static int compare_tensors(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-static lorafmt_status export_tensors(const lorafmt_adapter *adapter, lf_arena *arena, lf_peft_tensor **out, size_t *n_out,
-                                     lorafmt_error *err)
+static lorafmt_status export_tensors(exporter *ex)
 {
-    lf_peft_tensor *tensors;
-    size_t n = 0, max = 0;
+    const lorafmt_adapter *adapter = ex->adapter;
+    size_t max = 0;
 
     for (size_t i = 0; i < adapter->n_sites; i++)
         max += adapter->sites[i].n_factors;
-    tensors = lf_arena_alloc(arena, max, sizeof *tensors);
-    if (!tensors)
-        return lf_no_memory(err);
-    for (size_t i = 0; i < adapter->n_sites; i++) {
-        const lorafmt_site *site = &adapter->sites[i];
-        const bool known =
-            site->kind == LORAFMT_KIND_LINEAR || site->kind == LORAFMT_KIND_EMBEDDING || lf_kind_is_whole(site->kind);
-        if (site->orientation == LORAFMT_BY_SHAPE && is_square(site))
-            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target,
-                           "is square and of unknown orientation, which a PEFT config cannot say");
-        if (!known || site->flags & ~(unsigned)LORAFMT_SITE_BASE_SHA256 || module_length(site->target) == 0 ||
-            (!lf_kind_is_whole(site->kind) && !lf_ends_with(site->target, ".weight")))
-            return refuse_site(site, err);
-        for (uint32_t f = 0; f < site->n_factors; f++) {
-            if (site->factors[f].role > LORAFMT_ROLE_B && site->factors[f].role != LORAFMT_ROLE_VALUE)
-                return refuse_site(site, err);
-            tensors[n].name = site_key(adapter, site, site->factors[f].role, arena);
-            tensors[n].tensor = site->factors[f].tensor;
-            if (!tensors[n++].name)
-                return lf_no_memory(err);
-        }
-    }
-    qsort(tensors, n, sizeof *tensors, compare_tensors);
-    *out = tensors;
-    *n_out = n;
+    ex->n_tensors = 0;
+    ex->tensors = lf_arena_alloc(ex->arena, max, sizeof *ex->tensors);
+    if (!ex->tensors)
+        return lf_no_memory(ex->err);
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        LF_TRY(export_site(ex, &adapter->sites[i]));
+    qsort(ex->tensors, ex->n_tensors, sizeof *ex->tensors, compare_tensors);
     return LORAFMT_OK;
 }
 
+/* --- the proof --- */
+
 static bool same_tensor(const lorafmt_tensor *a, const lorafmt_tensor *b)
 {
-    return a->data == b->data && lf_tensor_same_type(a, b);
+    return lf_tensor_same_type(a, b) && (a->data == b->data || memcmp(a->data, b->data, (size_t)a->size) == 0);
 }
 
 /* Do two sites do the same? A different rule that gives the same scale is the same. */
 static bool same_site(const lorafmt_site *a, const lorafmt_site *b)
 {
-    if (strcmp(a->target, b->target) != 0 || a->kind != b->kind || a->rank != b->rank || a->scale != b->scale ||
+    const uint32_t doubled = (a->flags ^ b->flags) & LORAFMT_SITE_DOUBLED;
+
+    if (strcmp(a->target, b->target) != 0 || a->kind != b->kind || a->rank != b->rank || a->scale != b->scale || doubled ||
         a->n_factors != b->n_factors || (a->orientation != b->orientation && a->orientation != LORAFMT_BY_SHAPE))
         return false;
     for (uint32_t i = 0; i < a->n_factors; i++)
@@ -130,202 +233,111 @@ static bool same_site(const lorafmt_site *a, const lorafmt_site *b)
     return true;
 }
 
-/* Import what was exported and compare. */
-static lorafmt_status prove(const lorafmt_adapter *adapter, const char *config, const lf_peft_tensor *tensors, size_t n,
-                            lorafmt_error *err)
+/* The tensor that a matrix or experts are for, as the base must have it. */
+static void describe_tensor(const lorafmt_site *site, lorafmt_base_tensor *out)
 {
+    const lorafmt_tensor *a = &lorafmt_site_factor(site, LORAFMT_ROLE_A)->tensor;
+    const lorafmt_tensor *b = &lorafmt_site_factor(site, LORAFMT_ROLE_B)->tensor;
+    const uint64_t n_experts = a->shape[0] / site->rank, out_in[2] = {b->shape[0] / n_experts, a->shape[1]};
+    const bool swapped = site->orientation == LORAFMT_IN_OUT, experts = site->kind == LORAFMT_KIND_EXPERTS;
+    uint64_t *shape = out->shape;
+
+    *out = (lorafmt_base_tensor){.name = site->target, .dtype = a->dtype, .n_dims = 2 + experts};
+    if (experts)
+        *shape++ = n_experts;
+    shape[0] = out_in[swapped];
+    shape[1] = out_in[!swapped];
+}
+
+/* The base as far as the importer asks for it. */
+static lorafmt_status describe_base(const exporter *ex, lf_arena *arena, lorafmt_base *out)
+{
+    const lorafmt_adapter *adapter = ex->adapter;
+    lorafmt_base_tensor *tensors = lf_arena_alloc(arena, adapter->n_sites, sizeof *tensors);
+
+    if (!tensors)
+        return lf_no_memory(ex->err);
+    *out = (lorafmt_base){.struct_size = sizeof *out, .tensors = tensors};
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        if (lf_peft_is_parameter(adapter, ex->order, &adapter->sites[i]))
+            describe_tensor(&adapter->sites[i], &tensors[out->n_tensors++]);
+    return LORAFMT_OK;
+}
+
+static lorafmt_status compare_adapters(const lorafmt_adapter *adapter, const lorafmt_adapter *again, lorafmt_error *err)
+{
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        if (again->n_sites != adapter->n_sites || !same_site(&adapter->sites[i], &again->sites[i]))
+            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, adapter->sites[i].target,
+                           "a PEFT config cannot say what this site says");
+    if (strcmp(again->base_name, adapter->base_name) != 0 || strcmp(again->base_revision, adapter->base_revision) != 0)
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, adapter->name, "the config names another base");
+    return LORAFMT_OK;
+}
+
+/* The orientation of the experts, for those whose shape does not tell. */
+static lorafmt_orientation experts_orientation(const lorafmt_adapter *adapter)
+{
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        if (adapter->sites[i].kind == LORAFMT_KIND_EXPERTS && lf_peft_is_square(&adapter->sites[i]))
+            return (lorafmt_orientation)adapter->sites[i].orientation;
+    return LORAFMT_BY_SHAPE;
+}
+
+/* Import what was exported and compare. */
+static lorafmt_status prove(const exporter *ex, const char *config)
+{
+    const lorafmt_orientation orientation = experts_orientation(ex->adapter);
     lf_arena arena = {0};
     lf_notes notes = {0};
+    lorafmt_base base;
+    const lf_peft_input in = {.config_text = config,
+                              .config_size = strlen(config),
+                              .tensors = ex->tensors,
+                              .n_tensors = ex->n_tensors,
+                              .name = ex->adapter->name,
+                              .base = &base,
+                              .orientation = &orientation};
     lorafmt_adapter again;
-    lorafmt_status st = lf_peft_import(config, strlen(config), NULL, tensors, n, adapter->name, &arena, &again, &notes, err);
+    lorafmt_status st = describe_base(ex, &arena, &base);
 
-    for (size_t i = 0; !st && i < adapter->n_sites; i++)
-        if (again.n_sites != adapter->n_sites || !same_site(&adapter->sites[i], &again.sites[i]))
-            st = lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, adapter->sites[i].target,
-                         "a PEFT config cannot say what this site says");
-    if (!st && (strcmp(again.base_name, adapter->base_name) != 0 || strcmp(again.base_revision, adapter->base_revision) != 0))
-        st = lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, adapter->name, "the config names another base");
+    if (!st)
+        st = lf_peft_import(&in, &arena, &again, &notes, ex->err);
+    if (!st)
+        st = compare_adapters(ex->adapter, &again, ex->err);
     lf_arena_free(&arena);
     return st;
 }
 
-static int compare_ranks(const void *a, const void *b)
+static lorafmt_status export_with(exporter *ex, const char *config_text)
 {
-    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
+    lf_peft_config config;
+    lorafmt_status st;
 
-/* The rank that most low-rank sites have; patterns say the others. 0 when out of memory. */
-static uint32_t common_rank(const lorafmt_adapter *adapter)
-{
-    uint32_t *ranks = calloc(adapter->n_sites, sizeof *ranks), best = 1;
-    size_t best_count = 0, count = 0;
-
-    if (!ranks)
-        return 0;
-    for (size_t i = 0; i < adapter->n_sites; i++)
-        ranks[i] = adapter->sites[i].rank;
-    qsort(ranks, adapter->n_sites, sizeof *ranks, compare_ranks);
-    for (size_t i = 0; i < adapter->n_sites; i++) {
-        count = i && ranks[i] == ranks[i - 1] ? count + 1 : 1;
-        if (ranks[i] && count > best_count) {
-            best_count = count;
-            best = ranks[i];
-        }
-    }
-    free(ranks);
-    return best;
-}
-
-static double site_alpha(const lorafmt_site *site)
-{
-    return site->scaling == LORAFMT_SCALING_EXPLICIT ? site->scale * site->rank : site->alpha;
-}
-
-static bool set_item(cJSON *json, const char *key, cJSON *value)
-{
-    cJSON_DeleteItemFromObjectCaseSensitive(json, key);
-    return value && cJSON_AddItemToObject(json, key, value);
-}
-
-static cJSON *text_or_null(const char *text)
-{
-    return text[0] ? cJSON_CreateString(text) : cJSON_CreateNull();
-}
-
-/* Whole modules by name, and bias: what the config must announce for the importer to take it. */
-static bool set_saved(cJSON *json, const lorafmt_adapter *adapter)
-{
-    cJSON *saved = cJSON_CreateArray();
-    const char *bias = "none";
-    bool ok = saved != NULL;
-
-    for (size_t i = 0; ok && i < adapter->n_sites; i++) {
-        const lorafmt_site *site = &adapter->sites[i];
-        if (site->kind == LORAFMT_KIND_SAVED) {
-            char *module = strndup(site->target, module_length(site->target));
-            ok = module && cJSON_AddItemToArray(saved, cJSON_CreateString(module));
-            free(module);
-        } else if (site->kind == LORAFMT_KIND_REPLACEMENT && lf_ends_with(site->target, ".bias"))
-            bias = is_adapted(adapter, site->target) && strcmp(bias, "all") != 0 ? "lora_only" : "all";
-    }
-    if (ok && cJSON_GetArraySize(saved) == 0) {
-        cJSON_Delete(saved);
-        saved = cJSON_CreateNull();
-    }
-    return ok && set_item(json, "modules_to_save", saved) && set_item(json, "bias", cJSON_CreateString(bias));
-}
-
-/*
- * The key of a pattern for one module: its path, or, where that could also match the end of another, the path anchored and
- * escaped. PEFT before 0.15 does not take the latter.
- */
-static char *pattern_key(const char *target, bool anchored)
-{
-    const size_t n = module_length(target);
-    char *key = malloc(2 * n + 2), *to = key;
-
-    if (!key)
-        return NULL;
-    if (anchored)
-        *to++ = '^';
-    for (size_t i = 0; i < n; i++) {
-        if (anchored && strchr("\\^$.|?*+()[]{}", target[i]))
-            *to++ = '\\';
-        *to++ = target[i];
-    }
-    *to = '\0';
-    return key;
-}
-
-/* What goes into the config for all low-rank sites together. */
-typedef struct targets {
-    uint32_t rank;
-    double alpha;
-    bool rslora, in_out;
-    cJSON *modules, *ranks, *alphas;
-} targets;
-
-static bool add_target(targets *t, const lorafmt_site *site, bool anchored)
-{
-    char *module = strndup(site->target, module_length(site->target)), *key = pattern_key(site->target, anchored);
-    const bool ok = module && key && cJSON_AddItemToArray(t->modules, cJSON_CreateString(module)) &&
-                    (site->rank == t->rank || cJSON_AddNumberToObject(t->ranks, key, site->rank)) &&
-                    (site_alpha(site) == t->alpha || cJSON_AddNumberToObject(t->alphas, key, site_alpha(site)));
-
-    t->rslora = t->rslora && site->scaling == LORAFMT_SCALING_ALPHA_SQRT_R;
-    t->in_out = t->in_out || (site->kind == LORAFMT_KIND_LINEAR && site->orientation == LORAFMT_IN_OUT);
-    free(module);
-    free(key);
-    return ok;
-}
-
-/* Target modules by full name, and a pattern for each that differs from the common rank and alpha. */
-static bool set_targets(cJSON *json, const lorafmt_adapter *adapter, bool anchored)
-{
-    targets t = {.rank = common_rank(adapter),
-                 .rslora = true,
-                 .modules = cJSON_CreateArray(),
-                 .ranks = cJSON_CreateObject(),
-                 .alphas = cJSON_CreateObject()};
-    bool any = false, ok = t.rank && set_item(json, "target_modules", t.modules) && set_item(json, "rank_pattern", t.ranks) &&
-                           set_item(json, "alpha_pattern", t.alphas);
-
-    t.alpha = t.rank;
-    for (size_t i = 0; i < adapter->n_sites && !any; i++)
-        if (adapter->sites[i].rank == t.rank) {
-            t.alpha = site_alpha(&adapter->sites[i]);
-            any = true;
-        }
-    for (size_t i = 0; i < adapter->n_sites && ok; i++)
-        if (lf_kind_is_low_rank(adapter->sites[i].kind))
-            ok = add_target(&t, &adapter->sites[i], anchored);
-    return ok && set_item(json, "r", cJSON_CreateNumber(t.rank)) && set_item(json, "lora_alpha", cJSON_CreateNumber(t.alpha)) &&
-           set_item(json, "use_rslora", cJSON_CreateBool(t.rslora && any)) &&
-           set_item(json, "fan_in_fan_out", cJSON_CreateBool(t.in_out));
-}
-
-/* A config made from the sites; what the old one said of training and provenance stays in it. */
-static lorafmt_status derive_config(const lorafmt_adapter *adapter, const char *old, bool anchored, lf_arena *arena,
-                                    const char **out, lorafmt_error *err)
-{
-    cJSON *json = NULL;
-    char *text = NULL;
-    bool ok;
-
-    if (old && lf_json_parse(old, strlen(old), 0, &json, NULL) != LORAFMT_OK)
-        json = NULL;
-    if (!json)
-        json = cJSON_CreateObject();
-    ok = json && set_item(json, "peft_type", cJSON_CreateString("LORA")) &&
-         set_item(json, "base_model_name_or_path", text_or_null(adapter->base_name)) &&
-         set_item(json, "revision", text_or_null(adapter->base_revision)) &&
-         set_item(json, "inference_mode", cJSON_CreateTrue()) && set_item(json, "init_lora_weights", cJSON_CreateTrue()) &&
-         set_saved(json, adapter) && set_targets(json, adapter, anchored);
-    if (ok)
-        text = cJSON_Print(json);
-    *out = text ? lf_arena_strdup(arena, text) : NULL;
-    cJSON_free(text);
-    cJSON_Delete(json);
-    return *out ? LORAFMT_OK : lf_no_memory(err);
+    LF_TRY(lf_peft_config_parse(config_text, strlen(config_text), ex->adapter->n_sites, &config, ex->err));
+    ex->config = &config;
+    st = export_tensors(ex);
+    ex->config = NULL;
+    lf_peft_config_free(&config);
+    return st ? st : prove(ex, config_text);
 }
 
 lorafmt_status lf_peft_export(const lorafmt_adapter *adapter, lf_arena *arena, const char **config_text, lf_peft_tensor **tensors,
                               size_t *n_tensors, lorafmt_error *err)
 {
-    const char *old = NULL;
+    exporter ex = {.adapter = adapter, .arena = arena, .order = lf_peft_metadata(adapter, LF_PEFT_ORDER_KEY)};
+    const char *old = lf_peft_metadata(adapter, LF_PEFT_CONFIG_KEY);
+    lorafmt_status st = LORAFMT_UNSUPPORTED;
 
-    LF_TRY(export_tensors(adapter, arena, tensors, n_tensors, err));
-    for (size_t i = 0; i < adapter->n_metadata; i++)
-        if (strcmp(adapter->metadata[i].key, LF_PEFT_CONFIG_KEY) == 0)
-            old = adapter->metadata[i].value;
-    if (old && prove(adapter, old, *tensors, *n_tensors, NULL) == LORAFMT_OK) {
-        *config_text = old;
-        return LORAFMT_OK;
+    *config_text = old;
+    if (old)
+        st = export_with(&ex, old);
+    for (int anchored = 0; st && anchored < 2; anchored++) {
+        LF_TRY(lf_peft_derive_config(adapter, old, anchored, arena, config_text, err));
+        ex.err = anchored ? err : NULL;
+        st = export_with(&ex, *config_text);
     }
-    LF_TRY(derive_config(adapter, old, false, arena, config_text, err));
-    if (prove(adapter, *config_text, *tensors, *n_tensors, NULL) == LORAFMT_OK)
-        return LORAFMT_OK;
-    LF_TRY(derive_config(adapter, old, true, arena, config_text, err));
-    return prove(adapter, *config_text, *tensors, *n_tensors, err);
+    *tensors = ex.tensors;
+    *n_tensors = ex.n_tensors;
+    return st;
 }

@@ -7,29 +7,75 @@
 #include <string.h>
 
 #define PREFIX "base_model.model."
-
-/* Suffixes that belong to kinds of adapters which this version does not carry over. */
-static const struct {
-    const char *suffix, *what;
-} refused[] = {
-    {".lora_magnitude_vector", "DoRA (lora_magnitude_vector)"},
-    {".lora_magnitude_vector.weight", "DoRA (lora_magnitude_vector)"},
-    {".lora_B.bias", "a bias of lora_B (lora_bias)"},
-    {".lora_diag", "KaSA (lora_diag)"},
-    {".token_adapter.trainable_tokens_delta", "trainable tokens (trainable_token_indices)"},
-};
-
-static const struct {
-    const char *suffix;
-    lf_peft_part part;
-} factors[] = {
-    {".lora_A.weight", LF_PEFT_A},
-    {".lora_B.weight", LF_PEFT_B},
-    {".lora_embedding_A", LF_PEFT_EMBEDDING_A},
-    {".lora_embedding_B", LF_PEFT_EMBEDDING_B},
-};
-
+#define BASE_LAYER ".base_layer"
 #define N_OF(table) (sizeof(table) / sizeof *(table))
+
+/*
+ * Tensors of an adapter: <module><head><tail>. While an adapter is on a model its name stands between the two (and PEFT takes it
+ * out when it saves).
+ */
+static const struct {
+    const char *head, *tail;
+    lf_peft_part part;
+} forms[] = {
+    {".lora_A", ".weight", LF_PEFT_A},
+    {".lora_B", ".weight", LF_PEFT_B},
+    {".lora_B", ".bias", LF_PEFT_B_BIAS},
+    {".lora_embedding_A", "", LF_PEFT_EMBEDDING_A},
+    {".lora_embedding_B", "", LF_PEFT_EMBEDDING_B},
+    {".lora_magnitude_vector", "", LF_PEFT_MAGNITUDE},
+    {".lora_magnitude_vector", ".weight", LF_PEFT_MAGNITUDE},
+    {".token_adapter.trainable_tokens_delta", "", LF_PEFT_TOKEN_ROWS},
+};
+
+/* What a name says: which form, where the module ends, and the adapter's name if it is there. */
+typedef struct factor_name {
+    lf_peft_part part;
+    const char *module_end, *infix;
+    size_t infix_length;
+} factor_name;
+
+static bool match_plain(const char *name, factor_name *out)
+{
+    const size_t n = strlen(name);
+
+    for (size_t i = 0; i < N_OF(forms); i++) {
+        const size_t head = strlen(forms[i].head), tail = strlen(forms[i].tail);
+        if (n >= head + tail && lf_ends_with(name, forms[i].tail) && strncmp(name + n - tail - head, forms[i].head, head) == 0) {
+            *out = (factor_name){.part = forms[i].part, .module_end = name + n - tail - head};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool match_infix(const char *name, factor_name *out)
+{
+    for (size_t i = 0; i < N_OF(forms); i++) {
+        const char *at = strstr(name, forms[i].head);
+        const size_t head = strlen(forms[i].head), tail = strlen(forms[i].tail);
+        const char *infix = at ? at + head + 1 : NULL;
+        if (!at || at[head] != '.' || strlen(infix) <= tail || !lf_ends_with(infix, forms[i].tail))
+            continue;
+        *out = (factor_name){.part = forms[i].part, .module_end = at, .infix = infix, .infix_length = strlen(infix) - tail};
+        if (strcspn(infix, ".") == out->infix_length)
+            return true;
+    }
+    return false;
+}
+
+bool lf_peft_key_infix(const char *name, const char **infix, size_t *length, bool *is_factor)
+{
+    factor_name found;
+
+    *is_factor = match_plain(name, &found);
+    if (*is_factor || !match_infix(name, &found))
+        return false;
+    *is_factor = true;
+    *infix = found.infix;
+    *length = found.infix_length;
+    return true;
+}
 
 static lorafmt_status refuse_foreign(const char *name, lorafmt_error *err)
 {
@@ -38,92 +84,81 @@ static lorafmt_status refuse_foreign(const char *name, lorafmt_error *err)
     if (strstr(name, ".lora_down.") || strstr(name, ".lora_up.") || lf_ends_with(name, ".alpha"))
         what = "this is the kohya layout, which this version does not read; " PREFIX "... is expected";
     else if (strstr(name, ".lora_A.") || strstr(name, ".lora_B."))
-        what =
-            "the prefix " PREFIX " is missing, as in files that diffusers or transformers wrote; this version does not read them";
+        what = "the prefix " PREFIX " is missing, though other names of the file have it";
     return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "%s", what);
 }
 
+/* Take .base_layer off the end of a path; how often it was there. */
+static unsigned cut_base_layers(char *path)
+{
+    unsigned n = 0;
+
+    for (; lf_ends_with(path, BASE_LAYER); n++)
+        path[strlen(path) - strlen(BASE_LAYER)] = '\0';
+    return n;
+}
+
 /*
- * <module>.lora_A.<adapter>.weight or <module>.lora_embedding_A.<adapter>, exactly: PEFT takes the adapter's name out when it
- * saves, but for strays. Returns where the module ends, or NULL.
+ * A path of modules: wrappers around the last one are counted and taken off. The only layer that PEFT wraps inside another one
+ * is the output projection of an attention, <attention>.base_layer.out_proj.
  */
-static const char *stray_module_end(const char *rest)
+static lorafmt_status set_module(const char *name, lf_peft_key *key, lorafmt_error *err)
 {
-    static const struct {
-        const char *infix, *suffix;
-    } forms[] = {{".lora_A.", ".weight"}, {".lora_B.", ".weight"}, {".lora_embedding_A.", ""}, {".lora_embedding_B.", ""}};
+    static const char inside[] = BASE_LAYER ".out_proj";
+    char *at;
 
-    for (size_t i = 0; i < N_OF(forms); i++) {
-        const char *at = strstr(rest, forms[i].infix);
-        const size_t n_suffix = strlen(forms[i].suffix);
-        const char *name = at ? at + strlen(forms[i].infix) : NULL;
-        if (at && lf_ends_with(name, forms[i].suffix) && strlen(name) > n_suffix && strcspn(name, ".") == strlen(name) - n_suffix)
-            return at;
+    key->depth = cut_base_layers(key->module);
+    at = strstr(key->module, BASE_LAYER ".");
+    if (at && strcmp(at, inside) == 0) {
+        memmove(at, at + strlen(BASE_LAYER), strlen(at + strlen(BASE_LAYER)) + 1);
+        key->in_attention = true;
+    } else if (at) {
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "an unknown kind of adapted layer inside another one");
     }
-    return NULL;
-}
-
-/* The path before the last component, which becomes the parameter. */
-static lorafmt_status split_parameter(const char *name, lf_peft_key *out, lorafmt_error *err)
-{
-    static const char base_layer[] = ".base_layer";
-    char *dot = strrchr(out->module, '.');
-
-    if (!dot || dot == out->module || !dot[1])
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "no module and parameter in this name");
-    *dot = '\0';
-    out->parameter = dot + 1;
-    out->part = LF_PEFT_PARAMETER;
-    if (lf_ends_with(out->module, base_layer)) {
-        out->module[strlen(out->module) - strlen(base_layer)] = '\0';
-        out->part = LF_PEFT_BASE_LAYER;
-    }
-    return LORAFMT_OK;
-}
-
-static lorafmt_status check_module(const char *name, const lf_peft_key *key, lorafmt_error *err)
-{
     if (!key->module[0])
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "no module in this name");
-    if (lf_ends_with(key->module, ".base_layer") || strstr(key->module, ".base_layer."))
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name,
-                       "nested adapted layers (multi-head attention, target_parameters) are not supported by this version");
     if (strstr(key->module, ".modules_to_save") || strstr(key->module, ".original_module"))
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name,
                        "the layout of a PEFT before 0.3; load and save it with a newer PEFT");
     return LORAFMT_OK;
 }
 
+/* The path before the last component, which is the parameter. */
+static lorafmt_status split_parameter(const char *name, lf_peft_key *out, lorafmt_error *err)
+{
+    char *dot = strrchr(out->module, '.');
+
+    if (!dot || dot == out->module || !dot[1])
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "no module and parameter in this name");
+    *dot = '\0';
+    out->parameter = dot + 1;
+    LF_TRY(set_module(name, out, err));
+    out->part = out->depth || out->in_attention ? LF_PEFT_BASE_LAYER : LF_PEFT_PARAMETER;
+    return LORAFMT_OK;
+}
+
 lorafmt_status lf_peft_key_parse(const char *name, lf_arena *arena, lf_peft_key *out, lorafmt_error *err)
 {
-    const char *rest = name + strlen(PREFIX), *stray;
+    const char *rest = name + strlen(PREFIX);
+    factor_name factor = {0};
 
     memset(out, 0, sizeof *out);
     if (strncmp(name, PREFIX, strlen(PREFIX)) != 0)
         return refuse_foreign(name, err);
     if (strncmp(rest, "lora_", 5) == 0)
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "no module in this name");
-    for (size_t i = 0; i < N_OF(refused); i++)
-        if (lf_ends_with(rest, refused[i].suffix))
-            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "%s is not supported by this version",
-                           refused[i].what);
+    if (lf_ends_with(rest, ".lora_diag"))
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name,
+                       "KaSA (lora_diag) changes the base before it adds to it");
     out->module = lf_arena_strdup(arena, rest);
     if (!out->module)
         return lf_no_memory(err);
-    for (size_t i = 0; i < N_OF(factors); i++)
-        if (lf_ends_with(rest, factors[i].suffix)) {
-            out->part = factors[i].part;
-            out->module[strlen(rest) - strlen(factors[i].suffix)] = '\0';
-            return check_module(name, out, err);
-        }
-    stray = stray_module_end(rest);
-    if (stray) {
-        out->part = LF_PEFT_STRAY;
-        out->module[stray - rest] = '\0';
-        return check_module(name, out, err);
+    if (match_plain(rest, &factor) || match_infix(rest, &factor)) {
+        out->part = factor.infix ? LF_PEFT_STRAY : factor.part;
+        out->module[factor.module_end - rest] = '\0';
+        return set_module(name, out, err);
     }
-    if (strstr(rest, ".lora_"))
+    if (strstr(rest, ".lora_") || strstr(rest, ".token_adapter."))
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "an unknown kind of LoRA tensor");
-    LF_TRY(split_parameter(name, out, err));
-    return check_module(name, out, err);
+    return split_parameter(name, out, err);
 }

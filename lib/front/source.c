@@ -76,7 +76,7 @@ static bool has_lora_tensors(const lf_safetensors *table)
 }
 
 /* Where a bare file says its alpha: the options, or lora_alpha (and use_rslora) in the safetensors metadata. */
-static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_source_options *options, lf_peft_bare *out,
+static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_source_options *options, lf_peft_input *out,
                                  lorafmt_error *err)
 {
     const char *alpha = lf_safetensors_metadata(source->table, "lora_alpha");
@@ -87,7 +87,8 @@ static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_sou
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
                        "holds no LoRA tensors: is it a model, not an adapter?");
     if (options && options->has_alpha) {
-        *out = (lf_peft_bare){options->alpha, options->use_rslora};
+        out->alpha = options->alpha;
+        out->use_rslora = options->use_rslora;
         return LORAFMT_OK;
     }
     if (!alpha)
@@ -109,20 +110,25 @@ static lorafmt_status import(lorafmt_source *source, const char *path, const cha
     char name[LF_MAX_ADAPTER_NAME + 1];
     lorafmt_adapter *adapter = lf_arena_alloc(&source->arena, 1, sizeof *adapter);
     lf_peft_tensor *tensors = NULL;
-    lf_peft_bare bare = {0};
+    lf_peft_input in = {.config_text = config, .config_size = config_size, .name = name};
 
     if (!adapter)
         return lf_no_memory(err);
     source->kind = config ? LORAFMT_SOURCE_PEFT : LORAFMT_SOURCE_SAFETENSORS;
     LF_TRY(parse_tensors(source, &tensors, err));
+    in.tensors = tensors;
+    in.n_tensors = source->table->n_tensors;
+    if (options) {
+        in.base = options->base;
+        in.orientation = options->has_orientation ? &options->orientation : NULL;
+    }
     if (!config)
-        LF_TRY(bare_scale(source, options, &bare, err));
+        LF_TRY(bare_scale(source, options, &in, err));
     else if (options && options->has_alpha)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
                        "an alpha is given, but " CONFIG_FILE " says the scale already");
     default_name(path, name);
-    LF_TRY(lf_peft_import(config, config_size, &bare, tensors, source->table->n_tensors, name, &source->arena, adapter,
-                          &source->notes, err));
+    LF_TRY(lf_peft_import(&in, &source->arena, adapter, &source->notes, err));
     source->adapters = adapter;
     source->n_adapters = 1;
     return LORAFMT_OK;
