@@ -22,22 +22,26 @@ CASES = pathlib.Path(__file__).resolve().parent / 'conformance'
 
 # Cases that must merge and agree with PEFT.
 MERGED = '''
-    alpha-zero-and-fraction bias-all bias-lora-only embedding embedding-changed-base-saved embedding-saved-base gpt2-conv1d-bf16
+    alpha-zero-and-fraction bias-all bias-lora-only conv2d conv2d-bf16 conv2d-f16 embedding embedding-changed-base-saved
+    embedding-saved-base gpt2-conv1d-bf16
     gpt2-conv1d-f32 gpt2-mixed-with-linear layers-to-transform linear-bf16-adapter-bf16 linear-bf16-adapter-f32 linear-f16
-    linear-f16-adapter-bf16 linear-f16-adapter-f16 linear-f32 linear-f32-adapter-bf16 linear-f32-ragged linear-wide lm-head-lora
+    linear-f16-adapter-bf16 linear-f16-adapter-f16 linear-f32 linear-f32-adapter-bf16 linear-f32-ragged linear-wide lm-head-lora mha
     modules-to-save-classifier-bf16 modules-to-save-f32-file-bf16-base modules-to-save-head olora-rslora-converted
     pissa-converted rank-above-dims rank-alpha-pattern rank-one rslora-f32 rslora-rank-pattern sharded-bf16 sharded-f32
     stray-keys-of-another-adapter targets-regex tied-embedding-lora-elsewhere tied-embedding-lora-on-embedding
     tied-embedding-lora-on-head tied-embedding-modules-to-save-head two-adapters-bf16 two-adapters-f32 zero-b
 '''.split()
 
-# Cases that must be refused, and a word of the message that names the kind.
+# Cases that no .lora file can hold, since they do not add to the base, and a word of the message that names the kind.
 REFUSED = {
     'alora-refused': 'alora_invocation_tokens',
-    'conv2d': 'convolution',
-    'conv2d-bf16': 'convolution',
-    'conv2d-f16': 'convolution',
-    'conv2d-grouped-refused': 'convolution',
+    'conv2d-grouped-refused': 'grouped convolution',
+    'olora-not-converted': 'init_lora_weights',
+    'pissa-not-converted': 'init_lora_weights',
+}
+
+# Cases that pack and unpack, but that this version does not merge.
+NOT_MERGED = {
     'dora-conv': 'DoRA',
     'dora-conv1d-gpt2': 'DoRA',
     'dora-embedding': 'DoRA',
@@ -49,14 +53,11 @@ REFUSED = {
     'lora-bias': 'lora_bias',
     'lora-bias-bf16': 'lora_bias',
     'lora-bias-no-base-bias-refused': 'lora_bias',
-    'mha': 'attention',
-    'moe-rank-pattern': 'target_parameters',
-    'moe-target-parameters': 'target_parameters',
-    'moe-target-parameters-bf16': 'target_parameters',
-    'moe-target-parameters-transposed': 'target_parameters',
-    'olora-not-converted': 'init_lora_weights',
-    'pissa-not-converted': 'init_lora_weights',
-    'trainable-tokens': 'trainable_token_indices',
+    'moe-rank-pattern': 'experts',
+    'moe-target-parameters': 'experts',
+    'moe-target-parameters-bf16': 'experts',
+    'moe-target-parameters-transposed': 'experts',
+    'trainable-tokens': 'trainable tokens',
     'two-adapters-dora-f32': 'DoRA',
     'zero-b-dora': 'DoRA',
 }
@@ -82,6 +83,27 @@ def check_merge(lorapack, case, folder, scratch):
 
 
 def check_refused(lorapack, case, folder, scratch, word):
+    """Packing fails, as merging does."""
+    check_merge_refused(lorapack, case, folder, scratch, word)
+    for adapter in case['adapters']:
+        code, _, message = lorapack.run('pack', folder / adapter['dir'], '-o', scratch / 'packed.lora')
+        if code != 1 or word not in message:
+            raise Complaint(f'pack: exit {code}: {message}')
+
+
+def check_not_merged(lorapack, case, folder, scratch, word):
+    """Merging fails; the adapters fit the base all the same, and are there and back without loss."""
+    check_merge_refused(lorapack, case, folder, scratch, word)
+    for adapter in case['adapters']:
+        path, packed = folder / adapter['dir'], scratch / f'{adapter["name"]}.lora'
+        needs_base = json.loads((path / 'adapter_config.json').read_text()).get('target_parameters')
+        round_trip(lorapack, path, packed, extra=['--base', folder / 'base'] if needs_base else [])
+        code, _, message = lorapack.run('verify', packed, '--base', folder / 'base')
+        if code != ('no-base-bias' in folder.name):
+            raise Complaint(f'verify --base: exit {code}: {message}')
+
+
+def check_merge_refused(lorapack, case, folder, scratch, word):
     """Merging fails, names the kind and leaves nothing behind."""
     adapters = [folder / adapter['dir'] for adapter in case['adapters']]
     code, _, message = lorapack.run(*merge(folder / 'base', adapters, scratch / 'merged'))
@@ -101,6 +123,8 @@ def check(program, name):
         try:
             if name in MERGED:
                 check_merge(Lorapack(program), case, folder, pathlib.Path(scratch))
+            elif name in NOT_MERGED:
+                check_not_merged(Lorapack(program), case, folder, pathlib.Path(scratch), NOT_MERGED[name])
             elif name in REFUSED:
                 check_refused(Lorapack(program), case, folder, pathlib.Path(scratch), REFUSED[name])
             else:

@@ -47,11 +47,11 @@ def same_files(left, right):
     return names(left) == names(right) and all((left / name).read_bytes() == (right / name).read_bytes() for name in names(left))
 
 
-def round_trip(lorapack, adapter, packed, is_stray=lambda name: False):
+def round_trip(lorapack, adapter, packed, is_stray=lambda name: False, extra=()):
     """PEFT to .lora to PEFT: the same tensors but for strays, a config that says the same, and the same bytes each time."""
     again, unpacked = packed.with_suffix('.again.lora'), packed.with_suffix('.peft')
-    lorapack.must('pack', adapter, '-o', packed)
-    lorapack.must('pack', adapter, '-o', again)
+    lorapack.must('pack', adapter, '-o', packed, *extra)
+    lorapack.must('pack', adapter, '-o', again, *extra)
     lorapack.must('verify', packed)
     lorapack.must('unpack', packed, '-o', unpacked)
     if packed.read_bytes() != again.read_bytes():

@@ -48,6 +48,10 @@ const char *effect_name(lorafmt_effect effect)
         return "replaced";
     case LORAFMT_EFFECT_ADDED:
         return "added";
+    case LORAFMT_EFFECT_ROWS:
+        return "rows";
+    case LORAFMT_EFFECT_ADDITIVE:
+        return "additive";
     }
     return "unknown";
 }
@@ -128,13 +132,14 @@ static int bind_reported(const lorafmt_model *model, const lorafmt_stack_entry *
     return code;
 }
 
-int binding_bind(const char *verb, const binding_args *args, const lorafmt_model *model, const lorafmt_stack_entry *stack,
-                 size_t n_stack, const char *file, lorafmt_view **out)
+int binding_bind(const char *verb, const binding_args *args, bool check_only, const lorafmt_model *model,
+                 const lorafmt_stack_entry *stack, size_t n_stack, const char *file, lorafmt_view **out)
 {
     lorafmt_bind_options options = {.struct_size = sizeof options,
                                     .n_renames = args->map.n,
                                     .allow_unmatched = args->allow_unmatched,
-                                    .any_base = args->any_base};
+                                    .any_base = args->any_base,
+                                    .check_only = check_only};
     lorafmt_rename *renames;
     char **memory;
     int code = parse_renames(verb, &args->map, &renames, &memory);
@@ -170,6 +175,12 @@ static void count_site(const lorafmt_bound_site *bound, coverage *out)
     case LORAFMT_EFFECT_ADDED:
         out->n_added++;
         break;
+    case LORAFMT_EFFECT_ROWS:
+        out->n_rows++;
+        break;
+    case LORAFMT_EFFECT_ADDITIVE:
+        out->n_additive++;
+        break;
     }
 }
 
@@ -190,6 +201,8 @@ const char *coverage_text(const coverage *c, char buf[COVERAGE_TEXT_SIZE])
         const char *what;
     } parts[] = {{c->n_low_rank, "low-rank"},
                  {c->n_replaced, "replaced"},
+                 {c->n_rows, "in rows"},
+                 {c->n_additive, "additive"},
                  {c->n_added, "added"},
                  {c->n_nothing, "without effect"},
                  {c->n_total - c->n_matched, "not in the base"}};

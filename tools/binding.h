@@ -35,18 +35,19 @@ typedef struct binding_args {
 typedef struct coverage {
     size_t n_total;
     size_t n_matched;
-    size_t n_low_rank, n_replaced, n_added, n_nothing; /* add up to n_matched */
+    size_t n_low_rank, n_replaced, n_rows, n_additive, n_added, n_nothing; /* add up to n_matched */
 } coverage;
 
 /*
  * lorafmt_bind() with the options of the command line. What does not fit goes to stderr, before the last line that says so.
  *
- * file  names the failure when the library's error does not
+ * check_only  the view is not to be evaluated
+ * file        names the failure when the library's error does not
  *
  * Returns an exit code; *out is NULL unless it is 0.
  */
-int binding_bind(const char *verb, const binding_args *args, const lorafmt_model *model, const lorafmt_stack_entry *stack,
-                 size_t n_stack, const char *file, lorafmt_view **out);
+int binding_bind(const char *verb, const binding_args *args, bool check_only, const lorafmt_model *model,
+                 const lorafmt_stack_entry *stack, size_t n_stack, const char *file, lorafmt_view **out);
 
 void coverage_count(const lorafmt_view *view, size_t entry, coverage *out);
 

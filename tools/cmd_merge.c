@@ -248,8 +248,8 @@ static int merge(merge_job *job)
 
     if ((code = parse_adapters(job)) || (code = open_all(job)))
         return code;
-    if ((code = binding_bind(NAME, &args->binding, job->model, job->stack, job->n, job->n == 1 ? job->inputs[0].path : args->base,
-                             &job->view)))
+    if ((code = binding_bind(NAME, &args->binding, false, job->model, job->stack, job->n,
+                             job->n == 1 ? job->inputs[0].path : args->base, &job->view)))
         return code;
     if (args->dry_run)
         receipt_foresee(job->model, job->view, &job->result);

@@ -42,7 +42,7 @@ static int bind_each(const verify_args *args, const lorafmt_model *model, const 
     for (size_t i = 0; i < n && code == EXIT_DONE; i++) {
         const lorafmt_stack_entry entry = {.adapter = fits[i].adapter, .weight = 1};
         lorafmt_view *view;
-        code = binding_bind(NAME, &args->binding, model, &entry, 1, in->path, &view);
+        code = binding_bind(NAME, &args->binding, true, model, &entry, 1, in->path, &view);
         if (code == EXIT_DONE)
             coverage_count(view, 0, &fits[i].coverage);
         lorafmt_view_free(view);

@@ -79,7 +79,9 @@ typedef enum lorafmt_effect {
     LORAFMT_EFFECT_NOTHING = 0, /**< scale 0 or a zero factor (spec 7.2), or a saved head that is the embedding */
     LORAFMT_EFFECT_LOW_RANK,
     LORAFMT_EFFECT_REPLACED,
-    LORAFMT_EFFECT_ADDED, /**< a new tensor */
+    LORAFMT_EFFECT_ADDED,    /**< a new tensor */
+    LORAFMT_EFFECT_ROWS,     /**< some rows are replaced */
+    LORAFMT_EFFECT_ADDITIVE, /**< a tensor of the same shape is added */
 } lorafmt_effect;
 
 /** Replace a prefix of target names, at whole components; the longest matching prefix wins. */
@@ -94,6 +96,7 @@ typedef struct lorafmt_bind_options {
     size_t n_renames;
     bool allow_unmatched; /**< leave out sites that find no tensor, but not all of an adapter; they are in the receipt */
     bool any_base;        /**< do not compare base_structure and base_sha256 */
+    bool check_only;      /**< find out whether all fits, kinds too that cannot be merged yet; the view does not evaluate */
     bool has_orientation; /**< take linear sites as `orientation`, whatever the adapter says */
     lorafmt_orientation orientation;
 
@@ -176,7 +179,8 @@ LORAFMT_API uint64_t lorafmt_view_vocab_size(const lorafmt_view *view);
  * @param dst         result rows, dtype of the view's tensor, dst_stride bytes apart; may equal src when the strides are equal
  * @param counts      added to; may be NULL
  *
- * @return LORAFMT_OK; MISUSE if the range is outside the tensor. On failure dst is unchanged.
+ * @return LORAFMT_OK; MISUSE if the range is outside the tensor, or the view was bound with check_only. On failure dst is
+ *         unchanged.
  *
  * An untouched tensor is copied. The floating-point environment of the calling thread is set for the call and restored.
  */

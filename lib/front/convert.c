@@ -87,10 +87,11 @@ static lorafmt_status record_base(lorafmt_adapter *out, lorafmt_site *sites, con
 {
     const lorafmt_base *base = lorafmt_model_base(model);
     const lorafmt_stack_entry entry = {out, 1.0};
+    const lorafmt_bind_options check = {.struct_size = sizeof check, .check_only = true};
     lorafmt_view *view;
     lorafmt_status st;
 
-    LF_TRY(lorafmt_bind(base, &entry, 1, NULL, &view, err));
+    LF_TRY(lorafmt_bind(base, &entry, 1, &check, &view, err));
     for (size_t i = 0; i < out->n_sites; i++) {
         const size_t tensor = lorafmt_view_get_site(view, i)->tensor;
         if (tensor >= base->n_tensors)

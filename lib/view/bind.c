@@ -56,8 +56,8 @@ static lorafmt_status check_arguments(const lorafmt_base *base, const lorafmt_st
 }
 
 /* A view with room for every site and every tensor that can come of them. */
-static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n_stack, lorafmt_view **out,
-                               lorafmt_error *err)
+static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n_stack,
+                               const lorafmt_bind_options *options, lorafmt_view **out, lorafmt_error *err)
 {
     lorafmt_view *view = calloc(1, sizeof *view);
 
@@ -66,6 +66,7 @@ static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_ent
         return lf_no_memory(err);
     view->base = base;
     view->n_entries = n_stack;
+    view->check_only = options->check_only;
     lf_kernels_init(&view->kernels, lf_cpu_flags());
     for (size_t i = 0; i < n_stack; i++)
         view->n_sites += stack[i].adapter->n_sites;
@@ -134,6 +135,7 @@ static lorafmt_status bind(lf_binder *binder, lorafmt_error *err)
     LF_TRY(lf_fit_replacements(binder, err));
     lf_fit_vocabulary(binder);
     lf_fit_low_rank(binder);
+    lf_fit_rows_and_additive(binder);
     if (!binder->n_problems)
         LF_TRY(lf_fit_identity(binder, err));
     if (binder->n_problems)
@@ -154,7 +156,7 @@ lorafmt_status lorafmt_bind(const lorafmt_base *base, const lorafmt_stack_entry 
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "orientation", "%d, must be 0..2",
                        (int)binder.options->orientation);
     LF_TRY(check_arguments(base, stack, n_stack, err));
-    st = new_view(base, stack, n_stack, &binder.view, err);
+    st = new_view(base, stack, n_stack, binder.options, &binder.view, err);
     if (!st) {
         const lf_fpenv env = lf_fpenv_enter();
         st = bind(&binder, err);

@@ -92,6 +92,8 @@ lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, ui
     lf_tally tally = {0};
     lf_fpenv env;
 
+    if (view->check_only)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the view was bound with check_only");
     if (tensor >= view->n_tensors)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "tensor %zu, the view has %zu", tensor, view->n_tensors);
     plan = &view->plans[tensor];

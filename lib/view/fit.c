@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Does every site fit its tensor: kind, orientation, shape, dtype, identity. */
+#include "format/base/bytes.h"
 #include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "lib/adapter/adapter.h"
@@ -13,15 +14,6 @@
 static const char *unsupported_kind(const lorafmt_site *site)
 {
     switch (site->kind) {
-    case LORAFMT_KIND_REPLACEMENT:
-    case LORAFMT_KIND_SAVED:
-    case LORAFMT_KIND_LINEAR:
-    case LORAFMT_KIND_EMBEDDING:
-        return NULL;
-    case LORAFMT_KIND_CONV1D:
-    case LORAFMT_KIND_CONV2D:
-    case LORAFMT_KIND_CONV3D:
-        return "convolution layers";
     case LORAFMT_KIND_EXPERTS:
         return "mixture-of-experts parameters";
     case LORAFMT_KIND_ROWS:
@@ -29,7 +21,7 @@ static const char *unsupported_kind(const lorafmt_site *site)
     case LORAFMT_KIND_ADDITIVE:
         return "additive tensors (lora_bias)";
     default:
-        return "a kind of a newer format";
+        return NULL;
     }
 }
 
@@ -39,9 +31,17 @@ static const char *unsupported_part(const lorafmt_site *site)
         return "row and column ranges";
     if (lorafmt_site_factor(site, LORAFMT_ROLE_MAGNITUDE))
         return "DoRA (a magnitude vector)";
+    if (lorafmt_site_factor(site, LORAFMT_ROLE_MID))
+        return "a Tucker core (mid)";
+    return NULL;
+}
+
+static const char *unknown_part(const lorafmt_site *site)
+{
+    if (site->kind > LORAFMT_KIND_EXPERTS)
+        return "a kind of a newer format";
     for (uint32_t i = 0; i < site->n_factors; i++)
-        if (site->factors[i].role != LORAFMT_ROLE_A && site->factors[i].role != LORAFMT_ROLE_B &&
-            site->factors[i].role != LORAFMT_ROLE_VALUE)
+        if (site->factors[i].role > LORAFMT_ROLE_ROW_INDEX)
             return "a factor of a newer format";
     return NULL;
 }
@@ -51,26 +51,52 @@ void lf_check_kinds(lf_binder *binder, size_t entry)
     const lorafmt_adapter *adapter = binder->view->entries[entry].adapter;
 
     for (size_t i = 0; i < adapter->n_sites; i++) {
-        const char *what = unsupported_kind(&adapter->sites[i]);
-        if (!what)
-            what = unsupported_part(&adapter->sites[i]);
+        const lorafmt_site *site = &adapter->sites[i];
+        const char *what = unknown_part(site);
+        if (!what && !binder->view->check_only)
+            what = unsupported_kind(site) ? unsupported_kind(site) : unsupported_part(site);
         if (what)
-            lf_problem(binder, LORAFMT_UNSUPPORTED, entry, adapter->sites[i].target,
-                       "merging %s is not supported by this version", what);
+            lf_problem(binder, LORAFMT_UNSUPPORTED, entry, site->target, "%s %s is not supported by this version",
+                       binder->view->check_only ? "binding" : "merging", what);
     }
+}
+
+/* The shape that the base must have for a low-rank site: spec 4.4 and 4.5. */
+static uint32_t shape_of(const lorafmt_site *site, unsigned orientation, uint64_t shape[LORAFMT_MAX_DIMS])
+{
+    const lorafmt_tensor *a = &lorafmt_site_factor(site, LORAFMT_ROLE_A)->tensor;
+    const lorafmt_tensor *b = &lorafmt_site_factor(site, LORAFMT_ROLE_B)->tensor;
+    const lorafmt_factor *mid = lorafmt_site_factor(site, LORAFMT_ROLE_MID);
+    const lorafmt_tensor *kernel = mid ? &mid->tensor : a;
+    const uint64_t n_experts = site->kind == LORAFMT_KIND_EXPERTS ? a->shape[0] / site->rank : 1;
+    uint32_t n = 0;
+
+    if (site->kind == LORAFMT_KIND_EXPERTS)
+        shape[n++] = n_experts;
+    shape[n++] = orientation == LORAFMT_OUT_IN ? b->shape[0] / n_experts : a->shape[1];
+    shape[n++] = orientation == LORAFMT_OUT_IN ? a->shape[1] : b->shape[0] / n_experts;
+    for (uint32_t d = 2; d < kernel->n_dims; d++)
+        shape[n++] = kernel->shape[d];
+    return n;
+}
+
+static bool shape_fits(const lorafmt_site *site, unsigned orientation, const lorafmt_view_tensor *tensor)
+{
+    uint64_t shape[LORAFMT_MAX_DIMS];
+    const uint32_t n = shape_of(site, orientation, shape);
+
+    return tensor->n_dims == n && memcmp(tensor->shape, shape, n * sizeof shape[0]) == 0;
 }
 
 int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const lorafmt_view_tensor *tensor, char text[256])
 {
-    const lorafmt_tensor *a = &lorafmt_site_factor(site, LORAFMT_ROLE_A)->tensor;
-    const lorafmt_tensor *b = &lorafmt_site_factor(site, LORAFMT_ROLE_B)->tensor;
-    const bool linear = site->kind == LORAFMT_KIND_LINEAR;
-    const uint64_t out_in[2] = {b->shape[0], a->shape[1]}, in_out[2] = {a->shape[1], b->shape[0]};
-    const bool fits_out_in = tensor->n_dims == 2 && memcmp(tensor->shape, out_in, sizeof out_in) == 0;
-    const bool fits_in_out = tensor->n_dims == 2 && memcmp(tensor->shape, in_out, sizeof in_out) == 0;
-    unsigned wanted = linear ? site->orientation : LORAFMT_IN_OUT;
+    const bool linear = site->kind == LORAFMT_KIND_LINEAR, turns = linear || site->kind == LORAFMT_KIND_EXPERTS;
+    const bool fits_out_in = shape_fits(site, LORAFMT_OUT_IN, tensor), fits_in_out = shape_fits(site, LORAFMT_IN_OUT, tensor);
+    unsigned wanted = site->kind == LORAFMT_KIND_EMBEDDING ? LORAFMT_IN_OUT : site->orientation;
     char has[LF_SHAPE_TEXT], needs[LF_SHAPE_TEXT];
+    uint64_t shape[LORAFMT_MAX_DIMS];
     const char *hint = "";
+    uint32_t n;
 
     if (linear && binder->options->has_orientation)
         wanted = binder->options->orientation;
@@ -83,10 +109,11 @@ int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const
     }
     if (wanted == LORAFMT_OUT_IN ? fits_out_in : fits_in_out)
         return (int)wanted;
-    if (linear && (fits_out_in || fits_in_out))
+    if (turns && (fits_out_in || fits_in_out))
         hint = "; transposed it would fit: if the base stores this layer so, choose its orientation by shape";
+    n = shape_of(site, wanted, shape);
     snprintf(text, 256, "the base has %.100s, the adapter needs %s%s", lf_shape_text(tensor->n_dims, tensor->shape, has),
-             lf_shape_text(2, wanted == LORAFMT_OUT_IN ? out_in : in_out, needs), hint);
+             lf_shape_text(n, shape, needs), hint);
     return -1;
 }
 
@@ -162,6 +189,39 @@ void lf_fit_low_rank(lf_binder *binder)
     for (size_t i = 0; i < view->n_sites; i++)
         if (lf_is_bound_low_rank(&view->sites[i]))
             fit_low_rank_site(binder, &view->sites[i]);
+}
+
+/* A tensor that is added must be like its target, rows like the target's rows and within it. */
+static bool rows_fit(const lorafmt_site *site, const lorafmt_view_tensor *tensor)
+{
+    const lorafmt_tensor *value = &lorafmt_site_factor(site, LORAFMT_ROLE_VALUE)->tensor;
+    const lorafmt_factor *rows = lorafmt_site_factor(site, LORAFMT_ROLE_ROW_INDEX);
+    const size_t skipped = rows ? 1 : 0;
+
+    if (value->n_dims != tensor->n_dims || value->n_dims < skipped ||
+        memcmp(value->shape + skipped, tensor->shape + skipped, (value->n_dims - skipped) * sizeof value->shape[0]) != 0)
+        return false;
+    return !rows ||
+           lf_load_u64le((const uint8_t *)rows->tensor.data + 8 * (rows->tensor.shape[0] - 1)) < tensor->shape[0]; // ascending
+}
+
+void lf_fit_rows_and_additive(lf_binder *binder)
+{
+    lorafmt_view *view = binder->view;
+
+    for (size_t i = 0; i < view->n_sites; i++) {
+        lorafmt_bound_site *bound = &view->sites[i];
+        const unsigned kind = bound->site->kind;
+        char has[LF_SHAPE_TEXT];
+        if ((kind != LORAFMT_KIND_ROWS && kind != LORAFMT_KIND_ADDITIVE) || bound->match == LORAFMT_MATCH_NONE)
+            continue;
+        if (!rows_fit(bound->site, &view->plans[bound->tensor].info))
+            lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
+                       "the base has %s, the adapter's %s do not fit",
+                       lf_shape_text(view->plans[bound->tensor].info.n_dims, view->plans[bound->tensor].info.shape, has),
+                       kind == LORAFMT_KIND_ROWS ? "rows" : "addends");
+        bound->effect = kind == LORAFMT_KIND_ROWS ? LORAFMT_EFFECT_ROWS : LORAFMT_EFFECT_ADDITIVE;
+    }
 }
 
 /* Is this the base that the adapters were packed for? Compares what they carry. */

@@ -105,15 +105,18 @@ static lorafmt_status plan_site(const lf_binder *binder, const planner *p, loraf
     lf_plan *plan = &view->plans[bound->tensor];
     const double scale = lf_working_scale(view, bound);
 
-    if (scale == 0.0 || all_zero(p, &lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor) ||
-        all_zero(p, &lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor))
+    if (!lorafmt_site_factor(bound->site, LORAFMT_ROLE_MAGNITUDE) &&
+        (scale == 0.0 || all_zero(p, &lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor) ||
+         all_zero(p, &lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor)))
         return LORAFMT_OK; // spec 7.2: contributes nothing
+    bound->effect = LORAFMT_EFFECT_LOW_RANK;
+    if (view->check_only)
+        return LORAFMT_OK;
     if (!plan->terms && !(plan->terms = lf_arena_alloc(&view->arena, plan->n_terms, sizeof *plan->terms)))
         return lf_no_memory(err);
     plan->terms[plan->n_terms_seen].scale = scale;
     if (!fill_term(binder, p, bound, plan, &plan->terms[plan->n_terms_seen++]))
         return lf_no_memory(err);
-    bound->effect = LORAFMT_EFFECT_LOW_RANK;
     return LORAFMT_OK;
 }
 

@@ -59,7 +59,7 @@ struct lorafmt_view {
     const char **names; /* per site: what to look for in the base, which is its target or what the caller's map makes of it */
     size_t n_tensors;   /* base's, then new ones */
     lf_plan *plans;
-    bool unties;
+    bool unties, check_only;
     uint64_t vocab_size;
 };
 
@@ -99,13 +99,11 @@ void lf_check_renames(lf_binder *binder);
 lorafmt_status lf_fit_replacements(lf_binder *binder, lorafmt_error *err);
 void lf_fit_vocabulary(lf_binder *binder);
 void lf_fit_low_rank(lf_binder *binder);
+void lf_fit_rows_and_additive(lf_binder *binder);
 lorafmt_status lf_fit_identity(lf_binder *binder, lorafmt_error *err);
 lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err);
 
-/*
- * The stored orientation of a linear or embedding site on a tensor of that shape, or -1 when it does not fit (then *text says
- * why).
- */
+/* The stored orientation of a low-rank site on a tensor of that shape, or -1 when it does not fit (then *text says why). */
 int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const lorafmt_view_tensor *tensor, char text[256]);
 
 /* A low-rank site that has found its tensor. */
