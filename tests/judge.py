@@ -57,7 +57,7 @@ def differs(got, want, terms):
 
 
 def plain_deltas(folder):
-    """s * B A in float64 of every linear layer of an adapter with one scale, as {name of the base tensor: rows}; else {}."""
+    """s * B A in float64 of every linear layer and convolution of an adapter with one scale, as {name of the base tensor: rows}; else {}."""
     config = json.loads((folder / 'adapter_config.json').read_text())
     if config['rank_pattern'] or config['alpha_pattern'] or config['use_rslora'] or config['fan_in_fan_out']:
         return {}
@@ -66,7 +66,7 @@ def plain_deltas(folder):
     for name, a in files.items():
         if name.endswith('.lora_A.weight'):
             b = files[name.replace('.lora_A.', '.lora_B.')]
-            (rank, n_in), scale = a.shape, config['lora_alpha'] / config['r']
+            rank, n_in, scale = a.shape[0], math.prod(a.shape[1:]), config['lora_alpha'] / config['r']
             a_values, b_values = tensors.values(a), tensors.values(b)
             columns = [a_values[j::n_in] for j in range(n_in)]
             rows = [b_values[i * rank:(i + 1) * rank] for i in range(b.shape[0])]

@@ -49,6 +49,16 @@ static const float ones[64] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
                                1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 static const float zeros[64];
 
+/* A tensor of ones with a shape of up to 5 dimensions that ends at 0. */
+static lorafmt_tensor shaped(const uint64_t *shape)
+{
+    lorafmt_tensor t = {.dtype = LORAFMT_F32, .data = ones};
+    for (; t.n_dims < 5 && shape[t.n_dims]; t.n_dims++)
+        t.shape[t.n_dims] = shape[t.n_dims];
+    lf_tensor_measure(t.dtype, t.n_dims, t.shape, &t.size);
+    return t;
+}
+
 static lorafmt_status bind_one(const memory_base *m, const lorafmt_adapter *a, const lorafmt_bind_options *o, lorafmt_view **view,
                                lorafmt_error *err)
 {
@@ -345,7 +355,7 @@ static void test_kinds_that_wait_are_refused_by_name(void **state)
         const char *text;
     } table[] = {
         {LORAFMT_KIND_ROWS, LORAFMT_ROLE_VALUE, "trainable tokens"}, {LORAFMT_KIND_ADDITIVE, LORAFMT_ROLE_VALUE, "lora_bias"},
-        {LORAFMT_KIND_CONV2D, LORAFMT_ROLE_B, "convolution"},        {LORAFMT_KIND_EXPERTS, LORAFMT_ROLE_B, "experts"},
+        {LORAFMT_KIND_CONV2D, LORAFMT_ROLE_MID, "Tucker"},           {LORAFMT_KIND_EXPERTS, LORAFMT_ROLE_B, "experts"},
         {LORAFMT_KIND_LINEAR, LORAFMT_ROLE_MAGNITUDE, "DoRA"},       {77, LORAFMT_ROLE_B, "newer format"},
     };
     (void)state;
@@ -361,6 +371,62 @@ static void test_kinds_that_wait_are_refused_by_name(void **state)
         base_add(&m, "w.weight", LORAFMT_F32, 2, 3, ones);
         assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_UNSUPPORTED);
         assert_non_null(strstr(err.text, table[i].text));
+    }
+}
+
+/* spec 8.3: the shape that the base must have, for kinds too that are not merged yet. */
+static void test_every_kind_is_held_against_its_base(void **state)
+{
+    static const struct {
+        unsigned kind, orientation;
+        uint64_t a[6], b[6], value[3], base[6]; // shapes, ended by 0
+        bool fits;
+    } table[] = {
+        {LORAFMT_KIND_CONV1D, 0, {2, 3, 5}, {4, 2, 1}, {0}, {4, 3, 5}, true},
+        {LORAFMT_KIND_CONV1D, 0, {2, 3, 5}, {4, 2, 1}, {0}, {4, 5, 3}, false},
+        {LORAFMT_KIND_CONV2D, 0, {2, 3, 5, 1}, {4, 2, 1, 1}, {0}, {4, 3, 5, 1}, true},
+        {LORAFMT_KIND_CONV2D, 0, {2, 3, 1, 1}, {4, 2, 1, 1}, {0}, {4, 3}, false},
+        {LORAFMT_KIND_EXPERTS, LORAFMT_OUT_IN, {6, 5}, {12, 2}, {0}, {3, 4, 5}, true},
+        {LORAFMT_KIND_EXPERTS, LORAFMT_IN_OUT, {6, 5}, {12, 2}, {0}, {3, 4, 5}, false},
+        {LORAFMT_KIND_EXPERTS, LORAFMT_IN_OUT, {6, 5}, {12, 2}, {0}, {3, 5, 4}, true},
+        {LORAFMT_KIND_EXPERTS, LORAFMT_OUT_IN, {6, 5}, {12, 2}, {0}, {2, 4, 5}, false},
+        {LORAFMT_KIND_ADDITIVE, 0, {0}, {0}, {4}, {4}, true},
+        {LORAFMT_KIND_ADDITIVE, 0, {0}, {0}, {4}, {5}, false},
+        {LORAFMT_KIND_ROWS, 0, {0}, {0}, {2, 3}, {8, 3}, true}, // rows 1 and 7
+        {LORAFMT_KIND_ROWS, 0, {0}, {0}, {2, 3}, {7, 3}, false},
+        {LORAFMT_KIND_ROWS, 0, {0}, {0}, {2, 3}, {8, 4}, false},
+    };
+    static const int64_t rows[] = {1, 7};
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        const bool low_rank = table[i].a[0] != 0, has_rows = table[i].kind == LORAFMT_KIND_ROWS;
+        const lorafmt_bind_options check = {.struct_size = sizeof check, .check_only = true};
+        memory_base m;
+        lorafmt_factor f[2] = {{low_rank ? LORAFMT_ROLE_A : LORAFMT_ROLE_VALUE, shaped(low_rank ? table[i].a : table[i].value)},
+                               {LORAFMT_ROLE_B, shaped(table[i].b)}};
+        lorafmt_site site = {.target = "w", .kind = (uint16_t)table[i].kind, .scale = 1, .n_factors = 1, .factors = f};
+        const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+        const lorafmt_tensor there = shaped(table[i].base);
+        lorafmt_view *view;
+        lorafmt_error err;
+        if (low_rank)
+            site.rank = 2, site.alpha = 2, site.scaling = LORAFMT_SCALING_ALPHA_R;
+        if (has_rows)
+            f[1] = (lorafmt_factor){LORAFMT_ROLE_ROW_INDEX, test_tensor(LORAFMT_I64, 2, 0, rows)};
+        site.n_factors = low_rank || has_rows ? 2 : 1;
+        site.orientation = (uint8_t)table[i].orientation;
+        base_init(&m);
+        base_add(&m, "w", LORAFMT_F32, 1, 0, ones);
+        m.tensors[0].n_dims = there.n_dims;
+        m.tensors[0].size = there.size;
+        memcpy(m.tensors[0].shape, there.shape, sizeof there.shape);
+        if (bind_one(&m, &adapter, &check, &view, &err) != (table[i].fits ? LORAFMT_OK : LORAFMT_MISMATCH))
+            fail_msg("case %zu: %s", i, err.text);
+        if (table[i].fits) {
+            assert_int_not_equal(lorafmt_view_get_site(view, 0)->effect, LORAFMT_EFFECT_NOTHING);
+            assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 0, NULL, 0, NULL, 0, NULL, &err), LORAFMT_MISUSE);
+            lorafmt_view_free(view);
+        }
     }
 }
 
@@ -821,6 +887,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_quantised_siblings),
         cmocka_unit_test(test_kinds_that_wait_are_refused_by_name),
+        cmocka_unit_test(test_every_kind_is_held_against_its_base),
         cmocka_unit_test(test_bridges),
         cmocka_unit_test(test_unmatched_can_be_allowed_but_not_all),
         cmocka_unit_test(test_replacements),
