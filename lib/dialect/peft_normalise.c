@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define PREFIX "base_model.model."
+#define MAX_NAME (4 * LF_MAX_NAME) // a target may have LF_MAX_NAME bytes; the rest is wrappers and suffix
 
 /* Components that wrappers of a whole model or of its layers put into module paths, and who does. */
 static const struct {
@@ -185,9 +186,13 @@ lorafmt_status lf_peft_normalise(const lf_peft_tensor *tensors, size_t n_tensors
     n.names = lf_arena_alloc(arena, n_tensors, sizeof *n.names);
     if (!n.names)
         return lf_no_memory(err);
-    for (size_t i = 0; i < n_tensors; i++)
+    for (size_t i = 0; i < n_tensors; i++) {
+        if (strlen(tensors[i].name) > MAX_NAME)
+            return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, tensors[i].name, "a name of %zu bytes, at most %d are taken",
+                           strlen(tensors[i].name), MAX_NAME);
         if (!(n.names[i] = lf_arena_strdup(arena, tensors[i].name)))
             return lf_no_memory(err);
+    }
     LF_TRY(unwrap(&n));
     LF_TRY(remove_ddp(&n));
     LF_TRY(add_prefix(&n));
