@@ -45,6 +45,8 @@ void lf_container_info(const lf_container *c, lorafmt_container_info *out)
         .index_size = c->root.index_size,
         .align = UINT32_C(1) << c->align_log2,
         .n_tensors = c->sections[LF_TENSORS].n_records,
+        .n_signatures = c->sections[LF_SIGNATURES].n_records,
+        .n_ignored_sections = c->n_ignored,
         .recovered = c->recovered,
     };
     memcpy(out->index_sha256, c->root.index_sha256, sizeof out->index_sha256);

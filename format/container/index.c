@@ -69,7 +69,7 @@ static lorafmt_status take_known(const entry *e, lf_container *c)
         if (type->id != e->id)
             continue;
         if (e->record_size != type->record_size && e->id >= LF_FIRST_IGNORABLE_SECTION)
-            return LORAFMT_OK; // as if it were unknown
+            break; // as if it were unknown
         if (e->record_size != type->record_size)
             return fail(e, LORAFMT_UNSUPPORTED, LF_SECTION_RECORD_SIZE, "record_size", "this reader knows another record size");
         if (e->n_records < type->min_records)
@@ -77,7 +77,9 @@ static lorafmt_status take_known(const entry *e, lf_container *c)
         if (e->n_records > type->max_records)
             return fail(e, LORAFMT_CORRUPT, LF_SECTION_N_RECORDS, "n_records", "more than the format allows");
         c->sections[k] = (lf_section){e->offset, (size_t)e->n_records};
+        return LORAFMT_OK;
     }
+    c->n_ignored++;
     return LORAFMT_OK;
 }
 

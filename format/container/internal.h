@@ -78,6 +78,7 @@ struct lf_container {
     bool recovered;
     uint32_t align_log2;
     lf_section sections[LF_N_SECTIONS]; /* an absent section has no records */
+    uint32_t n_ignored;                 /* sections of a newer format */
 };
 
 /* Checks the header and the section table of container->index and fills align_log2 and sections. */

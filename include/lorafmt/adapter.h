@@ -154,8 +154,10 @@ typedef struct lorafmt_container_info {
     uint64_t index_size;
     uint32_t align; /**< bytes */
     size_t n_tensors;
-    bool recovered;           /**< a root slot was damaged and the other one was used: spec 3 */
-    uint8_t index_sha256[32]; /**< root digest */
+    size_t n_signatures;
+    size_t n_ignored_sections; /**< of a newer format */
+    bool recovered;            /**< a root slot was damaged and the other one was used: spec 3 */
+    uint8_t index_sha256[32];  /**< root digest */
 } lorafmt_container_info;
 
 /**

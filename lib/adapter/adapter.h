@@ -37,6 +37,9 @@ void lf_adapter_sort(lorafmt_site *sites, size_t n_sites, lorafmt_metadata *meta
 bool lf_kind_is_low_rank(unsigned kind);
 bool lf_kind_is_whole(unsigned kind);
 
+/* Has it a kind or a role that this version does not know? Then it is listed and copied, and nothing else. */
+bool lf_site_is_newer(const lorafmt_site *site);
+
 /* spec 4.4: the scale that a rule gives. */
 double lf_scale_of(lorafmt_scaling scaling, double alpha, uint32_t rank);
 

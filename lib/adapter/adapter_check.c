@@ -21,6 +21,14 @@ bool lf_kind_is_whole(unsigned kind)
     return kind == LORAFMT_KIND_REPLACEMENT || kind == LORAFMT_KIND_SAVED;
 }
 
+bool lf_site_is_newer(const lorafmt_site *site)
+{
+    for (uint32_t i = 0; i < site->n_factors; i++)
+        if (site->factors[i].role > LORAFMT_ROLE_ROW_INDEX)
+            return true;
+    return site->kind > LORAFMT_KIND_EXPERTS;
+}
+
 double lf_scale_of(lorafmt_scaling scaling, double alpha, uint32_t rank)
 {
     return scaling == LORAFMT_SCALING_ALPHA_R ? alpha / rank : alpha / sqrt(rank);
@@ -260,15 +268,6 @@ static lorafmt_status check_ranges(const lorafmt_site *site, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-/* Sites with roles of a newer format are listed and copied; which factors they need is not known here. */
-static bool knows_roles(const lorafmt_site *site)
-{
-    for (uint32_t i = 0; i < site->n_factors; i++)
-        if (site->factors[i].role > LORAFMT_ROLE_ROW_INDEX)
-            return false;
-    return true;
-}
-
 static lorafmt_status check_site(const lorafmt_site *site, lorafmt_error *err)
 {
     if (!site->target[0] || !lf_name_valid(site->target, strlen(site->target)))
@@ -282,7 +281,7 @@ static lorafmt_status check_site(const lorafmt_site *site, lorafmt_error *err)
         return bad(err, site, "the flag doubled in a site that is not linear");
     if (site->orientation != LORAFMT_OUT_IN && site->kind != LORAFMT_KIND_LINEAR && site->kind != LORAFMT_KIND_EXPERTS)
         return bad(err, site, "an orientation in a site that is neither linear nor experts");
-    if (knows_roles(site)) {
+    if (!lf_site_is_newer(site)) { // which factors a newer role needs is not known here
         LF_TRY(lf_kind_is_low_rank(site->kind) ? check_low_rank(site, err) : check_whole(site, err));
         LF_TRY(check_ranges(site, err));
     }

@@ -45,6 +45,9 @@ static lorafmt_status convert_site(lorafmt_site *site, lorafmt_dtype to, lf_aren
 
     if (!factors)
         return lf_no_memory(err);
+    if (lf_site_is_newer(site))
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target,
+                       "a site of a newer format can be copied, but not converted to another dtype");
     memcpy(factors, site->factors, site->n_factors * sizeof *factors);
     site->factors = factors;
     for (uint32_t i = 0; i < site->n_factors && !st; i++)

@@ -27,6 +27,23 @@ static void default_name(const char *path, char out[LF_MAX_ADAPTER_NAME + 1])
         strcpy(out, "adapter");
 }
 
+/* What is in a container beside its adapters, and does not go with them. */
+static lorafmt_status note_extras(lorafmt_source *source, lorafmt_error *err)
+{
+    lorafmt_container_info info;
+
+    lf_container_info(source->container, &info);
+    if (info.n_ignored_sections &&
+        lf_note(&source->notes, &source->arena, "ignored %zu section%s of a newer format, which packing leaves out",
+                info.n_ignored_sections, info.n_ignored_sections == 1 ? "" : "s"))
+        return lf_no_memory(err);
+    if (info.n_signatures &&
+        lf_note(&source->notes, &source->arena, "%zu signature%s not checked by this version, and left out by packing",
+                info.n_signatures, info.n_signatures == 1 ? " is" : "s are"))
+        return lf_no_memory(err);
+    return LORAFMT_OK;
+}
+
 static lorafmt_status read_adapters(lorafmt_source *source, lorafmt_error *err)
 {
     lorafmt_adapter *adapters;
@@ -41,7 +58,7 @@ static lorafmt_status read_adapters(lorafmt_source *source, lorafmt_error *err)
     source->adapters = adapters;
     for (size_t i = 0; i < source->n_adapters; i++)
         LF_TRY(lf_adapter_read(&reader, i, &adapters[i], err));
-    return LORAFMT_OK;
+    return note_extras(source, err);
 }
 
 static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out, lorafmt_error *err)

@@ -36,23 +36,13 @@ static const char *unsupported_part(const lorafmt_site *site)
     return NULL;
 }
 
-static const char *unknown_part(const lorafmt_site *site)
-{
-    if (site->kind > LORAFMT_KIND_EXPERTS)
-        return "a kind of a newer format";
-    for (uint32_t i = 0; i < site->n_factors; i++)
-        if (site->factors[i].role > LORAFMT_ROLE_ROW_INDEX)
-            return "a factor of a newer format";
-    return NULL;
-}
-
 void lf_check_kinds(lf_binder *binder, size_t entry)
 {
     const lorafmt_adapter *adapter = binder->view->entries[entry].adapter;
 
     for (size_t i = 0; i < adapter->n_sites; i++) {
         const lorafmt_site *site = &adapter->sites[i];
-        const char *what = unknown_part(site);
+        const char *what = lf_site_is_newer(site) ? "a kind or factor of a newer format" : NULL;
         if (!what && !binder->view->check_only)
             what = unsupported_kind(site) ? unsupported_kind(site) : unsupported_part(site);
         if (what)
