@@ -9,14 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Something that occupies bytes of the file. */
+/* Something that occupies bytes of the file: what record i of a section names, or the index. */
 typedef struct range {
     uint64_t offset, end;
-    const char *what;
-    size_t i; /* or NO_NUMBER: there is one index */
+    lf_section_number section; /* tensors or segments */
+    size_t i;                  /* or THE_INDEX */
 } range;
 
-#define NO_NUMBER SIZE_MAX
+#define THE_INDEX SIZE_MAX
 
 static int compare_ranges(const void *a, const void *b)
 {
@@ -32,33 +32,55 @@ static lorafmt_status collect(const lf_container *c, range *ranges, lorafmt_erro
 {
     size_t n = 0;
 
-    ranges[n++] = (range){c->root.index_offset, c->root.index_offset + c->root.index_size, "index", NO_NUMBER};
+    ranges[n++] = (range){c->root.index_offset, c->root.index_offset + c->root.index_size, LF_N_SECTIONS, THE_INDEX};
     for (size_t i = 0; i < c->sections[LF_TENSORS].n_records; i++) {
         lf_tensor_record t;
         LF_TRY(lf_container_tensor(c, i, &t, err));
-        ranges[n++] = (range){t.offset, t.offset + t.stored_size, "tensor", i};
+        ranges[n++] = (range){t.offset, t.offset + t.stored_size, LF_TENSORS, i};
     }
     for (size_t i = 0; i < c->sections[LF_SEGMENTS].n_records; i++) {
         lf_segment s;
         LF_TRY(lf_segment_decode(c, i, &s, err));
-        ranges[n++] = (range){s.offset, s.offset + s.size, "segment", i};
+        ranges[n++] = (range){s.offset, s.offset + s.size, LF_SEGMENTS, i};
     }
     return LORAFMT_OK;
 }
 
-static lorafmt_status fail(const range *r, uint64_t offset, const char *text, lorafmt_error *err)
+static const char *name_of(const range *r, char name[48])
 {
-    char path[48];
-
-    snprintf(path, sizeof path, "%s[%zu]", r->what, r->i);
-    return lf_fail(err, LORAFMT_CORRUPT, offset, r->i == NO_NUMBER ? r->what : path, "%s", text);
+    if (r->i == THE_INDEX)
+        return "index";
+    snprintf(name, 48, "%s[%zu]", lf_section_types[r->section].record, r->i);
+    return name;
 }
 
-/* [begin, r->offset) lies between two ranges. */
-static lorafmt_status check_gap(const lf_container *c, uint64_t begin, const range *r, lorafmt_error *err)
+static lorafmt_status fail(const range *r, uint64_t offset, const char *text, lorafmt_error *err)
 {
-    if (r->offset < begin)
-        return fail(r, r->offset, "overlaps what lies before it", err);
+    char name[48];
+
+    return lf_fail(err, LORAFMT_CORRUPT, offset, name_of(r, name), "%s", text);
+}
+
+/* Two ranges share bytes: the record of the later one is blamed, or of the other one if that is the index. */
+static lorafmt_status overlap(const lf_container *c, const range *before, const range *later, lorafmt_error *err)
+{
+    const range *blamed = later->i == THE_INDEX ? before : later, *other = blamed == later ? before : later;
+    const unsigned field = blamed->section == LF_SEGMENTS ? LF_SEGMENT_OFFSET : LF_TENSOR_OFFSET;
+    char name[48];
+    lf_record r;
+
+    LF_TRY(lf_record_get(c, blamed->section, blamed->i, &r, err));
+    return lf_record_fail(&r, LORAFMT_CORRUPT, field, "offset", err, "%" PRIu64 " .. %" PRIu64 " overlaps %s", blamed->offset,
+                          blamed->end, name_of(other, name));
+}
+
+/* What lies between two ranges, or before the first, which starts behind the header pages. */
+static lorafmt_status check_gap(const lf_container *c, const range *before, const range *r, lorafmt_error *err)
+{
+    const uint64_t begin = before ? before->end : LF_SEGMENTS_OFFSET;
+
+    if (before && r->offset < begin)
+        return overlap(c, before, r, err);
     if (r->offset - begin >= UINT64_C(1) << c->align_log2)
         return fail(r, begin, "a gap before it that is longer than padding can be", err);
     if (!lf_all_zero(c->bytes + begin, (size_t)(r->offset - begin)))
@@ -70,16 +92,15 @@ lorafmt_status lf_check_coverage(const lf_container *c, lf_arena *arena, lorafmt
 {
     const size_t n = 1 + c->sections[LF_TENSORS].n_records + c->sections[LF_SEGMENTS].n_records;
     range *ranges = lf_arena_alloc(arena, n, sizeof *ranges);
-    uint64_t end = LF_SEGMENTS_OFFSET;
+    uint64_t end;
 
     if (!ranges)
         return lf_no_memory(err);
     LF_TRY(collect(c, ranges, err));
     qsort(ranges, n, sizeof *ranges, compare_ranges);
-    for (size_t i = 0; i < n; i++) {
-        LF_TRY(check_gap(c, end, &ranges[i], err));
-        end = ranges[i].end;
-    }
+    for (size_t i = 0; i < n; i++)
+        LF_TRY(check_gap(c, i ? &ranges[i - 1] : NULL, &ranges[i], err));
+    end = ranges[n - 1].end;
     if (end != c->root.file_end)
         return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(c->slot) + LF_ROOT_FILE_END,
                        c->slot ? "root[1].file_end" : "root[0].file_end",

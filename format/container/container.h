@@ -97,7 +97,15 @@ lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_
 /* spec 6.1. Hashes every tensor, unless sha256s (one per factor in site and factor order) is given. */
 void lf_adapter_id(const lorafmt_adapter *adapter, const uint8_t (*sha256s)[32], uint8_t out[32]);
 
-/* Order of sites within an adapter, spec 4.4: <0, 0 or >0. */
+/* Order of sites within an adapter, spec 4.4: <0, 0 or >0; and where the field lies in its record that decides it. */
 int lf_site_compare(const lorafmt_site *a, const lorafmt_site *b);
+unsigned lf_site_order_field(const lorafmt_site *a, const lorafmt_site *b);
+
+/* Where in the file record i of a table lies; the record must be there. */
+uint64_t lf_container_adapter_offset(const lf_container *container, size_t i);
+uint64_t lf_container_site_offset(const lf_container *container, size_t i);
+uint64_t lf_container_factor_offset(const lf_container *container, size_t i);
+uint64_t lf_container_tensor_offset(const lf_container *container, size_t i);
+uint64_t lf_container_metadata_offset(const lf_container *container, size_t i);
 
 #endif

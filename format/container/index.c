@@ -111,7 +111,8 @@ static lorafmt_status decode_section_table(lf_container *c, uint32_t n_sections,
         offset = lf_round_up(offset + e.size, 8); // index_size is a multiple of 8, so this cannot pass it
     }
     if (offset != index_size)
-        return lf_fail(err, LORAFMT_CORRUPT, c->root.index_offset + offset, "index", "%" PRIu64 " bytes after the last section",
+        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(c->slot) + LF_ROOT_INDEX_SIZE,
+                       c->slot ? "root[1].index_size" : "root[0].index_size", "%" PRIu64 " bytes more than the sections are",
                        index_size - offset);
     return LORAFMT_OK;
 }
@@ -147,8 +148,8 @@ lorafmt_status lf_index_check_digest(const lf_container *c, lorafmt_error *err)
 
     lf_sha256_of(c->index, (size_t)c->root.index_size, sha256);
     if (memcmp(sha256, c->root.index_sha256, sizeof sha256) != 0)
-        return lf_fail(err, LORAFMT_CORRUPT, c->root.index_offset, c->slot ? "root[1].index_sha256" : "root[0].index_sha256",
-                       "the index does not match its digest");
+        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(c->slot) + LF_ROOT_INDEX_SHA256,
+                       c->slot ? "root[1].index_sha256" : "root[0].index_sha256", "the index does not match its digest");
     return LORAFMT_OK;
 }
 

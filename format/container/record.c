@@ -19,6 +19,36 @@ lorafmt_status lf_record_get(const lf_container *c, lf_section_number section, s
     return LORAFMT_OK;
 }
 
+static uint64_t offset_of(const lf_container *c, lf_section_number section, size_t i)
+{
+    return c->root.index_offset + c->sections[section].offset + i * (uint64_t)lf_section_types[section].record_size;
+}
+
+uint64_t lf_container_adapter_offset(const lf_container *c, size_t i)
+{
+    return offset_of(c, LF_ADAPTERS, i);
+}
+
+uint64_t lf_container_site_offset(const lf_container *c, size_t i)
+{
+    return offset_of(c, LF_SITES, i);
+}
+
+uint64_t lf_container_factor_offset(const lf_container *c, size_t i)
+{
+    return offset_of(c, LF_FACTORS, i);
+}
+
+uint64_t lf_container_tensor_offset(const lf_container *c, size_t i)
+{
+    return offset_of(c, LF_TENSORS, i);
+}
+
+uint64_t lf_container_metadata_offset(const lf_container *c, size_t i)
+{
+    return offset_of(c, LF_METADATA, i);
+}
+
 lorafmt_status lf_record_fail(const lf_record *r, lorafmt_status status, unsigned at, const char *field, lorafmt_error *err,
                               const char *format, ...)
 {

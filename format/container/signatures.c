@@ -20,24 +20,26 @@ static lorafmt_status check_signature(const lf_record *r, lorafmt_error *err)
     return lf_record_check_reserved(r, LF_SIGNATURE_RESERVED_TAIL, LF_SIGNATURE_SIZE - LF_SIGNATURE_RESERVED_TAIL, err);
 }
 
-static bool ascends(const uint8_t *a, const uint8_t *b)
+/* The order of two signatures, and the place of the field that decides it. */
+static int compare(const uint8_t *a, const uint8_t *b, unsigned *field)
 {
     const uint32_t adapter_a = lf_load_u32le(a + LF_SIGNATURE_ADAPTER), adapter_b = lf_load_u32le(b + LF_SIGNATURE_ADAPTER);
+    const int keys =
+        memcmp(a + LF_SIGNATURE_PUBLIC_KEY, b + LF_SIGNATURE_PUBLIC_KEY, LF_SIGNATURE_SIGNATURE - LF_SIGNATURE_PUBLIC_KEY);
 
-    if (adapter_a != adapter_b)
-        return adapter_a < adapter_b;
-    return memcmp(a + LF_SIGNATURE_PUBLIC_KEY, b + LF_SIGNATURE_PUBLIC_KEY, LF_SIGNATURE_SIGNATURE - LF_SIGNATURE_PUBLIC_KEY) < 0;
+    *field = adapter_a == adapter_b && keys ? LF_SIGNATURE_PUBLIC_KEY : LF_SIGNATURE_ADAPTER;
+    return adapter_a == adapter_b ? keys : adapter_a < adapter_b ? -1 : 1;
 }
 
 lorafmt_status lf_signatures_check(const lf_container *c, lorafmt_error *err)
 {
     for (size_t i = 0; i < c->sections[LF_SIGNATURES].n_records; i++) {
         lf_record r;
+        unsigned field;
         LF_TRY(lf_record_get(c, LF_SIGNATURES, i, &r, err));
         LF_TRY(check_signature(&r, err));
-        if (i > 0 && !ascends(r.p - LF_SIGNATURE_SIZE, r.p))
-            return lf_record_fail(&r, LORAFMT_CORRUPT, LF_SIGNATURE_ADAPTER, "adapter", err,
-                                  "signatures must ascend by (adapter, public_key)");
+        if (i > 0 && compare(r.p - LF_SIGNATURE_SIZE, r.p, &field) >= 0)
+            return lf_record_fail(&r, LORAFMT_CORRUPT, field, NULL, err, "signatures must ascend by (adapter, public_key)");
     }
     return LORAFMT_OK;
 }

@@ -86,7 +86,7 @@ static lorafmt_status check_scaling(const lf_record *r, const lorafmt_site *s, l
                               s->scaling);
     if (!isfinite(s->scale))
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_SITE_SCALE, "scale", err, "not finite");
-    if (s->scaling == LORAFMT_SCALING_NONE && s->scale != 1)
+    if (is_known(s) && s->scaling == LORAFMT_SCALING_NONE && s->scale != 1)
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_SITE_SCALE, "scale", err, "%g, must be 1 with scaling 0", s->scale);
     return LORAFMT_OK;
 }
@@ -153,6 +153,15 @@ int lf_site_compare(const lorafmt_site *a, const lorafmt_site *b)
     if (a->row_begin != b->row_begin)
         return a->row_begin < b->row_begin ? -1 : 1;
     return (a->col_begin > b->col_begin) - (a->col_begin < b->col_begin);
+}
+
+unsigned lf_site_order_field(const lorafmt_site *a, const lorafmt_site *b)
+{
+    if (strcmp(a->target, b->target) != 0)
+        return LF_SITE_TARGET;
+    if (a->kind != b->kind)
+        return LF_SITE_KIND;
+    return a->row_begin != b->row_begin ? LF_SITE_ROW_BEGIN : a->col_begin != b->col_begin ? LF_SITE_COL_BEGIN : LF_SITE_TARGET;
 }
 
 static lorafmt_status compare_target(const lf_container *c, size_t i, const char *target, int *order, lorafmt_error *err)

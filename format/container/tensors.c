@@ -25,11 +25,14 @@ static lorafmt_status decode_shape(const lf_record *r, lorafmt_tensor *t, lorafm
 /* decoded_size, which the dtype and the shape say already. */
 static lorafmt_status check_decoded_size(const lf_record *r, const lorafmt_tensor *t, lorafmt_error *err)
 {
-    uint64_t n_bytes;
+    uint64_t n_bytes = 0; // a tensor has at least one element
 
-    if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, &n_bytes))
+    if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, &n_bytes) && lorafmt_dtype_bits(t->dtype) % 8)
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_SHAPE, "shape", err, "no whole number of bytes up to 2^46 as %s",
                               lorafmt_dtype_name(t->dtype));
+    if (n_bytes == 0)
+        return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_DECODED_SIZE, "decoded_size", err,
+                              "%" PRIu64 " bytes, and the shape has more than 2^46 as %s", t->size, lorafmt_dtype_name(t->dtype));
     if (t->size != n_bytes)
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_DECODED_SIZE, "decoded_size", err,
                               "%" PRIu64 " bytes, shape and dtype say %" PRIu64, t->size, n_bytes);

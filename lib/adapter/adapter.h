@@ -24,11 +24,28 @@ typedef struct lf_adapter_reader {
  */
 lorafmt_status lf_adapter_read(lf_adapter_reader *reader, size_t i, lorafmt_adapter *out, lorafmt_error *err);
 
+/* Which part of an adapter breaks a rule, for whoever knows where the parts lie. */
+typedef enum lf_adapter_part {
+    LF_PART_ADAPTER,
+    LF_PART_SITE,
+    LF_PART_FACTOR,
+    LF_PART_TENSOR, /* the tensor record of a factor */
+    LF_PART_DATA,   /* its decoded data */
+    LF_PART_METADATA,
+} lf_adapter_part;
+
+typedef struct lf_adapter_place {
+    lf_adapter_part part;
+    size_t i;        /* site of the adapter, or entry of its metadata */
+    uint32_t factor; /* of the site */
+    uint64_t byte;   /* in the record of that part, or in the data */
+} lf_adapter_place;
+
 /*
  * Every rule of spec 4.3 to 4.7 about what an adapter says: names, order of sites, ranks, scale against rule, alpha finite,
- * factors against kind and rank, shapes. Fields in errors are targets. Sites of unknown kinds pass.
+ * factors against kind and rank, shapes. Fields in errors are targets; place may be NULL. Sites of unknown kinds pass.
  */
-lorafmt_status lf_adapter_check(const lorafmt_adapter *adapter, lorafmt_error *err);
+lorafmt_status lf_adapter_check(const lorafmt_adapter *adapter, lf_adapter_place *place, lorafmt_error *err);
 
 /* Order sites and metadata as the spec wants them. */
 void lf_adapter_sort(lorafmt_site *sites, size_t n_sites, lorafmt_metadata *metadata, size_t n_metadata);

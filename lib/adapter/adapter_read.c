@@ -62,11 +62,52 @@ static lorafmt_status read_metadata(lf_adapter_reader *reader, uint32_t first, s
     return LORAFMT_OK;
 }
 
+/* Where a factor of a site lies, and its tensor. All were read before. */
+static uint64_t factor_place(const lf_container *c, size_t site, const lf_adapter_place *place)
+{
+    lorafmt_site unused;
+    lf_tensor_record record;
+    uint32_t first_factor, tensor;
+    lorafmt_factor factor;
+
+    if (lf_container_site(c, site, &unused, &first_factor, NULL) ||
+        lf_container_factor(c, (size_t)first_factor + place->factor, &factor, &tensor, NULL) ||
+        lf_container_tensor(c, tensor, &record, NULL))
+        return LORAFMT_NO_OFFSET;
+    if (place->part == LF_PART_FACTOR)
+        return lf_container_factor_offset(c, (size_t)first_factor + place->factor) + place->byte;
+    if (place->part == LF_PART_TENSOR)
+        return lf_container_tensor_offset(c, tensor) + place->byte;
+    return record.codec == LF_CODEC_RAW ? record.offset + place->byte : record.offset;
+}
+
+/* Where in the file the part of adapter i lies that breaks a rule. */
+static uint64_t offset_of(const lf_container *c, size_t i, const lf_adapter_place *place)
+{
+    uint32_t first_site, first_metadata;
+    lorafmt_adapter adapter;
+
+    if (lf_container_adapter(c, i, &adapter, &first_site, &first_metadata, NULL))
+        return LORAFMT_NO_OFFSET;
+    switch (place->part) {
+    case LF_PART_ADAPTER:
+        return lf_container_adapter_offset(c, i) + place->byte;
+    case LF_PART_SITE:
+        return lf_container_site_offset(c, first_site + place->i) + place->byte;
+    case LF_PART_METADATA:
+        return lf_container_metadata_offset(c, first_metadata + place->i) + place->byte;
+    default:
+        return factor_place(c, first_site + place->i, place);
+    }
+}
+
 lorafmt_status lf_adapter_read(lf_adapter_reader *reader, size_t i, lorafmt_adapter *out, lorafmt_error *err)
 {
     uint32_t first_site, first_metadata, first_factor;
+    lf_adapter_place place;
     lorafmt_metadata *metadata;
     lorafmt_site *sites;
+    lorafmt_status st;
 
     LF_TRY(lf_container_adapter(reader->container, i, out, &first_site, &first_metadata, err));
     sites = lf_arena_alloc(reader->arena, out->n_sites, sizeof *sites);
@@ -81,7 +122,9 @@ lorafmt_status lf_adapter_read(lf_adapter_reader *reader, size_t i, lorafmt_adap
     out->sites = sites;
     out->metadata = metadata;
     out->has_id = true;
-    return lf_adapter_check(out, err);
+    if ((st = lf_adapter_check(out, &place, err)) && err)
+        err->offset = offset_of(reader->container, i, &place);
+    return st;
 }
 
 void lorafmt_adapter_id(const lorafmt_adapter *adapter, uint8_t out[32])

@@ -248,7 +248,7 @@ static lorafmt_status finish(lf_importer *im, lorafmt_adapter *out, lorafmt_erro
     lf_adapter_sort(im->sites, im->n_sites, NULL, 0);
     out->sites = im->sites;
     out->n_sites = im->n_sites;
-    return lf_adapter_check(out, err);
+    return lf_adapter_check(out, NULL, err);
 }
 
 lorafmt_status lf_peft_import(const lf_peft_input *in, lf_arena *arena, lorafmt_adapter *out, lf_notes *notes, lorafmt_error *err)

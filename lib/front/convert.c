@@ -129,6 +129,6 @@ lorafmt_status lf_adapter_convert(const lorafmt_adapter *in, const lorafmt_pack_
     lf_fpenv_leave(env);
     LF_TRY(st);
     LF_TRY(join_metadata(options, arena, out, err));
-    LF_TRY(lf_adapter_check(out, err));
+    LF_TRY(lf_adapter_check(out, NULL, err));
     return options->base ? record_base(out, sites, options->base, err) : LORAFMT_OK;
 }
