@@ -288,10 +288,6 @@ static lorafmt_status check_ranges(checker *c)
     const lorafmt_site *site = c->site;
     const lorafmt_factor *a = lorafmt_site_factor(site, LORAFMT_ROLE_A), *b = lorafmt_site_factor(site, LORAFMT_ROLE_B);
 
-    if (!(site->flags & (LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_COL_RANGE)))
-        return LORAFMT_OK;
-    if (site->kind != LORAFMT_KIND_LINEAR)
-        return BAD_SITE(c, LF_SITE_FLAGS, "a row or column range in a site that is not linear");
     if (site->flags & LORAFMT_SITE_ROW_RANGE && site->row_end - site->row_begin != b->tensor.shape[0])
         return BAD_SITE(c, LF_SITE_ROW_END, "the row range is not as large as B has rows");
     if (site->flags & LORAFMT_SITE_COL_RANGE && site->col_end - site->col_begin != a->tensor.shape[1])
@@ -312,6 +308,8 @@ static lorafmt_status check_site(checker *c)
         return LORAFMT_OK; // of a newer format
     if (site->flags & LORAFMT_SITE_DOUBLED && site->kind != LORAFMT_KIND_LINEAR)
         return BAD_SITE(c, LF_SITE_FLAGS, "the flag doubled in a site that is not linear");
+    if (site->flags & (LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_COL_RANGE) && site->kind != LORAFMT_KIND_LINEAR)
+        return BAD_SITE(c, LF_SITE_FLAGS, "a row or column range in a site that is not linear");
     if (site->orientation != LORAFMT_OUT_IN && site->kind != LORAFMT_KIND_LINEAR && site->kind != LORAFMT_KIND_EXPERTS)
         return BAD_SITE(c, LF_SITE_ORIENTATION, "an orientation in a site that is neither linear nor experts");
     if (!lf_site_is_newer(site)) { // which factors a newer role needs is not known here
