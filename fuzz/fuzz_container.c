@@ -116,7 +116,7 @@ static void encode_again(const lorafmt_adapter *adapters, size_t n, lf_arena *ar
     require(list != NULL);
     for (size_t i = 0; i < n; i++)
         list[i] = &adapters[i];
-    require(lf_container_encode(list, n, 6, to_buffer, &written, &size, NULL) == LORAFMT_OK);
+    require(lf_container_encode(list, n, 6, LORAFMT_CODEC_RAW, to_buffer, &written, &size, NULL) == LORAFMT_OK);
     require(size == written.size);
     require_same_ids(&written, adapters, n);
     free(written.bytes);

@@ -92,7 +92,7 @@ static file make_file(const uint8_t *data, const element_type *type, const file 
         f.size = (size_t)lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET);
         file_append(&f, stored->bytes, stored->size);
         lf_store_u64le(tensor_record(&f, 0) + LF_TENSOR_STORED_SIZE, stored->size);
-        tensor_record(&f, 0)[LF_TENSOR_CODEC] = LF_CODEC_SPLIT;
+        tensor_record(&f, 0)[LF_TENSOR_CODEC] = LORAFMT_CODEC_SPLIT;
         lf_store_u64le(slot_of(&f, 0) + LF_ROOT_FILE_END, f.size);
         reseal(&f, 0);
     }
@@ -108,7 +108,7 @@ static void assert_decodes(const file *f, const element_type *type, const uint8_
 
     assert_int_equal(lf_container_tensor(c, 0, &t, NULL), LORAFMT_OK);
     assert_int_equal(t.codec, codec);
-    assert_int_equal(t.tensor.data != NULL, codec == LF_CODEC_RAW);
+    assert_int_equal(t.tensor.data != NULL, codec == LORAFMT_CODEC_RAW);
     assert_int_equal(lf_container_decode_tensor(c, 0, decoded, NULL), LORAFMT_OK);
     assert_memory_equal(decoded, data, size);
     lf_container_free(c);
@@ -125,8 +125,8 @@ static void test_decode(void **state)
         file stored = split(data, &types[i], BLOCK);
         file f = make_file(data, &types[i], &stored), raw = make_file(data, &types[i], NULL);
         assert_true(f.size < raw.size);
-        assert_decodes(&f, &types[i], data, LF_CODEC_SPLIT);
-        assert_decodes(&raw, &types[i], data, LF_CODEC_RAW);
+        assert_decodes(&f, &types[i], data, LORAFMT_CODEC_SPLIT);
+        assert_decodes(&raw, &types[i], data, LORAFMT_CODEC_RAW);
         free(raw.bytes);
         free(f.bytes);
         free(stored.bytes);

@@ -145,6 +145,7 @@ typedef struct lorafmt_container_info {
     uint64_t index_size;
     uint32_t align; /**< bytes */
     size_t n_tensors;
+    uint64_t saved;           /**< bytes of the file that compressing tensors saves; 0 when all are raw */
     bool recovered;           /**< a root slot was damaged and the other one was used: spec 3 */
     uint8_t index_sha256[32]; /**< root digest */
 } lorafmt_container_info;

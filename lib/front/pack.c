@@ -87,7 +87,7 @@ static lorafmt_status write_container(const lorafmt_adapter *const *adapters, si
     LF_TRY(lf_output_begin_file(path, options->force, &output, err));
     w.fd = lf_output_fd(output);
     w.path = lf_output_path(output);
-    st = lf_container_encode(adapters, n, align_log2, write_bytes, &w, &w.total, err);
+    st = lf_container_encode(adapters, n, align_log2, options->codec, write_bytes, &w, &w.total, err);
     if (st) {
         lf_output_abort(output);
         return st;
