@@ -134,7 +134,8 @@ typedef struct lorafmt_source_options {
     size_t struct_size; /**< sizeof(lorafmt_source_options) */
     bool has_alpha;     /**< alpha below is given: needed for a bare safetensors file that does not say it */
     double alpha;
-    bool use_rslora; /**< with has_alpha: scale = alpha / sqrt(r) */
+    bool use_rslora;    /**< with has_alpha: scale = alpha / sqrt(r) */
+    unsigned n_threads; /**< at most so many to decode and check the tensors of a large `.lora`; 0 = one per CPU */
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */
