@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Times the decoding of codec split on one core, with its own decoder and with zlib alone, beside copying the same bytes and beside inflating
- * all of them as one zlib stream of the default level. Paired runs: every round does each once, and the medians are printed.
+ * Times the decoding of codec split on one core, with its own decoder and with zlib alone, beside copying the same bytes and
+ * beside inflating all of them as one zlib stream of the default level. In every round each is done once; the medians are
+ * printed with the range, in bytes decoded per second.
  *
  * usage: bench_decode ADAPTER...   the values of all their tensors, over and over, as F32 and as BF16
  */

@@ -26,9 +26,8 @@ typedef struct pack_args {
     bool force, json, quiet;
 } pack_args;
 
-enum { CODEC_SPLIT = 2 };
-
-static const char *const codec_names[] = {"raw", "raw", "split"};
+/* The options' choices, after what holds when none is made. */
+static const lorafmt_codec codecs[] = {LORAFMT_CODEC_RAW, LORAFMT_CODEC_RAW, LORAFMT_CODEC_SPLIT};
 
 static const option pack_options[] = {
     {"output", 'o', "OUT.lora", OPTION_TEXT, offsetof(pack_args, output), "the file to write"},
@@ -62,11 +61,6 @@ typedef struct pack_job {
     const lorafmt_adapter **adapters;
     size_t n_adapters;
 } pack_job;
-
-static int check_args(const pack_args *args)
-{
-    return args->output ? EXIT_DONE : message_usage(NAME, "-o is missing");
-}
 
 /* K=V, cut at the first '='. */
 static int parse_metadata(pack_job *job)
@@ -145,7 +139,7 @@ static int write_file(const pack_job *job)
     const lorafmt_pack_options options = {.struct_size = sizeof options,
                                           .name = args->name,
                                           .dtype = dtypes[args->dtype],
-                                          .codec = args->codec == CODEC_SPLIT ? LORAFMT_CODEC_SPLIT : LORAFMT_CODEC_RAW,
+                                          .codec = codecs[args->codec],
                                           .align = aligns[args->align],
                                           .base = job->base,
                                           .metadata = job->metadata,
@@ -180,8 +174,8 @@ static void print_result(const lorafmt_source *packed, const lorafmt_container_i
 
     for (size_t i = 0; i < n; i++)
         print_adapter(lorafmt_source_adapter(packed, i));
-    if (args->codec == CODEC_SPLIT)
-        snprintf(smaller, sizeof smaller, " (raw %.2f times as many)",
+    if (codecs[args->codec] == LORAFMT_CODEC_SPLIT)
+        snprintf(smaller, sizeof smaller, ", %.2f times smaller than raw",
                  (double)(info->file_end + info->saved) / (double)info->file_end);
     if (n == 1)
         print_line(stdout, "%s: %" PRIu64 " bytes%s, id %s", args->output, info->file_end, smaller,
@@ -197,7 +191,7 @@ static void json_result(const lorafmt_source *packed, const lorafmt_container_in
 
     json_object(&j, NULL);
     json_text(&j, "path", args->output);
-    json_text(&j, "codec", codec_names[args->codec]);
+    json_text(&j, "codec", codecs[args->codec] == LORAFMT_CODEC_SPLIT ? "split" : "raw");
     json_u64(&j, "n_bytes", info->file_end);
     json_u64(&j, "n_bytes_saved", info->saved);
     json_digest(&j, "root_digest", info->index_sha256);
@@ -251,8 +245,8 @@ static int run_pack(const void *args, size_t n_inputs, char *const *inputs)
     pack_job job = {.args = args};
     int code;
 
-    if ((code = check_args(args)))
-        return code;
+    if (!job.args->output)
+        return message_usage(NAME, "-o is missing");
     if (!(code = parse_metadata(&job)) && !(code = open_inputs(&job, n_inputs, inputs)) && !(code = open_base(&job)))
         code = write_file(&job);
     close_all(&job);

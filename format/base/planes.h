@@ -14,8 +14,8 @@ void lf_plane_take(uint8_t *dst, const uint8_t *elements, size_t n, unsigned wid
 
 /*
  * n elements from plane 0 and the others, each `stride` bytes after the one before. The topmost plane may be the last n bytes of
- * dst: element k is written to bytes [width * k, width * (k + 1)), of which only the last can be of that plane, byte k of it or one
- * before; so nothing is overwritten before it was read, and no memory but dst is needed.
+ * dst: element k ends at byte width * k + width - 1, which is at most (width - 1) * n + k, where byte k of the plane is; so
+ * nothing is overwritten before it was read, and no memory but dst is needed.
  */
 void lf_planes_join(uint8_t *dst, const uint8_t *top, const uint8_t *others, size_t stride, size_t n, unsigned width);
 

@@ -94,11 +94,13 @@ lorafmt_status lf_container_check(const lf_container *container, lorafmt_verify_
 typedef lorafmt_status (*lf_sink)(void *ctx, const void *data, size_t size, lorafmt_error *err);
 
 /*
- * Write a new file of one generation. With codec split each tensor that gets smaller by it is stored so. Adapters are taken as they are (lf_adapter_check() comes first), in the
- * order given; their sites and metadata must already be in the order of the spec; equal tensors are stored once. adapter ids are
- * computed here, not taken from the adapters. align_log2 is 6, 12 or 16. Nothing is written before the whole index is made and
- * was checked as a reader would: CORRUPT, with the field, for what the spec does not allow (two adapters of one name, sites out
- * of order); LIMIT for more than its limits. From the first call of the sink on, *file_size is what there will be.
+ * Write a new file of one generation. With codec split each tensor that makes the file smaller by it is stored so, the others
+ * raw; compressed planes are kept in memory, as the index comes first and has their sizes. Adapters are taken as they are
+ * (lf_adapter_check() comes first), in the order given; their sites and metadata must already be in the order of the spec; equal
+ * tensors are stored once. adapter ids are computed here, not taken from the adapters. align_log2 is 6, 12 or 16. Nothing is
+ * written before the whole index is made and was checked as a reader would: CORRUPT, with the field, for what the spec does not
+ * allow (two adapters of one name, sites out of order); LIMIT for more than its limits. From the first call of the sink on,
+ * *file_size is what there will be.
  */
 lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_t n_adapters, uint32_t align_log2,
                                    lorafmt_codec codec, lf_sink sink, void *ctx, uint64_t *file_size, lorafmt_error *err);

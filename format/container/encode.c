@@ -67,11 +67,12 @@ static bool is_same(const stored *s, const lorafmt_tensor *t, const uint8_t sha2
 static uint32_t store_tensor(plan *p, dedupe *table, const lorafmt_tensor *t, const uint8_t sha256[LF_SHA256_SIZE])
 {
     size_t slot = (size_t)lf_load_u64le(sha256) & table->mask;
-    lf_tensor_record *record = &p->tensors[p->n_records[LF_TENSORS]].record;
+    lf_tensor_record *record;
 
     for (; table->slots[slot]; slot = (slot + 1) & table->mask)
         if (is_same(&p->tensors[table->slots[slot] - 1], t, sha256))
             return table->slots[slot] - 1;
+    record = &p->tensors[p->n_records[LF_TENSORS]].record;
     *record = (lf_tensor_record){.codec = LORAFMT_CODEC_RAW, .stored_size = t->size, .tensor = *t};
     memcpy(record->sha256, sha256, sizeof record->sha256);
     table->slots[slot] = (uint32_t)++p->n_records[LF_TENSORS];
@@ -104,13 +105,12 @@ static lorafmt_status plan_tensors(plan *p, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-/* What splitting saves of a tensor, in the file: less than the alignment may be nothing at all. */
-static uint64_t saved_by(const plan *p, const stored *t)
+/* Does splitting make the file smaller? Less than the alignment may be nothing at all, and raw data can be used where it lies. */
+static bool is_worth_splitting(const plan *p, const stored *t)
 {
     const uint64_t align = UINT64_C(1) << p->align_log2;
-    const uint64_t raw = lf_round_up(t->record.tensor.size, align), split = lf_round_up(t->split.stored_size, align);
 
-    return split < raw ? raw - split : 0;
+    return lf_round_up(t->split.stored_size, align) < lf_round_up(t->record.tensor.size, align);
 }
 
 static lorafmt_status plan_codecs(plan *p, lorafmt_error *err)
@@ -121,7 +121,7 @@ static lorafmt_status plan_codecs(plan *p, lorafmt_error *err)
         if (!lf_dtype_is_real(t->record.tensor.dtype))
             continue;
         LF_TRY(lf_split_encode(p->splitter, &t->record.tensor, &p->arena, &t->split, err));
-        if (saved_by(p, t)) {
+        if (is_worth_splitting(p, t)) {
             t->record.codec = LORAFMT_CODEC_SPLIT;
             t->record.stored_size = t->split.stored_size;
         }

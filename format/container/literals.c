@@ -119,8 +119,8 @@ static bool take_symbol(reader *r, const code *c, unsigned *out)
 /* --- the table --- */
 
 /*
- * The literals that some bits begin with: from the lowest byte on, up to MAX_LITERALS of them, then in a byte each how many they are and
- * of how many bits. Zero where the bits begin with something else than a literal, or with a longer code.
+ * The literals that some bits begin with: from the lowest byte on, up to MAX_LITERALS of them, then in a byte each how many they
+ * are and of how many bits. Zero where the bits begin with something else than a literal, or with a longer code.
  */
 typedef uint64_t entry;
 
@@ -153,8 +153,8 @@ static unsigned shortest_length(const code *c)
 }
 
 /*
- * Level t is for t bits and starts at entry 2^t: a literal and then, from a lower level, what its code leaves of the bits. The cap
- * leaves at most so many that with the literal there are MAX_LITERALS.
+ * Level t is for t bits and starts at entry 2^t: a literal and then, from a lower level, what its code leaves of the bits. A level
+ * within the cap has less than MAX_LITERALS, so that there is room for one more.
  */
 static const entry *make_table(entry levels[2 << TABLE_BITS], const code *c)
 {
