@@ -2,9 +2,10 @@
 /*
  * A .lora file, three times: the input as it is; with its header and slot checksums repaired; and as an index with tensor data
  * behind a header and a root of our own, with all digests repaired, so that what looks well-formed passes all checks. What passes
- * is encoded again, and must come out with the same ids.
+ * is encoded again, in both codecs, and must come out with the same ids and digests.
  *
- * The seeds are the smallest file of spec 10 and the sample and the appended file of tests/container_files.h, some as an index.
+ * The seeds are the smallest file of spec 10 and the sample and the appended file of tests/container_files.h, some as an index, and the index
+ * of an adapter in codec split.
  */
 #include "format/base/bytes.h"
 #include "format/container/internal.h"
@@ -109,17 +110,20 @@ static void require_same_ids(const buffer *written, const lorafmt_adapter *adapt
 
 static void encode_again(const lorafmt_adapter *adapters, size_t n, lf_arena *arena)
 {
+    static const lorafmt_codec codecs[] = {LORAFMT_CODEC_RAW, LORAFMT_CODEC_SPLIT};
     const lorafmt_adapter **list = lf_arena_alloc(arena, n, sizeof *list);
-    buffer written = {0};
     uint64_t size;
 
     require(list != NULL);
     for (size_t i = 0; i < n; i++)
         list[i] = &adapters[i];
-    require(lf_container_encode(list, n, 6, to_buffer, &written, &size, NULL) == LORAFMT_OK);
-    require(size == written.size);
-    require_same_ids(&written, adapters, n);
-    free(written.bytes);
+    for (size_t i = 0; i < 2; i++) {
+        buffer written = {0};
+        require(lf_container_encode(list, n, 6, codecs[i], to_buffer, &written, &size, NULL) == LORAFMT_OK);
+        require(size == written.size);
+        require_same_ids(&written, adapters, n);
+        free(written.bytes);
+    }
 }
 
 static void use(const lf_container *c)

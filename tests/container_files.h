@@ -172,7 +172,7 @@ static inline file encode(const lorafmt_adapter *const *adapters, size_t n, uint
     uint64_t size = 0;
     file f = {0};
 
-    if (lf_container_encode(adapters, n, align_log2, to_file, &f, &size, &err) != LORAFMT_OK)
+    if (lf_container_encode(adapters, n, align_log2, LORAFMT_CODEC_RAW, to_file, &f, &size, &err) != LORAFMT_OK)
         fail_msg("%s: %s", err.field, err.text);
     assert_int_equal(size, f.size);
     return f;

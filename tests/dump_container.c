@@ -8,6 +8,7 @@
 #include "format/container/internal.h"
 #include "format/foreign/json.h"
 #include "lib/adapter/adapter.h"
+#include "lib/front/load.h"
 #include "lib/io/io.h"
 
 #include <inttypes.h>
@@ -200,11 +201,10 @@ static lorafmt_status dump_records(const lf_container *c, lorafmt_error *err)
 static lorafmt_status check_meaning(const lf_container *c, lorafmt_error *err)
 {
     lf_arena arena = {0};
-    lf_adapter_reader reader = {.container = c, .arena = &arena};
-    lorafmt_status st;
+    const void **loaded;
+    lorafmt_status st = lf_tensors_load(c, 0, &arena, &loaded, err);
+    lf_adapter_reader reader = {.container = c, .arena = &arena, .loaded = loaded};
 
-    reader.loaded = lf_arena_alloc(&arena, lf_container_n_tensors(c), sizeof *reader.loaded);
-    st = reader.loaded ? LORAFMT_OK : LORAFMT_NO_MEMORY;
     for (size_t i = 0; !st && i < lf_container_n_adapters(c); i++) {
         lorafmt_adapter adapter;
         st = lf_adapter_read(&reader, i, &adapter, err);

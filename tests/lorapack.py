@@ -47,6 +47,30 @@ def same_files(left, right):
     return names(left) == names(right) and all((left / name).read_bytes() == (right / name).read_bytes() for name in names(left))
 
 
+def packed_ids(lorapack, *arguments):
+    """Pack, and return the ids of the adapters."""
+    return [adapter['id'] for adapter in json.loads(lorapack.must('pack', *arguments, '--json'))['adapters']]
+
+
+def split_and_back(lorapack, packed, unpacked):
+    """Raw to split to raw: the same id, the same PEFT directory, no larger a file, and at the end the same bytes."""
+    split, again, back, other = (packed.with_suffix(suffix) for suffix in ('.split.lora', '.split2.lora', '.back.lora', '.split.peft'))
+    ids = packed_ids(lorapack, packed, '-o', split, '--codec', 'split')
+    if ids != packed_ids(lorapack, split, '-o', again, '--codec', 'split', '--align', '4096'):
+        raise Complaint('another alignment changes the id')
+    if ids != packed_ids(lorapack, again, '-o', back) or back.read_bytes() != packed.read_bytes():
+        raise Complaint('packing raw what was split gives another file')
+    lorapack.must('pack', back, '-o', again, '--codec', 'split', '--force')
+    if again.read_bytes() != split.read_bytes():
+        raise Complaint('splitting twice gives different bytes')
+    if split.stat().st_size > packed.stat().st_size:
+        raise Complaint('splitting makes the file larger')
+    lorapack.must('verify', split)
+    lorapack.must('unpack', split, '-o', other)
+    if not same_files(other, unpacked):
+        raise Complaint('unpacking what was split gives other files')
+
+
 def round_trip(lorapack, adapter, packed, is_stray=lambda name: False, extra=()):
     """PEFT to .lora to PEFT: the same tensors but for strays, a config that says the same, and the same bytes each time."""
     again, unpacked = packed.with_suffix('.again.lora'), packed.with_suffix('.peft')
@@ -63,3 +87,4 @@ def round_trip(lorapack, adapter, packed, is_stray=lambda name: False, extra=())
         raise Complaint(f'unpacking gives other tensors: {", ".join(wrong[:3])}')
     if json.loads((unpacked / 'adapter_config.json').read_text()) != json.loads((adapter / 'adapter_config.json').read_text()):
         raise Complaint('unpacking gives another adapter_config.json')
+    split_and_back(lorapack, packed, unpacked)

@@ -261,7 +261,7 @@ static const struct {
     {break_col_range, LORAFMT_CORRUPT, "a.weight", "column range"},
     {break_row_index_equal, LORAFMT_CORRUPT, "a.bias", "strictly ascending"},
     {break_row_index_negative, LORAFMT_CORRUPT, "a.bias", "strictly ascending"},
-    {break_row_index_count, LORAFMT_CORRUPT, "a.bias", "one I64 per row"},
+    {break_row_index_count, LORAFMT_CORRUPT, "a.bias", "one number per row"},
     {break_metadata_order, LORAFMT_CORRUPT, "licence", "not unique and in order"},
     {break_metadata_twice, LORAFMT_CORRUPT, "licence", "not unique and in order"},
     {break_metadata_value, LORAFMT_CORRUPT, "author", "UTF-8"},

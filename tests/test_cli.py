@@ -77,8 +77,6 @@ CASES = [
      [r'lorapack: merge: adapters: .* hold the adapter .*']),
 
     # Failures: one line with file, place and reason.
-    ('pack adapters/legal -o a.lora --codec split', 1, '',
-     'lorapack: codec split is not supported by this version; use --codec raw\n'),
     ('pack nowhere -o a.lora', 1, '', [r'lorapack: nowhere: .*']),
     ('inspect base/config.json', 1, '', [r'lorapack: base/config\.json: .*']),
     ('verify adapters', 1, '', [r'lorapack: adapters.*']),
@@ -94,6 +92,10 @@ CASES = [
     ('pack adapters/legal -o=l.lora --align=4096 --dtype=f16 --meta note=a=b --base base', 0,
      [r'legal: 18 linear, rank 4, 8, F16', rf'l\.lora: \d+ bytes, id {HEX}'], ''),
     ('pack s.lora l.lora -o both.lora', 0, [r'scripture: .*', r'legal: .*', rf'both\.lora: \d+ bytes, root digest {HEX}'], ''),
+    ('pack s.lora -o split.lora --codec split', 0,
+     [r'scripture: 42 linear, rank 8, F32', rf'split\.lora: \d+ bytes, 1\.17 times smaller than raw, id {HEX}'], ''),
+    ('pack both.lora -o split.lora --codec split --force', 0,
+     [r'scripture: .*', r'legal: .*', rf'split\.lora: \d+ bytes, 1\.\d\d times smaller than raw, root digest {HEX}'], ''),
     ('pack s.lora s.lora -o twice.lora', 1, '', [r'lorapack: .*scripture.*']),
     ('pack both.lora#legal -o one.lora', 0, [r'legal: .*', r'one\.lora: .*'], ''),
     ('unpack both.lora -o peft', 1, '', [r'lorapack: both\.lora: .*scripture.*legal.*']),
@@ -252,7 +254,7 @@ def check_places(folder):
 def check_left_over(folder):
     """No command left a temporary file behind; yield what is wrong."""
     known = {'base', 'adapters', 'odd#1', 'lr=0.5', 's.lora', 'holy.lora', 'l.lora', 'both.lora', 'one.lora', 'peft', 'm', 'mix',
-             'r.json', 'm.safetensors', 'json.lora', 'json.peft', 'json.model', 'json.receipt', 'esc.lora'}
+             'r.json', 'm.safetensors', 'json.lora', 'json.peft', 'json.model', 'json.receipt', 'esc.lora', 'split.lora'}
     found = {path.name for path in folder.iterdir()}
     yield 'what is left behind', '' if found == known else f'{sorted(found ^ known)}'
 

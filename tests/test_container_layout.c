@@ -239,7 +239,7 @@ static void test_index_size(void **state)
 
     lf_store_u64le(slot_of(&f, 0) + LF_ROOT_INDEX_SIZE, size + 8);
     reseal(&f, 0);
-    assert_fails(&f, LORAFMT_CORRUPT, "index", LF_SEGMENTS_OFFSET + size);
+    assert_fails(&f, LORAFMT_CORRUPT, "root[0].index_size", LF_SLOT_OFFSET(0) + LF_ROOT_INDEX_SIZE);
 
     lf_store_u64le(slot_of(&f, 0) + LF_ROOT_INDEX_SIZE, LF_MIN_INDEX_SIZE);
     lf_store_u32le(f.bytes + LF_SEGMENTS_OFFSET + LF_INDEX_N_SECTIONS, 64);
@@ -294,13 +294,13 @@ static void test_layout(void **state)
     lf_store_u64le(tensor_record(&f, 1) + LF_TENSOR_OFFSET, first); // overlaps tensor 0
     reseal(&f, 0);
     assert_int_equal(examine(&f, 0, NULL, NULL), LORAFMT_CORRUPT);
-    assert_fails(&f, LORAFMT_CORRUPT, "tensor[0]", first);
+    assert_fails(&f, LORAFMT_CORRUPT, "tensor[0].offset", (uint64_t)(tensor_record(&f, 0) - f.bytes) + LF_TENSOR_OFFSET);
 
     free(f.bytes);
     f = file_copy(&good);
     lf_store_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET, LF_SEGMENTS_OFFSET); // overlaps the index
     reseal(&f, 0);
-    assert_fails(&f, LORAFMT_CORRUPT, "index", LF_SEGMENTS_OFFSET);
+    assert_fails(&f, LORAFMT_CORRUPT, "tensor[0].offset", (uint64_t)(tensor_record(&f, 0) - f.bytes) + LF_TENSOR_OFFSET);
 
     free(f.bytes);
     f = file_copy(&good);

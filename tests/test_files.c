@@ -107,12 +107,14 @@ static void test_options_of_another_version(void **state)
     fixture *t = *state;
     const lorafmt_adapter *adapters[] = {&t->adapter};
     const lorafmt_merge_options merge = {.struct_size = 1};
-    const lorafmt_pack_options pack = {.struct_size = 1}, align = {.struct_size = sizeof align, .align = 100};
+    const lorafmt_pack_options pack = {.struct_size = 1}, align = {.struct_size = sizeof align, .align = 100},
+                               codec = {.struct_size = sizeof codec, .codec = (lorafmt_codec)2};
     lorafmt_merge_result result;
 
     assert_int_equal(lorafmt_merge(t->model, t->view, "out", &merge, NULL, NULL, &result, NULL), LORAFMT_MISUSE);
     assert_int_equal(lorafmt_pack(adapters, 1, "out", &pack, NULL), LORAFMT_MISUSE);
     assert_int_equal(lorafmt_pack(adapters, 1, "out", &align, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_pack(adapters, 1, "out", &codec, NULL), LORAFMT_MISUSE);
     assert_int_equal(lorafmt_pack(adapters, 0, "out", NULL, NULL), LORAFMT_MISUSE);
 }
 

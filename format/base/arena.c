@@ -16,7 +16,7 @@ struct lf_arena_block {
     max_align_t bytes[];
 };
 
-void *lf_arena_alloc(lf_arena *arena, size_t n, size_t size)
+void *lf_arena_alloc_dirty(lf_arena *arena, size_t n, size_t size)
 {
     const size_t align = sizeof(max_align_t);
     struct lf_arena_block *block = arena->head;
@@ -38,7 +38,15 @@ void *lf_arena_alloc(lf_arena *arena, size_t n, size_t size)
     }
     p = (char *)block->bytes + block->used;
     block->used += bytes;
-    memset(p, 0, bytes);
+    return p;
+}
+
+void *lf_arena_alloc(lf_arena *arena, size_t n, size_t size)
+{
+    void *p = lf_arena_alloc_dirty(arena, n, size);
+
+    if (p)
+        memset(p, 0, n * size);
     return p;
 }
 

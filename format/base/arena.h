@@ -12,6 +12,9 @@ typedef struct lf_arena {
 /* n * size zeroed bytes aligned for any type; NULL when out of memory or when the product overflows. n may be 0. */
 void *lf_arena_alloc(lf_arena *arena, size_t n, size_t size);
 
+/* The same with any bytes in it: for what is large and written as a whole. */
+void *lf_arena_alloc_dirty(lf_arena *arena, size_t n, size_t size);
+
 /* A NUL-terminated copy of n bytes; NULL when out of memory. */
 char *lf_arena_strndup(lf_arena *arena, const char *s, size_t n);
 char *lf_arena_strdup(lf_arena *arena, const char *s);

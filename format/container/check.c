@@ -40,9 +40,11 @@ static lorafmt_status check_site(walk *w, const lorafmt_site *previous, lorafmt_
     uint16_t role = 0;
 
     LF_TRY(lf_container_site(w->c, i, site, &first_factor, err));
-    if (previous && lf_site_compare(previous, site) >= 0)
-        return lf_record_corrupt(w->c, LF_SITES, i, lf_site_order_field(previous, site), NULL,
-                                 "sites must ascend by (target, kind, row_begin, col_begin)", err);
+    if (previous && lf_site_compare(previous, site) >= 0) {
+        const char *field;
+        const unsigned at = lf_site_order_field(previous, site, &field);
+        return lf_record_corrupt(w->c, LF_SITES, i, at, field, "sites must ascend by (target, kind, row_begin, col_begin)", err);
+    }
     lf_adapter_id_site(id, site);
     for (uint32_t k = 0; k < site->n_factors; k++)
         LF_TRY(check_factor(w, role, &role, id, err));

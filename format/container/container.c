@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Opening: header page, root slots, index header and section table, in the order of the spec. */
+#include "format/base/arith.h"
 #include "format/base/bytes.h"
 #include "format/base/error.h"
 #include "format/container/internal.h"
@@ -49,6 +50,11 @@ void lf_container_info(const lf_container *c, lorafmt_container_info *out)
         .n_ignored_sections = c->n_ignored,
         .recovered = c->recovered,
     };
+    for (size_t i = 0; i < out->n_tensors; i++) {
+        lf_tensor_record t;
+        if (lf_container_tensor(c, i, &t, NULL) == LORAFMT_OK)
+            out->saved += lf_round_up(t.tensor.size, out->align) - lf_round_up(t.stored_size, out->align);
+    }
     memcpy(out->index_sha256, c->root.index_sha256, sizeof out->index_sha256);
 }
 

@@ -54,12 +54,10 @@ lorafmt_status lf_container_factor(const lf_container *container, size_t i, lora
 
 typedef struct lf_tensor_record {
     uint64_t offset, stored_size;
-    uint8_t codec;
+    uint8_t codec; /* lorafmt_codec */
     uint8_t sha256[32];
     lorafmt_tensor tensor; /* data is NULL unless the codec is raw */
 } lf_tensor_record;
-
-enum { LF_CODEC_RAW = 0, LF_CODEC_SPLIT = 1 };
 
 lorafmt_status lf_container_tensor(const lf_container *container, size_t i, lf_tensor_record *out, lorafmt_error *err);
 
@@ -68,6 +66,17 @@ lorafmt_status lf_container_tensor(const lf_container *container, size_t i, lf_t
  * of it. Does not look at the digest.
  */
 lorafmt_status lf_container_decode_tensor(const lf_container *container, size_t i, void *dst, lorafmt_error *err);
+
+/* The parts of a tensor that can be decoded each by itself. */
+typedef struct lf_blocks {
+    uint64_t n;    /* 1 for raw */
+    uint64_t size; /* decoded bytes of each but the last, which has what is left */
+} lf_blocks;
+
+lorafmt_status lf_container_blocks(const lf_container *container, size_t i, lf_blocks *out, lorafmt_error *err);
+
+/* The decoded bytes of one block, into dst of as many. Decoding all blocks is decoding the tensor. */
+lorafmt_status lf_container_decode_block(const lf_container *container, size_t i, uint64_t block, void *dst, lorafmt_error *err);
 
 lorafmt_status lf_container_metadata(const lf_container *container, size_t i, lorafmt_metadata *out, lorafmt_error *err);
 
@@ -85,21 +94,25 @@ lorafmt_status lf_container_check(const lf_container *container, lorafmt_verify_
 typedef lorafmt_status (*lf_sink)(void *ctx, const void *data, size_t size, lorafmt_error *err);
 
 /*
- * Write a new file of one generation, codec raw. Adapters are taken as they are (lf_adapter_check() comes first), in the
- * order given; their sites and metadata must already be in the order of the spec; equal tensors are stored once. adapter ids are
- * computed here, not taken from the adapters. align_log2 is 6, 12 or 16. Nothing is written before the whole index is made and
- * was checked as a reader would: CORRUPT, with the field, for what the spec does not allow (two adapters of one name, sites out
- * of order); LIMIT for more than its limits. From the first call of the sink on, *file_size is what there will be.
+ * Write a new file of one generation. With codec split each tensor that makes the file smaller by it is stored so, the others
+ * raw; compressed planes are kept in memory, as the index comes first and has their sizes. Adapters are taken as they are
+ * (lf_adapter_check() comes first), in the order given; their sites and metadata must already be in the order of the spec; equal
+ * tensors are stored once. adapter ids are computed here, not taken from the adapters. align_log2 is 6, 12 or 16. Nothing is
+ * written before the whole index is made and was checked as a reader would: CORRUPT, with the field, for what the spec does not
+ * allow (two adapters of one name, sites out of order); LIMIT for more than its limits. From the first call of the sink on,
+ * *file_size is what there will be.
  */
-lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_t n_adapters, uint32_t align_log2, lf_sink sink,
-                                   void *ctx, uint64_t *file_size, lorafmt_error *err);
+lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_t n_adapters, uint32_t align_log2,
+                                   lorafmt_codec codec, lf_sink sink, void *ctx, uint64_t *file_size, lorafmt_error *err);
 
 /* spec 6.1. Hashes every tensor, unless sha256s (one per factor in site and factor order) is given. */
 void lf_adapter_id(const lorafmt_adapter *adapter, const uint8_t (*sha256s)[32], uint8_t out[32]);
 
-/* Order of sites within an adapter, spec 4.4: <0, 0 or >0; and where the field lies in its record that decides it. */
+/* Order of sites within an adapter, spec 4.4: <0, 0 or >0. */
 int lf_site_compare(const lorafmt_site *a, const lorafmt_site *b);
-unsigned lf_site_order_field(const lorafmt_site *a, const lorafmt_site *b);
+
+/* The field that decides the order of two sites, the first one when they are equal: its name, and where in the record it lies. */
+unsigned lf_site_order_field(const lorafmt_site *a, const lorafmt_site *b, const char **field);
 
 /* Where in the file record i of a table lies; the record must be there. */
 uint64_t lf_container_adapter_offset(const lf_container *container, size_t i);

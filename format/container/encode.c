@@ -5,6 +5,7 @@
  */
 #include "format/base/arith.h"
 #include "format/base/bytes.h"
+#include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "format/container/internal.h"
 
@@ -12,9 +13,8 @@
 
 /* A tensor of the file. */
 typedef struct stored {
-    const lorafmt_tensor *tensor;
-    const uint8_t *sha256;
-    uint64_t offset;
+    lf_tensor_record record;
+    lf_split split; // with codec split
 } stored;
 
 /* The whole file before a byte of it is written. */
@@ -22,6 +22,7 @@ typedef struct plan {
     const lorafmt_adapter *const *adapters;
     size_t n_adapters;
     uint32_t align_log2;
+    lf_splitter *splitter; // with codec split
     lf_arena arena;
     uint64_t n_records[LF_N_REQUIRED];
     uint64_t sections[LF_N_REQUIRED];   // offsets in the index
@@ -56,19 +57,24 @@ typedef struct dedupe {
 
 static bool is_same(const stored *s, const lorafmt_tensor *t, const uint8_t sha256[LF_SHA256_SIZE])
 {
-    return memcmp(s->sha256, sha256, LF_SHA256_SIZE) == 0 && s->tensor->dtype == t->dtype && s->tensor->n_dims == t->n_dims &&
-           memcmp(s->tensor->shape, t->shape, t->n_dims * sizeof t->shape[0]) == 0;
+    const lorafmt_tensor *own = &s->record.tensor;
+
+    return memcmp(s->record.sha256, sha256, LF_SHA256_SIZE) == 0 && own->dtype == t->dtype && own->n_dims == t->n_dims &&
+           memcmp(own->shape, t->shape, t->n_dims * sizeof t->shape[0]) == 0;
 }
 
 /* The number of the stored tensor with that content, which is added if there is none. */
 static uint32_t store_tensor(plan *p, dedupe *table, const lorafmt_tensor *t, const uint8_t sha256[LF_SHA256_SIZE])
 {
     size_t slot = (size_t)lf_load_u64le(sha256) & table->mask;
+    lf_tensor_record *record;
 
     for (; table->slots[slot]; slot = (slot + 1) & table->mask)
         if (is_same(&p->tensors[table->slots[slot] - 1], t, sha256))
             return table->slots[slot] - 1;
-    p->tensors[p->n_records[LF_TENSORS]] = (stored){.tensor = t, .sha256 = sha256};
+    record = &p->tensors[p->n_records[LF_TENSORS]].record;
+    *record = (lf_tensor_record){.codec = LORAFMT_CODEC_RAW, .stored_size = t->size, .tensor = *t};
+    memcpy(record->sha256, sha256, sizeof record->sha256);
     table->slots[slot] = (uint32_t)++p->n_records[LF_TENSORS];
     return table->slots[slot] - 1;
 }
@@ -96,6 +102,30 @@ static lorafmt_status plan_tensors(plan *p, lorafmt_error *err)
                 p->tensor_of[f] = store_tensor(p, &table, t, p->sha256s[f]);
             }
         }
+    return LORAFMT_OK;
+}
+
+/* Does splitting make the file smaller? Less than the alignment may be nothing at all, and raw data can be used where it lies. */
+static bool is_worth_splitting(const plan *p, const stored *t)
+{
+    const uint64_t align = UINT64_C(1) << p->align_log2;
+
+    return lf_round_up(t->split.stored_size, align) < lf_round_up(t->record.tensor.size, align);
+}
+
+static lorafmt_status plan_codecs(plan *p, lorafmt_error *err)
+{
+    LF_TRY(lf_splitter_new(&p->splitter, err));
+    for (size_t i = 0; i < p->n_records[LF_TENSORS]; i++) {
+        stored *t = &p->tensors[i];
+        if (!lf_dtype_is_real(t->record.tensor.dtype))
+            continue;
+        LF_TRY(lf_split_encode(p->splitter, &t->record.tensor, &p->arena, &t->split, err));
+        if (is_worth_splitting(p, t)) {
+            t->record.codec = LORAFMT_CODEC_SPLIT;
+            t->record.stored_size = t->split.stored_size;
+        }
+    }
     return LORAFMT_OK;
 }
 
@@ -135,9 +165,10 @@ static lorafmt_status plan_offsets(plan *p, lorafmt_error *err)
     p->root.index_offset = LF_SEGMENTS_OFFSET;
     end = p->root.index_offset + p->root.index_size;
     for (size_t i = 0; i < p->n_records[LF_TENSORS]; i++) {
-        p->tensors[i].offset = lf_round_up(end, align);
+        lf_tensor_record *record = &p->tensors[i].record;
+        record->offset = lf_round_up(end, align);
         // Sizes are of memory, so only many names for the same bytes come near the end of the number.
-        if (!lf_add_u64(p->tensors[i].offset, p->tensors[i].tensor->size, &end) || end > UINT64_MAX / 2)
+        if (!lf_add_u64(record->offset, record->stored_size, &end) || end > UINT64_MAX / 2)
             return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, NULL, "the tensors are too large for one file");
     }
     p->root.file_end = end;
@@ -178,7 +209,7 @@ static lorafmt_status encode_index(plan *p, lorafmt_error *err)
     lf_name_pool_encode(&p->names, record_at(p, LF_NAMES, 0));
     encode_adapters(p);
     for (size_t i = 0; i < p->n_records[LF_TENSORS]; i++)
-        lf_tensor_encode(p->tensors[i].tensor, p->tensors[i].offset, p->tensors[i].sha256, record_at(p, LF_TENSORS, i));
+        lf_tensor_encode(&p->tensors[i].record, record_at(p, LF_TENSORS, i));
     lf_sha256_of(p->index, (size_t)p->root.index_size, p->root.index_sha256);
     return LORAFMT_OK;
 }
@@ -199,10 +230,12 @@ typedef struct output {
     uint64_t at;
 } output;
 
-static lorafmt_status put(output *o, const void *data, uint64_t size, lorafmt_error *err)
+static lorafmt_status put(void *ctx, const void *data, size_t size, lorafmt_error *err)
 {
+    output *o = ctx;
+
     o->at += size;
-    return size ? o->sink(o->ctx, data, (size_t)size, err) : LORAFMT_OK;
+    return size ? o->sink(o->ctx, data, size, err) : LORAFMT_OK;
 }
 
 static lorafmt_status put_padding(output *o, uint64_t offset, lorafmt_error *err)
@@ -210,8 +243,16 @@ static lorafmt_status put_padding(output *o, uint64_t offset, lorafmt_error *err
     static const uint8_t zeros[LF_PAGE_SIZE];
 
     while (o->at < offset)
-        LF_TRY(put(o, zeros, offset - o->at < sizeof zeros ? offset - o->at : sizeof zeros, err));
+        LF_TRY(put(o, zeros, offset - o->at < sizeof zeros ? (size_t)(offset - o->at) : sizeof zeros, err));
     return LORAFMT_OK;
+}
+
+static lorafmt_status put_tensor(const plan *p, output *o, const stored *t, lorafmt_error *err)
+{
+    LF_TRY(put_padding(o, t->record.offset, err));
+    if (t->record.codec == LORAFMT_CODEC_SPLIT)
+        return lf_split_write(p->splitter, &t->record.tensor, &t->split, put, o, err);
+    return put(o, t->record.tensor.data, (size_t)t->record.stored_size, err);
 }
 
 static lorafmt_status write_file(const plan *p, output *o, lorafmt_error *err)
@@ -223,15 +264,13 @@ static lorafmt_status write_file(const plan *p, output *o, lorafmt_error *err)
     lf_root_encode(&p->root, page);
     LF_TRY(put(o, page, LF_ROOT_SIZE, err));
     LF_TRY(put_padding(o, p->root.index_offset, err));
-    LF_TRY(put(o, p->index, p->root.index_size, err));
-    for (size_t i = 0; i < p->n_records[LF_TENSORS]; i++) {
-        LF_TRY(put_padding(o, p->tensors[i].offset, err));
-        LF_TRY(put(o, p->tensors[i].tensor->data, p->tensors[i].tensor->size, err));
-    }
+    LF_TRY(put(o, p->index, (size_t)p->root.index_size, err));
+    for (size_t i = 0; i < p->n_records[LF_TENSORS]; i++)
+        LF_TRY(put_tensor(p, o, &p->tensors[i], err));
     return LORAFMT_OK;
 }
 
-static lorafmt_status make_plan(plan *p, lorafmt_error *err)
+static lorafmt_status make_plan(plan *p, lorafmt_codec codec, lorafmt_error *err)
 {
     if (p->n_adapters == 0)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "no adapters, a file holds at least one");
@@ -239,22 +278,25 @@ static lorafmt_status make_plan(plan *p, lorafmt_error *err)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "align_log2", "%" PRIu32 ", must be 6, 12 or 16", p->align_log2);
     LF_TRY(count_records(p, err));
     LF_TRY(plan_tensors(p, err));
+    if (codec == LORAFMT_CODEC_SPLIT)
+        LF_TRY(plan_codecs(p, err));
     LF_TRY(plan_names(p, err));
     LF_TRY(plan_offsets(p, err));
     LF_TRY(encode_index(p, err));
     return check_index(p, err);
 }
 
-lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_t n_adapters, uint32_t align_log2, lf_sink sink,
-                                   void *ctx, uint64_t *file_size, lorafmt_error *err)
+lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_t n_adapters, uint32_t align_log2,
+                                   lorafmt_codec codec, lf_sink sink, void *ctx, uint64_t *file_size, lorafmt_error *err)
 {
     plan p = {.adapters = adapters, .n_adapters = n_adapters, .align_log2 = align_log2};
     output o = {.sink = sink, .ctx = ctx};
-    lorafmt_status status = make_plan(&p, err);
+    lorafmt_status status = make_plan(&p, codec, err);
 
     *file_size = p.root.file_end;
     if (status == LORAFMT_OK)
         status = write_file(&p, &o, err);
+    lf_splitter_free(p.splitter);
     lf_arena_free(&p.arena);
     if (status != LORAFMT_OK)
         *file_size = 0;

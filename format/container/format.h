@@ -124,6 +124,16 @@ enum {
     LF_TENSOR_SIZE = 128,
 };
 
+/* spec 5: the stored bytes of codec split */
+enum {
+    LF_SPLIT_BLOCK_LOG2 = 0,
+    LF_SPLIT_RESERVED = 4,
+    LF_SPLIT_END = 8,
+    LF_SPLIT_END_SIZE = 8,
+    LF_SPLIT_MIN_BLOCK_LOG2 = 18,
+    LF_SPLIT_MAX_BLOCK_LOG2 = 30,
+};
+
 /* spec 4.7: metadata */
 enum {
     LF_METADATA_KEY = 0,

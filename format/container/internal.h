@@ -160,7 +160,7 @@ void lf_adapter_encode(const lorafmt_adapter *adapter, const lf_name_pool *pool,
                        const uint8_t id[LF_SHA256_SIZE], uint8_t *p);
 void lf_site_encode(const lorafmt_site *site, const lf_name_pool *pool, uint32_t first_factor, uint8_t *p);
 void lf_factor_encode(uint16_t role, uint32_t tensor, uint8_t *p);
-void lf_tensor_encode(const lorafmt_tensor *tensor, uint64_t offset, const uint8_t sha256[LF_SHA256_SIZE], uint8_t *p);
+void lf_tensor_encode(const lf_tensor_record *tensor, uint8_t *p);
 void lf_metadata_encode(const lorafmt_metadata *metadata, const lf_name_pool *pool, uint8_t *p);
 
 /* Role and tensor of factor i, without decoding the tensor. */
@@ -168,6 +168,50 @@ lorafmt_status lf_factor_decode(const lf_container *container, size_t i, uint16_
 
 /* Order of two tensor records by what must be unique in a file (spec 4.6), for qsort() of pointers to them. */
 int lf_tensor_compare_content(const void *a, const void *b);
+
+/* --- codec split, spec 5 --- */
+
+static inline uint64_t lf_split_n_blocks(uint64_t n_elements, unsigned block_log2)
+{
+    return (n_elements + (UINT64_C(1) << block_log2) - 1) >> block_log2;
+}
+
+typedef enum lf_inflate_result { LF_INFLATE_OK, LF_INFLATE_BAD, LF_INFLATE_NO_MEMORY } lf_inflate_result;
+
+/* Decode one zlib stream: all of in[0, size) to exactly out[0, n), n < 2^32. Of a bad one anything may be left in out. */
+typedef lf_inflate_result lf_inflate(const uint8_t *in, size_t size, uint8_t *out, size_t n);
+
+/* zlib says what a valid stream is. lf_inflate_fast() takes the same ones, and those of literals alone three times as fast. */
+lf_inflate lf_inflate_zlib;
+lf_inflate lf_inflate_fast;
+
+/* The fast part: false for bad streams and for those with matches. */
+bool lf_inflate_literals(const uint8_t *in, size_t size, uint8_t *out, size_t n);
+
+/* lf_container_decode_tensor() by one of them. */
+lorafmt_status lf_tensor_decode(const lf_container *container, size_t i, lf_inflate *inflate, void *dst, lorafmt_error *err);
+
+/* A tensor in codec split but for its planes, which are made from its data while they are written. */
+typedef struct lf_split {
+    uint64_t stored_size, n_blocks;
+    uint8_t *front; /* all before the streams */
+    size_t front_size;
+    uint8_t **streams; /* one per block */
+} lf_split;
+
+/* What all tensors are split with. */
+typedef struct lf_splitter lf_splitter;
+
+lorafmt_status lf_splitter_new(lf_splitter **out, lorafmt_error *err);
+void lf_splitter_free(lf_splitter *splitter);
+
+/* Real dtypes only. Memory is from the arena: as much as stays in the file before the planes. */
+lorafmt_status lf_split_encode(lf_splitter *splitter, const lorafmt_tensor *tensor, lf_arena *arena, lf_split *out,
+                               lorafmt_error *err);
+
+/* All stored_size bytes into the sink. */
+lorafmt_status lf_split_write(lf_splitter *splitter, const lorafmt_tensor *tensor, const lf_split *split, lf_sink sink, void *ctx,
+                              lorafmt_error *err);
 
 /* --- segments and history, spec 4.8 and 4.9 --- */
 

@@ -39,7 +39,8 @@ lorafmt_status lf_signatures_check(const lf_container *c, lorafmt_error *err)
         LF_TRY(lf_record_get(c, LF_SIGNATURES, i, &r, err));
         LF_TRY(check_signature(&r, err));
         if (i > 0 && compare(r.p - LF_SIGNATURE_SIZE, r.p, &field) >= 0)
-            return lf_record_fail(&r, LORAFMT_CORRUPT, field, NULL, err, "signatures must ascend by (adapter, public_key)");
+            return lf_record_fail(&r, LORAFMT_CORRUPT, field, field == LF_SIGNATURE_ADAPTER ? "adapter" : "public_key", err,
+                                  "signatures must ascend by (adapter, public_key)");
     }
     return LORAFMT_OK;
 }

@@ -155,13 +155,24 @@ int lf_site_compare(const lorafmt_site *a, const lorafmt_site *b)
     return (a->col_begin > b->col_begin) - (a->col_begin < b->col_begin);
 }
 
-unsigned lf_site_order_field(const lorafmt_site *a, const lorafmt_site *b)
+/* Sets *field and returns where it lies. */
+static unsigned is_field(const char **field, const char *name, unsigned at)
+{
+    *field = name;
+    return at;
+}
+
+unsigned lf_site_order_field(const lorafmt_site *a, const lorafmt_site *b, const char **field)
 {
     if (strcmp(a->target, b->target) != 0)
-        return LF_SITE_TARGET;
+        return is_field(field, "target", LF_SITE_TARGET);
     if (a->kind != b->kind)
-        return LF_SITE_KIND;
-    return a->row_begin != b->row_begin ? LF_SITE_ROW_BEGIN : a->col_begin != b->col_begin ? LF_SITE_COL_BEGIN : LF_SITE_TARGET;
+        return is_field(field, "kind", LF_SITE_KIND);
+    if (a->row_begin != b->row_begin)
+        return is_field(field, "row_begin", LF_SITE_ROW_BEGIN);
+    if (a->col_begin != b->col_begin)
+        return is_field(field, "col_begin", LF_SITE_COL_BEGIN);
+    return is_field(field, "target", LF_SITE_TARGET);
 }
 
 static lorafmt_status compare_target(const lf_container *c, size_t i, const char *target, int *order, lorafmt_error *err)

@@ -57,18 +57,18 @@ static lorafmt_status check_stored(const lf_record *r, const lf_tensor_record *t
 
 static lorafmt_status check_codec(const lf_record *r, const lf_tensor_record *t, lorafmt_error *err)
 {
-    if (t->codec == LF_CODEC_RAW && t->stored_size != t->tensor.size)
+    if (t->codec == LORAFMT_CODEC_RAW && t->stored_size != t->tensor.size)
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_STORED_SIZE, "stored_size", err,
                               "%" PRIu64 " bytes, raw data of %" PRIu64 " bytes has that size", t->stored_size, t->tensor.size);
-    if (t->codec == LF_CODEC_SPLIT && !lf_dtype_is_real(t->tensor.dtype))
+    if (t->codec == LORAFMT_CODEC_SPLIT && !lf_dtype_is_real(t->tensor.dtype))
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_CODEC, "codec", err, "split with %s, must be F16, BF16, F32 or F64",
                               lorafmt_dtype_name(t->tensor.dtype));
     // All planes but one are stored as they are, so data cannot shrink below half, and allocating it is no risk.
-    if (t->codec == LF_CODEC_SPLIT && (t->stored_size > t->tensor.size || t->stored_size < t->tensor.size / 2))
+    if (t->codec == LORAFMT_CODEC_SPLIT && (t->stored_size > t->tensor.size || t->stored_size < t->tensor.size / 2))
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_STORED_SIZE, "stored_size", err,
                               "%" PRIu64 " bytes, split data of %" PRIu64 " bytes has at most that and at least half",
                               t->stored_size, t->tensor.size);
-    if (t->codec > LF_CODEC_SPLIT)
+    if (t->codec > LORAFMT_CODEC_SPLIT)
         return lf_record_fail(r, LORAFMT_UNSUPPORTED, LF_TENSOR_CODEC, "codec", err, "codec %u, this reader knows 0 and 1",
                               t->codec);
     return LORAFMT_OK;
@@ -96,7 +96,7 @@ lorafmt_status lf_container_tensor(const lf_container *c, size_t i, lf_tensor_re
                               r.p[LF_TENSOR_DTYPE]);
     LF_TRY(check_decoded_size(&r, &out->tensor, err));
     LF_TRY(check_codec(&r, out, err));
-    if (out->codec == LF_CODEC_RAW && c->bytes)
+    if (out->codec == LORAFMT_CODEC_RAW && c->bytes)
         out->tensor.data = c->bytes + out->offset;
     return LORAFMT_OK;
 }
@@ -112,16 +112,18 @@ int lf_tensor_compare_content(const void *a, const void *b)
     return order ? order : p[LF_TENSOR_N_DIMS] - q[LF_TENSOR_N_DIMS];
 }
 
-void lf_tensor_encode(const lorafmt_tensor *tensor, uint64_t offset, const uint8_t sha256[LF_SHA256_SIZE], uint8_t *p)
+void lf_tensor_encode(const lf_tensor_record *record, uint8_t *p)
 {
+    const lorafmt_tensor *tensor = &record->tensor;
+
     memset(p, 0, LF_TENSOR_SIZE);
-    lf_store_u64le(p + LF_TENSOR_OFFSET, offset);
-    lf_store_u64le(p + LF_TENSOR_STORED_SIZE, tensor->size);
+    lf_store_u64le(p + LF_TENSOR_OFFSET, record->offset);
+    lf_store_u64le(p + LF_TENSOR_STORED_SIZE, record->stored_size);
     lf_store_u64le(p + LF_TENSOR_DECODED_SIZE, tensor->size);
     p[LF_TENSOR_DTYPE] = (uint8_t)tensor->dtype;
-    p[LF_TENSOR_CODEC] = LF_CODEC_RAW;
+    p[LF_TENSOR_CODEC] = record->codec;
     p[LF_TENSOR_N_DIMS] = (uint8_t)tensor->n_dims;
     for (uint32_t d = 0; d < tensor->n_dims; d++)
         lf_store_u64le(p + LF_TENSOR_SHAPE + 8 * d, tensor->shape[d]);
-    memcpy(p + LF_TENSOR_SHA256, sha256, LF_SHA256_SIZE);
+    memcpy(p + LF_TENSOR_SHA256, record->sha256, LF_SHA256_SIZE);
 }

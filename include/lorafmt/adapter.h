@@ -144,6 +144,7 @@ typedef struct lorafmt_source_options {
     const struct lorafmt_base *base;
     bool has_orientation; /**< take experts that are square in the base, whose shape does not tell, as `orientation` */
     lorafmt_orientation orientation;
+    unsigned n_threads; /**< at most so many to decode and check the tensors of a large `.lora`; 0 = one per CPU */
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */
@@ -156,6 +157,7 @@ typedef struct lorafmt_container_info {
     size_t n_tensors;
     size_t n_signatures;
     size_t n_ignored_sections; /**< of a newer format */
+    uint64_t saved;            /**< bytes of the file that compressing tensors saves; 0 when all are raw */
     bool recovered;            /**< a root slot was damaged and the other one was used: spec 3 */
     uint8_t index_sha256[32];  /**< root digest */
 } lorafmt_container_info;

@@ -27,6 +27,7 @@ typedef struct lorafmt_pack_options {
     size_t struct_size;        /**< sizeof(lorafmt_pack_options) */
     const char *name;          /**< name for the adapter, only with one; NULL keeps its own */
     lorafmt_dtype dtype;       /**< convert float tensors to F32, BF16 or F16, rounding to nearest even; 0 keeps them */
+    lorafmt_codec codec;       /**< SPLIT: store each tensor that gets smaller by it so; else RAW, which is used where it lies */
     uint32_t align;            /**< 64, 4096 or 65536 bytes; 0 = 64 */
     const lorafmt_model *base; /**< record this base's structure and the digests of the tensors that change; NULL = do not */
     const lorafmt_metadata *metadata; /**< added to every adapter, replacing entries of the same key */
@@ -37,7 +38,7 @@ typedef struct lorafmt_pack_options {
 } lorafmt_pack_options;
 
 /**
- * Write adapters into one `.lora` file, codec raw. The same adapters and options give the same bytes.
+ * Write adapters into one `.lora` file. The same adapters and options give the same bytes, with codec split given the same zlib.
  *
  * @return LORAFMT_OK; MISUSE (two adapters of one name, a bad name or option); CORRUPT (bad metadata);
  *         MISMATCH, UNSUPPORTED (base does not fit); LIMIT (a value is not finite in the asked dtype); NOT_FOUND (the

@@ -10,16 +10,16 @@
 #include "format/container/container.h"
 #include "lorafmt/adapter.h"
 
-/* Reads adapters of one container: what they share is looked at once. All but the first three members start at zero. */
+/* Reads adapters of one container. n_value_bytes starts at zero. */
 typedef struct lf_adapter_reader {
     const lf_container *container;
     lf_arena *arena;
-    const void **loaded;    /* per tensor of the container: its decoded data, once its digest was found right; NULL at first */
-    uint64_t n_value_bytes; /* of metadata so far: spec 4.7 */
+    const void *const *loaded; /* per tensor of the container: its decoded data, whose digest was found right */
+    uint64_t n_value_bytes;    /* of metadata so far: spec 4.7 */
 } lf_adapter_reader;
 
 /*
- * Adapter i with all its sites, factors and metadata, checked, the digests of its tensors too. Memory is from the arena, strings and
+ * Adapter i with all its sites, factors and metadata, checked. Memory is from the arena, strings and
  * raw data from the container.
  */
 lorafmt_status lf_adapter_read(lf_adapter_reader *reader, size_t i, lorafmt_adapter *out, lorafmt_error *err);

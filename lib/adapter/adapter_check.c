@@ -322,9 +322,10 @@ static lorafmt_status check_site(checker *c)
 static lorafmt_status check_order(checker *c)
 {
     const lorafmt_site *site = c->site;
+    const char *unused;
 
     if (site > c->adapter->sites && lf_site_compare(site - 1, site) >= 0)
-        return BAD_SITE(c, lf_site_order_field(site - 1, site), "sites are not unique and in order");
+        return BAD_SITE(c, lf_site_order_field(site - 1, site, &unused), "sites are not unique and in order");
     return LORAFMT_OK;
 }
 

@@ -1,37 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* From the records of a container to an adapter in memory. */
-#include "format/base/digest.h"
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "lib/adapter/adapter.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
-
-/* The decoded bytes of a tensor, once its digest was found to be right. */
-static lorafmt_status load_tensor(const lf_adapter_reader *reader, uint32_t i, const void **out, lorafmt_error *err)
-{
-    uint8_t digest[LF_SHA256_SIZE];
-    lf_tensor_record record;
-    char field[48];
-
-    LF_TRY(lf_container_tensor(reader->container, i, &record, err));
-    *out = record.tensor.data;
-    if (!*out) {
-        void *decoded = lf_arena_alloc(reader->arena, 1, (size_t)record.tensor.size);
-        if (!decoded)
-            return lf_no_memory(err);
-        LF_TRY(lf_container_decode_tensor(reader->container, i, decoded, err));
-        *out = decoded;
-    }
-    lf_sha256_of(*out, (size_t)record.tensor.size, digest);
-    if (memcmp(digest, record.sha256, sizeof digest) != 0) {
-        snprintf(field, sizeof field, "tensor[%" PRIu32 "].sha256", i);
-        return lf_fail(err, LORAFMT_CORRUPT, record.offset, field, "the data are not those that the digest was made of");
-    }
-    return LORAFMT_OK;
-}
 
 static lorafmt_status read_factors(lf_adapter_reader *reader, uint32_t first, lorafmt_site *site, lorafmt_error *err)
 {
@@ -42,8 +15,6 @@ static lorafmt_status read_factors(lf_adapter_reader *reader, uint32_t first, lo
         return lf_no_memory(err);
     for (uint32_t i = 0; i < site->n_factors; i++) {
         LF_TRY(lf_container_factor(reader->container, (size_t)first + i, &factors[i], &tensor, err));
-        if (!reader->loaded[tensor])
-            LF_TRY(load_tensor(reader, tensor, &reader->loaded[tensor], err));
         factors[i].tensor.data = reader->loaded[tensor];
     }
     site->factors = factors;
@@ -78,7 +49,7 @@ static uint64_t factor_place(const lf_container *c, size_t site, const lf_adapte
         return lf_container_factor_offset(c, (size_t)first_factor + place->factor) + place->byte;
     if (place->part == LF_PART_TENSOR)
         return lf_container_tensor_offset(c, tensor) + place->byte;
-    return record.codec == LF_CODEC_RAW ? record.offset + place->byte : record.offset;
+    return record.codec == LORAFMT_CODEC_RAW ? record.offset + place->byte : record.offset;
 }
 
 /* Where in the file the part of adapter i lies that breaks a rule. */

@@ -6,11 +6,11 @@
 #include "lib/front/merge.h"
 
 #include "format/base/error.h"
+#include "lib/front/parallel.h"
 #include "lib/view/view.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct merger {
     const lorafmt_model *model;
@@ -206,12 +206,6 @@ static void count_tensors(merger *m)
     }
 }
 
-static unsigned default_threads(void)
-{
-    const long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 && n < 1024 ? (unsigned)n : 1;
-}
-
 /* What a single file cannot say must not be lost: it has no config beside it to edit. */
 static lorafmt_status check_single_file(const merger *m, lorafmt_error *err)
 {
@@ -237,7 +231,7 @@ lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *vie
     if (view->base != lorafmt_model_base(model))
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the view was bound to another base than this model's");
     LF_TRY(check_single_file(&m, err));
-    m.n_threads = o->n_threads ? o->n_threads : default_threads();
+    m.n_threads = lf_n_threads(o->n_threads);
     count_tensors(&m);
     if (model->is_directory) {
         LF_TRY(lf_output_begin_directory(path, o->force, &output, err));

@@ -51,6 +51,8 @@ static lorafmt_status check_options(const lorafmt_pack_options *o, size_t n_adap
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "dtype must be F32, BF16 or F16");
     if (o->align && o->align != 64 && o->align != 4096 && o->align != 65536)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "align %" PRIu32 ", must be 64, 4096 or 65536", o->align);
+    if (o->codec != LORAFMT_CODEC_RAW && o->codec != LORAFMT_CODEC_SPLIT)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "codec %d, must be raw or split", (int)o->codec);
     *align_log2 = o->align == 65536 ? 16 : o->align == 4096 ? 12 : 6;
     return LORAFMT_OK;
 }
@@ -87,7 +89,7 @@ static lorafmt_status write_container(const lorafmt_adapter *const *adapters, si
     LF_TRY(lf_output_begin_file(path, options->force, &output, err));
     w.fd = lf_output_fd(output);
     w.path = lf_output_path(output);
-    st = lf_container_encode(adapters, n, align_log2, write_bytes, &w, &w.total, err);
+    st = lf_container_encode(adapters, n, align_log2, options->codec, write_bytes, &w, &w.total, err);
     if (st) {
         lf_output_abort(output);
         return st;

@@ -5,6 +5,7 @@
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "format/foreign/json.h"
+#include "lib/front/load.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -44,17 +45,19 @@ static lorafmt_status note_extras(lorafmt_source *source, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-static lorafmt_status read_adapters(lorafmt_source *source, lorafmt_error *err)
+static lorafmt_status read_adapters(lorafmt_source *source, unsigned n_threads, lorafmt_error *err)
 {
     lorafmt_adapter *adapters;
     lf_adapter_reader reader = {.container = source->container, .arena = &source->arena};
+    const void **loaded;
 
     source->kind = LORAFMT_SOURCE_LORA;
     source->n_adapters = lf_container_n_adapters(source->container);
     adapters = lf_arena_alloc(&source->arena, source->n_adapters, sizeof *adapters);
-    reader.loaded = lf_arena_alloc(&source->arena, lf_container_n_tensors(source->container), sizeof *reader.loaded);
-    if (!adapters || !reader.loaded)
+    if (!adapters)
         return lf_no_memory(err);
+    LF_TRY(lf_tensors_load(source->container, n_threads, &source->arena, &loaded, err));
+    reader.loaded = loaded;
     source->adapters = adapters;
     for (size_t i = 0; i < source->n_adapters; i++)
         LF_TRY(lf_adapter_read(&reader, i, &adapters[i], err));
@@ -208,7 +211,7 @@ static lorafmt_status open_file(lorafmt_source *source, const char *path, const 
     st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
     if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);
-    return st ? st : read_adapters(source, err);
+    return st ? st : read_adapters(source, options ? options->n_threads : 0, err);
 }
 
 static bool has_file(const char *directory, const char *name)

@@ -3,11 +3,12 @@
  * The front ends: what a person asks for, from path to path. This room puts the others together and adds nothing to
  * what bytes or numbers mean.
  *
- *   source.c   open a .lora, a PEFT directory or a safetensors file
+ *   source.c   open a .lora, a PEFT directory or a safetensors file     load.c  the tensors of a .lora
  *   verify.c   check all there is to check
  *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
  *   unpack.c   adapter -> PEFT directory
- *   merge.c    base + view -> new model   side_files.c  what lies around the tensors
+ *   merge.c    base + view -> new model   tasks.c  its tensors   side_files.c  what lies around them
+ *   parallel.c items of work on several threads
  */
 #ifndef LF_FRONT_SOURCE_H
 #define LF_FRONT_SOURCE_H

@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Workers that copy and compute ranges of one output file. */
+/* Items that copy and compute ranges of one output file. */
 #include "format/base/error.h"
 #include "lib/front/merge.h"
+#include "lib/front/parallel.h"
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdlib.h>
 
-typedef struct pool {
+typedef struct job {
     const lf_task_list *list;
-    lf_merge_progress *progress;
     pthread_mutex_t lock; // guards what follows and *progress
-    size_t next;
-    lorafmt_counts counts;
-    lorafmt_status status; // of the first failure
-    lorafmt_error error;
-} pool;
+    lf_merge_progress *progress;
+    lorafmt_counts *counts;
+    bool stopped;
+} job;
 
 static lorafmt_status compute(const lf_task_list *list, const lf_task *task, void *buffer, lorafmt_counts *counts,
                               lorafmt_error *err)
@@ -37,41 +35,40 @@ static lorafmt_status run_task(const lf_task_list *list, const lf_task *task, vo
     return lf_file_copy(list->src, list->src_path, task->src, list->dst, list->dst_path, task->dst, task->size, err);
 }
 
-/* The next task, or NULL when there is none or something failed. */
-static const lf_task *take(pool *p)
+/* A task is done: counts it, and asks whether to go on. After a failure nobody is asked any more. */
+static lorafmt_status finish(job *j, const lf_task *task, const lorafmt_counts *counts, lorafmt_error *err)
 {
-    const lf_task *task = NULL;
+    lf_merge_progress *progress = j->progress;
 
-    pthread_mutex_lock(&p->lock);
-    if (!p->status && p->next < p->list->n)
-        task = &p->list->tasks[p->next++];
-    pthread_mutex_unlock(&p->lock);
-    return task;
+    if (j->stopped)
+        return LORAFMT_OK;
+    progress->done += task->size;
+    j->counts->n_nan += counts->n_nan;
+    j->counts->n_inf += counts->n_inf;
+    if (!progress->call || progress->call(progress->ctx, progress->done, progress->total))
+        return LORAFMT_OK;
+    return lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL,
+                   "stopped after %" PRIu64 " of %" PRIu64 " bytes; nothing was left behind", progress->done, progress->total);
 }
 
-static void finish(pool *p, const lf_task *task, lorafmt_status status, const lorafmt_counts *counts, const lorafmt_error *err)
+static lorafmt_status run_item(void *ctx, size_t i, void *buffer, lorafmt_error *err)
 {
-    lf_merge_progress *progress = p->progress;
+    job *j = ctx;
+    const lf_task *task = &j->list->tasks[i];
+    lorafmt_counts counts = {0};
+    lorafmt_status status = run_task(j->list, task, buffer, &counts, err);
 
-    pthread_mutex_lock(&p->lock);
-    if (status && !p->status) {
-        p->status = status;
-        p->error = *err;
-    } else if (!p->status) {
-        progress->done += task->size;
-        p->counts.n_nan += counts->n_nan;
-        p->counts.n_inf += counts->n_inf;
-        if (progress->call && !progress->call(progress->ctx, progress->done, progress->total))
-            p->status = lf_fail(&p->error, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL,
-                                "stopped after %" PRIu64 " of %" PRIu64 " bytes; nothing was left behind", progress->done,
-                                progress->total);
-    }
-    pthread_mutex_unlock(&p->lock);
+    pthread_mutex_lock(&j->lock);
+    if (!status)
+        status = finish(j, task, &counts, err);
+    j->stopped = j->stopped || status;
+    pthread_mutex_unlock(&j->lock);
+    return status;
 }
 
 static uint64_t largest_computed(const lf_task_list *list)
 {
-    uint64_t size = 1;
+    uint64_t size = 0;
 
     for (size_t i = 0; i < list->n; i++)
         if (list->tasks[i].compute && list->tasks[i].size > size)
@@ -79,41 +76,10 @@ static uint64_t largest_computed(const lf_task_list *list)
     return size;
 }
 
-static void *work(void *arg)
-{
-    pool *p = arg;
-    void *buffer = malloc(largest_computed(p->list));
-    const lf_task *task;
-    lorafmt_error err;
-
-    while ((task = take(p))) {
-        lorafmt_counts counts = {0};
-        const lorafmt_status status = buffer ? run_task(p->list, task, buffer, &counts, &err) : lf_no_memory(&err);
-        finish(p, task, status, &counts, &err);
-    }
-    free(buffer);
-    return NULL;
-}
-
 lorafmt_status lf_tasks_run(const lf_task_list *list, unsigned n_threads, lf_merge_progress *progress, lorafmt_counts *counts,
                             lorafmt_error *err)
 {
-    pool p = {.list = list, .progress = progress, .lock = PTHREAD_MUTEX_INITIALIZER};
-    const size_t n_helpers = n_threads > list->n ? list->n : n_threads;
-    pthread_t *helpers = calloc(n_helpers ? n_helpers : 1, sizeof *helpers);
-    size_t started = 0;
+    job j = {.list = list, .lock = PTHREAD_MUTEX_INITIALIZER, .progress = progress, .counts = counts};
 
-    if (!helpers)
-        return lf_no_memory(err);
-    while (started + 1 < n_helpers && pthread_create(&helpers[started], NULL, work, &p) == 0) // fewer is slower, not wrong
-        started++;
-    work(&p);
-    for (size_t i = 0; i < started; i++)
-        pthread_join(helpers[i], NULL);
-    free(helpers);
-    counts->n_nan += p.counts.n_nan;
-    counts->n_inf += p.counts.n_inf;
-    if (p.status && err)
-        *err = p.error;
-    return p.status;
+    return lf_parallel(list->n, n_threads, (size_t)largest_computed(list), run_item, &j, err);
 }
