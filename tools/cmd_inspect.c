@@ -2,6 +2,7 @@
 #include "tools/command.h"
 #include "tools/input.h"
 #include "tools/inspect.h"
+#include "tools/message.h"
 
 #include <stdlib.h>
 
@@ -9,45 +10,87 @@
 
 typedef struct inspect_args {
     input_args input;
+    const char *base;
+    unsigned orientation; /* place in the option's choices */
     bool sites, json;
 } inspect_args;
 
 static const option inspect_options[] = {
+    {"base", 0, "BASE", OPTION_TEXT, offsetof(inspect_args, base),
+     "a model: say whether the adapter fits it, and how much of it the adapter is"},
+    BASE_ORIENTATION_OPTION(inspect_args, orientation),
     {"sites", 0, NULL, OPTION_FLAG, offsetof(inspect_args, sites),
-     "list every site: kind, rank, alpha, scale, type, shapes, target"},
+     "list every site: kind, rank, alpha, scale, norm, type, shapes, target"},
     INPUT_OPTIONS(inspect_args, input),
     {"json", 0, NULL, OPTION_FLAG, offsetof(inspect_args, json), "print everything as JSON (docs/json.md)"},
     {0},
 };
 
+static int gather(const lorafmt_adapter *adapter, const lorafmt_model *model, const char *base, inspected *out)
+{
+    int code = adapter_facts_gather(adapter, &out->facts);
+
+    if (code == EXIT_DONE)
+        code = oddities_find(&out->facts, &out->oddities);
+    if (code == EXIT_DONE && model)
+        code = base_fit_find(model, base, adapter, &out->fit);
+    return code;
+}
+
+/* All is known before anything is printed, so that a failure leaves stdout empty. */
+static int inspect(const inspect_args *args, const input *in, const lorafmt_model *model)
+{
+    const lorafmt_adapter **adapters = NULL;
+    inspected *found = NULL;
+    size_t n = 0;
+    int code = input_adapters(in, &adapters, &n);
+
+    if (code == EXIT_DONE && !(found = calloc(n, sizeof *found)))
+        code = message_no_memory();
+    for (size_t i = 0; i < n && code == EXIT_DONE; i++)
+        code = gather(adapters[i], model, args->base, &found[i]);
+    if (code == EXIT_DONE)
+        code = args->json ? inspect_json(in, found, n) : inspect_print(in, found, n, args->sites);
+    for (size_t i = 0; found && i < n; i++) {
+        oddities_free(&found[i].oddities);
+        adapter_facts_free(&found[i].facts);
+    }
+    free(found);
+    free(adapters);
+    return code;
+}
+
 static int run_inspect(const void *args_, size_t n_inputs, char *const *inputs)
 {
     const inspect_args *args = args_;
-    const lorafmt_adapter **adapters = NULL;
+    input_base base = {NULL, args->orientation};
+    lorafmt_model *model = NULL;
+    lorafmt_error err;
     input in;
-    size_t n;
     int code = input_parse(NAME, inputs[0], false, &in);
 
     (void)n_inputs;
+    if (code == EXIT_DONE && args->base && lorafmt_model_open(args->base, &model, &err))
+        code = message_failure(&err, args->base);
+    base.model = model;
     if (code == EXIT_DONE)
-        code = input_open(NAME, &args->input, NULL, args->json, &in);
+        code = input_open(NAME, &args->input, &base, true, &in);
     if (code == EXIT_DONE)
-        code = input_adapters(&in, &adapters, &n);
-    if (code == EXIT_DONE)
-        code = args->json ? inspect_json(&in, adapters, n) : inspect_print(&in, adapters, n, args->sites);
-    free(adapters);
+        code = inspect(args, &in, model);
+    lorafmt_model_free(model);
     input_close(&in);
     return code;
 }
 
 const command cmd_inspect = {
     .name = NAME,
-    .usage = "inspect IN[#NAME] [--sites] [--json]",
-    .summary = "what is in a file: adapters, sites, ranks, scales, identity",
+    .usage = "inspect IN[#NAME] [--base BASE] [--sites] [--json]",
+    .summary = "what is in a file: adapters, sites, ranks, norms, oddities",
     .about =
-        "Print what a .lora file, a PEFT directory or a .safetensors file holds: the adapters, what they change and how, and "
-        "which base they were made for.",
-    .example = "lorapack inspect legal.lora --sites\n",
+        "Print what a .lora file, a PEFT directory or a .safetensors file holds: the adapters, what they change and by how much "
+        "(the Frobenius norm of the update), by module type and by layer, which base they were made for, and what is odd "
+        "about them. With --base only the base's headers are read; verify --base compares digests too.",
+    .example = "lorapack inspect legal.lora --base model\n",
     .options = inspect_options,
     .args_size = sizeof(inspect_args),
     .min_inputs = 1,

@@ -41,8 +41,7 @@ static const option pack_options[] = {
     {"base", 0, "BASE", OPTION_TEXT, offsetof(pack_args, base),
      "the model the adapter is for: record its structure and the digests of the tensors that change, so that no other is "
      "taken; an adapter of experts (target_parameters) needs it to say what is whose"},
-    {"orientation", 0, ORIENTATION_CHOICES, OPTION_CHOICE, offsetof(pack_args, orientation),
-     "how the base stores experts that are square"},
+    BASE_ORIENTATION_OPTION(pack_args, orientation),
     {"align", 0, "64|4096|65536", OPTION_CHOICE, offsetof(pack_args, align),
      "bytes that tensor data is aligned to; 64 when not given"},
     {"meta", 0, "K=V", OPTION_LIST, offsetof(pack_args, metadata), "add metadata to every adapter; may be given many times"},

@@ -4,6 +4,7 @@
 #include "tools/input.h"
 #include "tools/json_out.h"
 #include "tools/message.h"
+#include "tools/nonfinite.h"
 #include "tools/stats.h"
 #include "tools/text.h"
 
@@ -18,12 +19,13 @@ typedef struct verify_args {
     const char *base;
     binding_args binding;
     input_args input;
-    bool json;
+    bool finite, json;
 } verify_args;
 
 static const option verify_options[] = {
     {"base", 0, "BASE", OPTION_TEXT, offsetof(verify_args, base), "a model that every adapter must fit"},
     BINDING_OPTIONS(verify_args, binding),
+    {"finite", 0, NULL, OPTION_FLAG, offsetof(verify_args, finite), "fail when an element is NaN or infinite, and say where"},
     INPUT_OPTIONS(verify_args, input),
     {"json", 0, NULL, OPTION_FLAG, offsetof(verify_args, json), "print the result as JSON (docs/json.md)"},
     {0},
@@ -34,106 +36,125 @@ typedef struct fit {
     coverage coverage;
 } fit;
 
+typedef struct verified {
+    const lorafmt_model *model; /* --base, or NULL */
+    lorafmt_verify_result result;
+    nonfinite_list nonfinite;
+    fit *fits; /* one for each adapter that was asked for */
+    size_t n_fits;
+} verified;
+
 /* Each alone: adapters of one file need not go together. */
-static int bind_each(const verify_args *args, const lorafmt_model *model, const input *in, fit *fits, size_t n)
+static int bind_each(const verify_args *args, const input *in, const verified *v)
 {
     int code = EXIT_DONE;
 
-    for (size_t i = 0; i < n && code == EXIT_DONE; i++) {
-        const lorafmt_stack_entry entry = {.adapter = fits[i].adapter, .weight = 1};
+    for (size_t i = 0; i < v->n_fits && code == EXIT_DONE; i++) {
+        const lorafmt_stack_entry entry = {.adapter = v->fits[i].adapter, .weight = 1};
         lorafmt_view *view;
-        code = binding_bind(NAME, &args->binding, true, model, &entry, 1, in->path, &view);
+        code = binding_bind(NAME, &args->binding, true, v->model, &entry, 1, in->path, &view);
         if (code == EXIT_DONE)
-            coverage_count(view, 0, &fits[i].coverage);
+            coverage_count(view, 0, &v->fits[i].coverage);
         lorafmt_view_free(view);
     }
     return code;
 }
 
-static void print_result(const verify_args *args, const input *in, const lorafmt_verify_result *v, const fit *fits, size_t n)
+static void print_result(const verify_args *args, const input *in, const verified *v)
 {
     const bool digests = lorafmt_source_get_kind(in->source) == LORAFMT_SOURCE_LORA;
+    const lorafmt_verify_result *r = &v->result;
     char size[NUMBER_TEXT_SIZE], text[COVERAGE_TEXT_SIZE];
 
-    print_line(stdout, "%s: good, %zu adapter%s, %zu sites, %zu tensors, %s%s", in->path, v->n_adapters,
-               v->n_adapters == 1 ? "" : "s", v->n_sites, v->n_tensors, size_text(v->n_bytes, size),
-               digests ? ", every digest right" : "");
-    for (size_t i = 0; args->base && i < n; i++)
-        print_line(stdout, "%s: fits %s, %s", fits[i].adapter->name, args->base, coverage_text(&fits[i].coverage, text));
+    print_line(stdout, "%s: good, %zu adapter%s, %zu sites, %zu tensors, %s%s%s", in->path, r->n_adapters,
+               r->n_adapters == 1 ? "" : "s", r->n_sites, r->n_tensors, size_text(r->n_bytes, size),
+               digests ? ", every digest right" : "", args->finite ? ", every element finite" : "");
+    for (size_t i = 0; args->base && i < v->n_fits; i++)
+        print_line(stdout, "%s: fits %s, %s", v->fits[i].adapter->name, args->base, coverage_text(&v->fits[i].coverage, text));
 }
 
-static void json_fits(json_out *j, const char *base, const fit *fits, size_t n)
+static void json_fits(json_out *j, const char *base, const verified *v)
 {
     json_object(j, "fit");
     json_text(j, "base", base);
     json_array(j, "adapters");
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < v->n_fits; i++) {
         json_object(j, NULL);
-        json_text(j, "name", fits[i].adapter->name);
-        json_adapter_id(j, fits[i].adapter);
-        json_u64(j, "matched", fits[i].coverage.n_matched);
-        json_u64(j, "total", fits[i].coverage.n_total);
+        json_text(j, "name", v->fits[i].adapter->name);
+        json_adapter_id(j, v->fits[i].adapter);
+        json_u64(j, "matched", v->fits[i].coverage.n_matched);
+        json_u64(j, "total", v->fits[i].coverage.n_total);
         json_object_end(j);
     }
     json_array_end(j);
     json_object_end(j);
 }
 
-static void json_result(const verify_args *args, const input *in, const lorafmt_verify_result *v, const fit *fits, size_t n)
+static void json_result(const verify_args *args, const input *in, const verified *v)
 {
     json_out j = {.to = stdout};
 
     json_object(&j, NULL);
     json_text(&j, "path", in->path);
     json_text(&j, "source_kind", source_kind_name(lorafmt_source_get_kind(in->source)));
-    json_u64(&j, "n_adapters", v->n_adapters);
-    json_u64(&j, "n_sites", v->n_sites);
-    json_u64(&j, "n_tensors", v->n_tensors);
-    json_u64(&j, "n_bytes", v->n_bytes);
-    json_u64(&j, "n_nonfinite", v->n_nonfinite);
+    json_u64(&j, "n_adapters", v->result.n_adapters);
+    json_u64(&j, "n_sites", v->result.n_sites);
+    json_u64(&j, "n_tensors", v->result.n_tensors);
+    json_u64(&j, "n_bytes", v->result.n_bytes);
+    json_u64(&j, "n_nonfinite", v->result.n_nonfinite);
+    nonfinite_json(&j, &v->nonfinite);
     if (args->base)
-        json_fits(&j, args->base, fits, n);
+        json_fits(&j, args->base, v);
     else
         json_null(&j, "fit");
     json_object_end(&j);
 }
 
-static int verify(const verify_args *args, const lorafmt_model *model, const input *in, fit *fits, size_t n)
+static int fail_nonfinite(const input *in, const verified *v)
 {
-    lorafmt_verify_result result;
+    nonfinite_print(&v->nonfinite);
+    return message_error("%s: %" PRIu64 " elements are NaN or infinite, --finite allows none", in->path, v->result.n_nonfinite);
+}
+
+static int verify(const verify_args *args, const input *in, verified *v)
+{
     lorafmt_error err;
     int code;
 
-    if (lorafmt_verify(in->source, &result, &err))
+    if (lorafmt_verify(in->source, &v->result, &err))
         return message_failure(&err, in->path);
-    if (model && (code = bind_each(args, model, in, fits, n)))
+    if (v->result.n_nonfinite && (code = nonfinite_find(in->source, &v->nonfinite)))
+        return code;
+    if (args->finite && v->result.n_nonfinite)
+        return fail_nonfinite(in, v);
+    if (v->model && (code = bind_each(args, in, v)))
         return code;
     if (args->json)
-        json_result(args, in, &result, fits, n);
+        json_result(args, in, v);
     else
-        print_result(args, in, &result, fits, n);
-    if (result.n_nonfinite)
-        message_warning("%s: %" PRIu64 " elements are NaN or infinite", in->path, result.n_nonfinite);
+        print_result(args, in, v);
+    if (v->result.n_nonfinite)
+        message_warning("%s: %" PRIu64 " elements are NaN or infinite", in->path, v->result.n_nonfinite);
     return EXIT_DONE;
 }
 
 static int verify_adapters(const verify_args *args, const lorafmt_model *model, const input *in)
 {
+    verified v = {.model = model};
     const lorafmt_adapter **adapters;
-    fit *fits;
-    size_t n;
-    int code = input_adapters(in, &adapters, &n);
+    int code = input_adapters(in, &adapters, &v.n_fits);
 
     if (code != EXIT_DONE)
         return code;
-    if ((fits = calloc(n, sizeof *fits))) {
-        for (size_t i = 0; i < n; i++)
-            fits[i].adapter = adapters[i];
-        code = verify(args, model, in, fits, n);
+    if ((v.fits = calloc(v.n_fits, sizeof *v.fits))) {
+        for (size_t i = 0; i < v.n_fits; i++)
+            v.fits[i].adapter = adapters[i];
+        code = verify(args, in, &v);
     } else {
         code = message_no_memory();
     }
-    free(fits);
+    nonfinite_free(&v.nonfinite);
+    free(v.fits);
     free(adapters);
     return code;
 }
@@ -162,11 +183,11 @@ static int run_verify(const void *args_, size_t n_inputs, char *const *inputs)
 
 const command cmd_verify = {
     .name = NAME,
-    .usage = "verify IN[#NAME] [--base BASE] [options]",
+    .usage = "verify IN[#NAME] [--base BASE] [--finite] [options]",
     .summary = "check every digest and rule, and whether it fits a base",
     .about = "Check all there is to check: every digest, id, order and padding of a .lora file, every rule of "
              "other files. With --base, bind each adapter to that model as merging would, and print how many of its targets were "
-             "found.",
+             "found. NaN and infinite elements are allowed, unless --finite is given.",
     .example = "lorapack verify legal.lora --base model\n",
     .options = verify_options,
     .args_size = sizeof(verify_args),

@@ -54,6 +54,13 @@ int input_adapters(const input *in, const lorafmt_adapter ***out, size_t *n);
 void input_close(input *in);
 
 #define ORIENTATION_CHOICES "out-in|in-out|shape"
+
+/* clang-format off */
+#define BASE_ORIENTATION_OPTION(args, member) \
+    {"orientation", 0, ORIENTATION_CHOICES, OPTION_CHOICE, offsetof(args, member), \
+     "with --base: how it stores experts that are square, whose shape does not tell"}
+/* clang-format on */
+
 extern const lorafmt_orientation orientation_choices[];
 
 const char *source_kind_name(lorafmt_source_kind kind);

@@ -22,6 +22,7 @@ static void json_container(json_out *j, const lorafmt_source *source)
     json_u64(j, "generation", info.generation);
     json_bool(j, "recovered", info.recovered);
     json_u64(j, "file_end", info.file_end);
+    json_u64(j, "n_bytes_saved", info.saved);
     json_u64(j, "index_size", info.index_size);
     json_digest(j, "root_digest", info.index_sha256);
     json_u64(j, "align", info.align);
@@ -52,8 +53,19 @@ static void json_factor(json_out *j, const lorafmt_factor *factor)
     json_object_end(j);
 }
 
-static void json_site(json_out *j, const lorafmt_site *site)
+/* A figure that is not known, or that JSON has no number for. */
+static void json_known(json_out *j, const char *key, bool known, double value)
 {
+    if (known)
+        json_double(j, key, value);
+    else
+        json_null(j, key);
+}
+
+static void json_site(json_out *j, const site_facts *facts)
+{
+    const lorafmt_site *site = facts->site;
+
     json_object(j, NULL);
     json_text(j, "target", site->target);
     json_text(j, "kind", lorafmt_kind_name(site->kind));
@@ -67,6 +79,7 @@ static void json_site(json_out *j, const lorafmt_site *site)
     json_range(j, "rows", site->flags & LORAFMT_SITE_ROW_RANGE, site->row_begin, site->row_end);
     json_range(j, "columns", site->flags & LORAFMT_SITE_COL_RANGE, site->col_begin, site->col_end);
     json_digest(j, "base_sha256", site->flags & LORAFMT_SITE_BASE_SHA256 ? site->base_sha256 : NULL);
+    json_known(j, "norm", facts->has_norm, facts->norm);
     json_array(j, "factors");
     for (uint32_t i = 0; i < site->n_factors; i++)
         json_factor(j, &site->factors[i]);
@@ -101,27 +114,65 @@ static void json_metadata(json_out *j, const lorafmt_adapter *adapter)
     json_array_end(j);
 }
 
-static void json_adapter(json_out *j, const lorafmt_adapter *adapter)
+static void json_oddities(json_out *j, const oddity_list *list)
 {
-    adapter_stats stats;
+    json_array(j, "oddities");
+    for (size_t i = 0; i < list->n; i++) {
+        json_object(j, NULL);
+        json_text(j, "what", odd_name(list->items[i].what));
+        json_text(j, "target", list->items[i].target);
+        json_text(j, "text", list->items[i].text);
+        json_object_end(j);
+    }
+    json_array_end(j);
+}
 
-    adapter_stats_count(adapter, &stats);
+static void json_fit(json_out *j, const adapter_facts *facts, const base_fit *fit)
+{
+    if (!fit->path) {
+        json_null(j, "fit");
+        return;
+    }
+    json_object(j, "fit");
+    json_text(j, "base", fit->path);
+    json_bool(j, "fits", fit->fits);
+    json_text(j, "why_not", fit->fits ? NULL : fit->why_not);
+    json_u64(j, "matched", fit->coverage.n_matched);
+    json_u64(j, "total", facts->adapter->n_sites);
+    if (facts->adapter->has_base_structure)
+        json_bool(j, "same_structure", fit->same_structure);
+    else
+        json_null(j, "same_structure");
+    json_u64(j, "n_parameters", fit->n_parameters);
+    json_known(j, "share", fit->n_parameters, (double)facts->stats.n_parameters / (double)fit->n_parameters);
+    json_object_end(j);
+}
+
+static void json_adapter(json_out *j, const inspected *in)
+{
+    const lorafmt_adapter *adapter = in->facts.adapter;
+    const adapter_facts *facts = &in->facts;
+
     json_object(j, NULL);
     json_text(j, "name", adapter->name);
     json_adapter_id(j, adapter);
     json_base(j, adapter);
-    json_u64(j, "n_parameters", stats.n_parameters);
-    json_u64(j, "n_bytes", stats.n_bytes);
+    json_u64(j, "n_parameters", facts->stats.n_parameters);
+    json_u64(j, "n_bytes", facts->stats.n_bytes);
+    json_u64(j, "n_target_parameters", facts->n_target_parameters);
+    json_known(j, "share", facts->n_target_parameters, (double)facts->n_low_rank / (double)facts->n_target_parameters);
+    json_fit(j, facts, &in->fit);
+    json_oddities(j, &in->oddities);
     json_u64(j, "n_sites", adapter->n_sites);
     json_array(j, "sites");
     for (size_t i = 0; i < adapter->n_sites; i++)
-        json_site(j, &adapter->sites[i]);
+        json_site(j, &facts->sites[i]);
     json_array_end(j);
     json_metadata(j, adapter);
     json_object_end(j);
 }
 
-int inspect_json(const input *in, const lorafmt_adapter *const *adapters, size_t n)
+int inspect_json(const input *in, const inspected *adapters, size_t n)
 {
     json_out j = {.to = stdout};
 
@@ -135,7 +186,7 @@ int inspect_json(const input *in, const lorafmt_adapter *const *adapters, size_t
     json_array_end(&j);
     json_array(&j, "adapters");
     for (size_t i = 0; i < n; i++)
-        json_adapter(&j, adapters[i]);
+        json_adapter(&j, &adapters[i]);
     json_array_end(&j);
     json_object_end(&j);
     return EXIT_DONE;

@@ -2,6 +2,7 @@
 #include "tools/option.h"
 
 #include "tools/message.h"
+#include "tools/text.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -252,21 +253,30 @@ void options_free(const option *options, void *args)
             free(((text_list *)(void *)((char *)args + options[i].offset))->items);
 }
 
+/* The bytes of the word that text begins with; one that no line holds is cut. */
+static size_t word_length(const char *text, size_t width)
+{
+    const size_t word = strcspn(text, " "), most = text_fitting(text, width);
+
+    return word < most ? word : most;
+}
+
 void print_wrapped(FILE *to, const char *text, size_t indent)
 {
     size_t column = indent;
 
     while (*text) {
-        const size_t length = strcspn(text, " ");
-        if (column > indent && column + 1 + length >= COLUMNS) {
+        const size_t length = word_length(text, COLUMNS - 1 - indent);
+        const size_t width = text_part_width(text, length);
+        if (column > indent && column + 1 + width >= COLUMNS) {
             fprintf(to, "\n%*s", (int)indent, "");
             column = indent;
         } else if (column > indent) {
             fputc(' ', to);
             column++;
         }
-        fprintf(to, "%.*s", (int)length, text);
-        column += length;
+        print_text_part(to, text, length);
+        column += width;
         text += length + (text[length] == ' ');
     }
     fputc('\n', to);

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/sites.h"
 
-#include "tools/message.h"
-#include "tools/stats.h"
+#include "tools/table.h"
 #include "tools/text.h"
 
 #include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 
-enum { KIND, RANK, ALPHA, SCALE, DTYPE, SHAPES, N_COLUMNS };
+enum { KIND, RANK, ALPHA, SCALE, NORM, DTYPE, SHAPES, N_COLUMNS };
 
-#define CELL_SIZE 200
+static const column columns[N_COLUMNS] = {
+    [KIND] = {.head = "kind"},
+    [RANK] = {.head = "rank", .number = true},
+    [ALPHA] = {.head = "alpha", .number = true},
+    [SCALE] = {.head = "scale", .number = true},
+    [NORM] = {.head = "norm", .number = true},
+    [DTYPE] = {.head = "dtype"},
+    [SHAPES] = {.head = "shapes"},
+};
 
-typedef struct row {
-    char cells[N_COLUMNS][CELL_SIZE];
-} row;
-
-static void append_shape(char cell[CELL_SIZE], const lorafmt_factor *factor)
+static void append_shape(char *cell, const lorafmt_factor *factor)
 {
     text_append(cell, CELL_SIZE, "%s%s[", cell[0] ? " " : "", lorafmt_role_name(factor->role));
     for (uint32_t d = 0; d < factor->tensor.n_dims; d++)
@@ -25,72 +26,61 @@ static void append_shape(char cell[CELL_SIZE], const lorafmt_factor *factor)
     text_append(cell, CELL_SIZE, "]");
 }
 
-static void append_dtype(char cell[CELL_SIZE], const lorafmt_site *site, uint32_t i)
+void append_dtypes(char *cell, const lorafmt_site *site)
 {
-    const lorafmt_dtype dtype = site->factors[i].tensor.dtype;
-    const char *name = lorafmt_dtype_name(dtype);
-
-    if (i == 0 || dtype != site->factors[i - 1].tensor.dtype)
-        text_append(cell, CELL_SIZE, "%s%s", cell[0] ? "," : "", name ? name : "unknown");
+    for (uint32_t i = 0; i < site->n_factors; i++) {
+        const lorafmt_dtype dtype = site->factors[i].tensor.dtype;
+        const char *name = lorafmt_dtype_name(dtype);
+        if (i == 0 || dtype != site->factors[i - 1].tensor.dtype)
+            text_append(cell, CELL_SIZE, "%s%s", cell[0] ? "," : "", name ? name : "unknown");
+    }
 }
 
-static void append_number(char cell[CELL_SIZE], bool given, double number)
+void append_number(char *cell, bool given, double number)
 {
     char text[NUMBER_TEXT_SIZE];
 
     text_append(cell, CELL_SIZE, "%s", given ? number_text(number, text) : "-");
 }
 
-static void fill(row *r, const lorafmt_site *site)
+void append_norm(char *cell, bool known, double norm)
 {
-    for (size_t i = 0; i < N_COLUMNS; i++)
-        r->cells[i][0] = '\0';
-    text_append(r->cells[KIND], CELL_SIZE, "%s", lorafmt_kind_name(site->kind));
-    append_number(r->cells[RANK], site->rank != 0, site->rank);
-    append_number(r->cells[ALPHA], site_has_alpha(site), site->alpha);
-    append_number(r->cells[SCALE], site_has_scale(site), site->scale);
-    for (uint32_t i = 0; i < site->n_factors; i++) {
-        append_dtype(r->cells[DTYPE], site, i);
-        append_shape(r->cells[SHAPES], &site->factors[i]);
-    }
+    if (known)
+        text_append(cell, CELL_SIZE, "%#.4g", norm);
+    else
+        text_append(cell, CELL_SIZE, "-");
 }
 
-static void widen(size_t widths[N_COLUMNS], const row *r)
+static void fill(const void *ctx, size_t i, char cells[][CELL_SIZE])
 {
-    for (size_t i = 0; i < N_COLUMNS; i++) {
-        const size_t width = text_width(r->cells[i]);
-        if (width > widths[i])
-            widths[i] = width;
-    }
+    const site_facts *facts = (const site_facts *)ctx + i;
+    const lorafmt_site *site = facts->site;
+
+    text_append(cells[KIND], CELL_SIZE, "%s", lorafmt_kind_name(site->kind));
+    append_number(cells[RANK], site->rank != 0, site->rank);
+    append_number(cells[ALPHA], site_has_alpha(site), site->alpha);
+    append_number(cells[SCALE], site_has_scale(site), site->scale);
+    append_norm(cells[NORM], facts->has_norm, facts->norm);
+    append_dtypes(cells[DTYPE], site);
+    for (uint32_t f = 0; f < site->n_factors; f++)
+        append_shape(cells[SHAPES], &site->factors[f]);
 }
 
-static void print_row(const row *r, const size_t widths[N_COLUMNS], const char *target)
+static const char *target_of(const void *ctx, size_t i)
 {
-    char line[N_COLUMNS * (CELL_SIZE + 2)] = "";
-    size_t length = 0;
-
-    for (size_t i = 0; i < N_COLUMNS; i++) {
-        const bool number = i == RANK || i == ALPHA || i == SCALE;
-        length += (size_t)snprintf(line + length, sizeof line - length, number ? "%*s  " : "%-*s  ", (int)widths[i], r->cells[i]);
-    }
-    print_line(stdout, "  %s%s", line, target);
+    return ((const site_facts *)ctx)[i].site->target;
 }
 
-void print_sites(const lorafmt_adapter *adapter)
+void print_sites(const page *p, const adapter_facts *facts)
 {
-    static const row head = {{"kind", "rank", "alpha", "scale", "dtype", "shapes"}};
-    size_t widths[N_COLUMNS] = {0};
-    row r;
+    const table t = {.n_columns = N_COLUMNS,
+                     .columns = columns,
+                     .n_rows = facts->adapter->n_sites,
+                     .fill = fill,
+                     .ctx = facts->sites,
+                     .tail_head = "target",
+                     .tail = target_of};
 
-    widen(widths, &head);
-    for (size_t i = 0; i < adapter->n_sites; i++) {
-        fill(&r, &adapter->sites[i]);
-        widen(widths, &r);
-    }
     putchar('\n');
-    print_row(&head, widths, "target");
-    for (size_t i = 0; i < adapter->n_sites; i++) {
-        fill(&r, &adapter->sites[i]);
-        print_row(&r, widths, adapter->sites[i].target);
-    }
+    table_print(p, &t);
 }

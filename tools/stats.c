@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/stats.h"
 
+#include "tools/tensors.h"
 #include "tools/text.h"
 
 #include <string.h>
@@ -47,11 +48,10 @@ static void add_value(number_set *set, double value)
 static void count_factor(const lorafmt_factor *factor, adapter_stats *out)
 {
     const lorafmt_tensor *t = &factor->tensor;
-    const unsigned bits = lorafmt_dtype_bits(t->dtype);
 
-    out->n_dtype[bits ? t->dtype : 0]++;
+    out->n_dtype[lorafmt_dtype_bits(t->dtype) ? t->dtype : 0]++;
     out->n_bytes += t->size;
-    out->n_parameters += bits ? t->size * 8 / bits : 0;
+    out->n_parameters += tensor_n_elements(t);
 }
 
 void adapter_stats_count(const lorafmt_adapter *adapter, adapter_stats *out)

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ESCAPE_WIDTH 4 /* "\\xNN" */
+
 size_t utf8_decode(const char *s, uint32_t *code)
 {
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
@@ -32,14 +34,24 @@ static bool printable(uint32_t code)
     return !control && !turns;
 }
 
-void print_text(FILE *to, const char *text)
+size_t text_step(const char *s, size_t *columns)
 {
-    while (*text) {
-        uint32_t code;
-        const size_t n = utf8_decode(text, &code);
-        const size_t length = n ? n : 1;
-        if (n && printable(code))
-            fwrite(text, 1, n, to);
+    uint32_t code;
+    const size_t n = utf8_decode(s, &code), length = n ? n : 1;
+
+    *columns = n && printable(code) ? 1 : length * ESCAPE_WIDTH;
+    return length;
+}
+
+void print_text_part(FILE *to, const char *text, size_t n_bytes)
+{
+    const char *end = text + n_bytes;
+
+    while (text < end) {
+        size_t columns;
+        const size_t length = text_step(text, &columns);
+        if (columns == 1)
+            fwrite(text, 1, length, to);
         else
             for (size_t i = 0; i < length; i++)
                 fprintf(to, "\\x%02x", (unsigned)(unsigned char)text[i]);
@@ -47,13 +59,54 @@ void print_text(FILE *to, const char *text)
     }
 }
 
+void print_text(FILE *to, const char *text)
+{
+    print_text_part(to, text, strlen(text));
+}
+
+size_t text_part_width(const char *text, size_t n_bytes)
+{
+    size_t width = 0, columns;
+
+    for (const char *end = text + n_bytes; text < end; width += columns)
+        text += text_step(text, &columns);
+    return width;
+}
+
 size_t text_width(const char *text)
 {
-    size_t width = 0;
+    return text_part_width(text, strlen(text));
+}
 
-    for (; *text; text++)
-        width += ((unsigned char)*text & 0xc0) != 0x80;
-    return width;
+size_t text_fitting(const char *text, size_t width)
+{
+    size_t n_bytes = 0, columns;
+
+    while (text[n_bytes]) {
+        const size_t length = text_step(text + n_bytes, &columns);
+        if (columns > width)
+            break;
+        width -= columns;
+        n_bytes += length;
+    }
+    return n_bytes;
+}
+
+const char *text_shorten(const char *text, size_t width, char buf[SHORT_TEXT_SIZE])
+{
+    static const char gap[] = "...";
+    const size_t kept = width - strlen(gap), tail = kept / 2;
+    const char *rest = text;
+    size_t left = text_width(text), columns;
+
+    if (left <= width) {
+        snprintf(buf, SHORT_TEXT_SIZE, "%s", text);
+        return buf;
+    }
+    for (; left > tail; left -= columns)
+        rest += text_step(rest, &columns);
+    snprintf(buf, SHORT_TEXT_SIZE, "%.*s%s%s", (int)text_fitting(text, kept - tail), text, gap, rest);
+    return buf;
 }
 
 void text_append(char *buf, size_t size, const char *format, ...)
@@ -89,6 +142,22 @@ const char *size_text(uint64_t n_bytes, char buf[NUMBER_TEXT_SIZE])
     for (; size >= 999.5 && unit < 5; unit++)
         size /= 1024;
     snprintf(buf, NUMBER_TEXT_SIZE, size < 9.95 ? "%.1f %s" : "%.0f %s", size, units[unit]);
+    return buf;
+}
+
+const char *count_text(uint64_t count, char buf[NUMBER_TEXT_SIZE])
+{
+    static const char units[] = "MGTPE";
+    double millions = (double)count / 1e6;
+    size_t unit = 0;
+
+    if (count < 1000000) {
+        snprintf(buf, NUMBER_TEXT_SIZE, "%" PRIu64, count);
+        return buf;
+    }
+    for (; millions >= 999.5 && unit < 4; unit++)
+        millions /= 1000;
+    snprintf(buf, NUMBER_TEXT_SIZE, "%.3g %c", millions, units[unit]);
     return buf;
 }
 

@@ -81,19 +81,49 @@ bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *sha
     return true;
 }
 
-uint64_t lf_count_nonfinite(const lorafmt_tensor *tensor)
+bool lf_all_zero_elements(const lorafmt_tensor *tensor)
 {
     const size_t unit = lorafmt_dtype_bits(tensor->dtype) / 8;
-    // the exponent's bits within the two highest bytes of an element: all set means NaN or infinity
-    const unsigned exponent = tensor->dtype == LORAFMT_F16 ? 0x7c00 : tensor->dtype == LORAFMT_F64 ? 0x7ff0 : 0x7f80;
     const uint8_t *p = tensor->data;
-    uint64_t count = 0;
 
     if (!lf_dtype_is_real(tensor->dtype))
-        return 0;
-    for (uint64_t i = unit; i <= tensor->size; i += unit)
+        return false;
+    for (uint64_t i = 0; i < tensor->size; i++)
+        if (i % unit == unit - 1 ? p[i] & 0x7f : p[i]) // the last byte has the sign
+            return false;
+    return true;
+}
+
+/* Elements of `unit` bytes whose two highest have all bits of the exponent set. Inlined, so that unit is a constant. */
+static inline uint64_t count_nonfinite(const uint8_t *p, uint64_t size, size_t unit, unsigned exponent)
+{
+    uint64_t count = 0;
+
+    for (uint64_t i = unit; i <= size; i += unit)
         count += ((p[i - 2] | (unsigned)p[i - 1] << 8) & exponent) == exponent;
     return count;
+}
+
+uint64_t lf_count_nonfinite(const lorafmt_tensor *tensor)
+{
+    switch (tensor->dtype) {
+    case LORAFMT_F16:
+        return count_nonfinite(tensor->data, tensor->size, 2, 0x7c00);
+    case LORAFMT_BF16:
+        return count_nonfinite(tensor->data, tensor->size, 2, 0x7f80);
+    case LORAFMT_F32:
+        return count_nonfinite(tensor->data, tensor->size, 4, 0x7f80);
+    case LORAFMT_F64:
+        return count_nonfinite(tensor->data, tensor->size, 8, 0x7ff0);
+    default:
+        return 0;
+    }
+}
+
+void lorafmt_tensor_elements(const lorafmt_tensor *tensor, lorafmt_elements *out)
+{
+    out->n_nonfinite = lf_count_nonfinite(tensor);
+    out->all_zero = lf_all_zero_elements(tensor);
 }
 
 const char *lf_shape_text(uint32_t n_dims, const uint64_t *shape, char buf[LF_SHAPE_TEXT])

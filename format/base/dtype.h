@@ -23,6 +23,9 @@ bool lf_tensor_same_type(const lorafmt_tensor *a, const lorafmt_tensor *b);
 /* F32, F16, BF16, F64: what the merge arithmetic takes. */
 bool lf_dtype_is_real(lorafmt_dtype dtype);
 
+/* Is every element +0 or -0? false for dtypes that are not real. */
+bool lf_all_zero_elements(const lorafmt_tensor *tensor);
+
 /* NaN and infinite elements; 0 for dtypes that are not real. */
 uint64_t lf_count_nonfinite(const lorafmt_tensor *tensor);
 

@@ -114,6 +114,19 @@ LORAFMT_API void lorafmt_adapter_id(const lorafmt_adapter *adapter, uint8_t out[
 /** The factor of that role, or NULL. */
 LORAFMT_API const lorafmt_factor *lorafmt_site_factor(const lorafmt_site *site, unsigned role);
 
+/**
+ * The Frobenius norm of what a site adds to its target, |s| * ||B A||, without forming it. With a magnitude (DoRA) that is the
+ * low-rank part alone; what the magnitude does depends on the base.
+ *
+ * @param norm_out  computed in binary64, the same on every machine: its square is within (in + out + rank^2) * 2^-52 *
+ *                  (|s| * ||A|| * ||B||)^2 of the true one; NaN or infinite when an element is, and infinite when squares of F64
+ *                  elements overflow
+ *
+ * @return LORAFMT_OK; UNSUPPORTED when it is not known: replacement, saved and rows (it depends on the base), a Tucker core, values
+ *         that are not real, kinds and roles of a newer format; NO_MEMORY. On failure *norm_out is 0.
+ */
+LORAFMT_API lorafmt_status lorafmt_site_norm(const lorafmt_site *site, double *norm_out, lorafmt_error *err);
+
 /** "linear" and so on, as in spec 4.4 and 4.5; "unknown" for numbers of a newer format. Never NULL. */
 LORAFMT_API const char *lorafmt_kind_name(unsigned kind);
 LORAFMT_API const char *lorafmt_role_name(unsigned role);
@@ -203,7 +216,7 @@ typedef struct lorafmt_verify_result {
     size_t n_sites;
     size_t n_tensors;
     uint64_t n_bytes;     /**< of tensor data hashed */
-    uint64_t n_nonfinite; /**< NaN and infinite elements in float tensors; not an error */
+    uint64_t n_nonfinite; /**< NaN and infinite elements in float tensors; not an error; lorafmt_tensor_elements() says where */
 } lorafmt_verify_result;
 
 /**

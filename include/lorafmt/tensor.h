@@ -5,6 +5,7 @@
 
 #include "lorafmt/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -66,6 +67,15 @@ typedef struct lorafmt_tensor {
     uint64_t size;                    /**< bytes of data */
     const void *data;                 /**< size bytes */
 } lorafmt_tensor;
+
+/** What the elements of an F32, F16, BF16 or F64 tensor are; of other dtypes nothing is said. */
+typedef struct lorafmt_elements {
+    uint64_t n_nonfinite; /**< NaN and infinite ones */
+    bool all_zero;        /**< every one is +0 or -0 */
+} lorafmt_elements;
+
+/** Look at all elements of a tensor. */
+LORAFMT_API void lorafmt_tensor_elements(const lorafmt_tensor *tensor, lorafmt_elements *out);
 
 #ifdef __cplusplus
 }

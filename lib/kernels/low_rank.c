@@ -39,6 +39,7 @@ void lf_kernels_init(lf_kernels *kernels, unsigned cpu_flags)
 {
     kernels->low_rank_f32 = low_rank_f32;
     kernels->low_rank_f64 = low_rank_f64;
+    kernels->gram_f64 = lf_gram_f64_scalar;
 #if defined(__x86_64__)
     lf_kernels_init_x86(kernels, cpu_flags);
 #else

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The low-rank update, once for each level of instructions that the CPU may have. Every level gives the same bytes: lanes run over
- * columns, so each element sees the same operations in the same order.
+ * The low-rank update and the Gram matrix of a factor, once for each level of instructions that the CPU may have. Every level gives
+ * the same bytes: lanes run over columns, so each element sees the same operations in the same order.
  */
 #ifndef LF_KERNELS_LOW_RANK_H
 #define LF_KERNELS_LOW_RANK_H
@@ -20,9 +20,20 @@ typedef void lf_low_rank_f32(float *acc, size_t n, const float *left, const floa
 typedef void lf_low_rank_f64(double *acc, size_t n, const double *left, const double *right, size_t stride, size_t rank,
                              double scale);
 
+/* One block of a Gram matrix. */
+#define LF_GRAM_ROWS 4
+#define LF_GRAM_COLS 8
+
+/*
+ * gram[p * stride + q] += sum over i = 0 .. n-1 in order, from 0, of x[i * stride + p] * x[i * stride + q], for all p <= q < stride;
+ * product and sum are each rounded. What is below the diagonal is unspecified. stride is a multiple of LF_GRAM_COLS.
+ */
+typedef void lf_gram_f64(double *gram, const double *x, size_t n, size_t stride);
+
 typedef struct lf_kernels {
     lf_low_rank_f32 *low_rank_f32;
     lf_low_rank_f64 *low_rank_f64;
+    lf_gram_f64 *gram_f64;
 } lf_kernels;
 
 /* Levels above scalar. */
@@ -34,7 +45,9 @@ unsigned lf_cpu_flags(void);
 /* The best kernels for these levels. */
 void lf_kernels_init(lf_kernels *kernels, unsigned cpu_flags);
 
+lf_gram_f64 lf_gram_f64_scalar;
 #if defined(__x86_64__)
+lf_gram_f64 lf_gram_f64_avx2;
 void lf_kernels_init_x86(lf_kernels *kernels, unsigned cpu_flags);
 #endif
 

@@ -8,6 +8,9 @@
 #error "the kernels use tensor data as it lies in the file, which is little-endian"
 #endif
 
+/* Elements that lf_widen_f64() takes through float at once. */
+#define WIDEN_BLOCK 64
+
 static uint32_t bits_of_f32(float x)
 {
     uint32_t u;
@@ -142,10 +145,13 @@ void lf_widen_f64(lf_real from, const void *src, double *dst, size_t n)
         memcpy(dst, src, n * sizeof *dst);
         return;
     }
-    for (size_t i = 0; i < n; i++) {
-        float x;
-        lf_widen_f32(from, (const uint8_t *)src + i * lf_real_size(from), &x, 1);
-        dst[i] = (double)x;
+    for (size_t done = 0; done < n;) {
+        float x[WIDEN_BLOCK];
+        const size_t block = n - done < WIDEN_BLOCK ? n - done : WIDEN_BLOCK;
+        lf_widen_f32(from, (const uint8_t *)src + done * lf_real_size(from), x, block);
+        for (size_t i = 0; i < block; i++)
+            dst[done + i] = (double)x[i];
+        done += block;
     }
 }
 

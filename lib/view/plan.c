@@ -40,14 +40,11 @@ static lf_panel *find_panel(const planner *p, const lorafmt_tensor *t)
 /* spec 7.2: are all elements +0 or -0? */
 static bool all_zero(const planner *p, const lorafmt_tensor *t)
 {
-    const size_t unit = lorafmt_dtype_bits(t->dtype) / 8;
-    const uint8_t *bytes = t->data;
     lf_panel *panel = find_panel(p, t);
 
     if (!panel->counted) {
-        panel->counted = panel->zero = true;
-        for (uint64_t i = 0; i < t->size && panel->zero; i++)
-            panel->zero = (i % unit == unit - 1 ? bytes[i] & 0x7f : bytes[i]) == 0;
+        panel->counted = true;
+        panel->zero = lf_all_zero_elements(t);
     }
     return panel->zero;
 }

@@ -9,6 +9,7 @@
  *   plan.c        what each tensor is computed from: its low-rank terms
  *   bind.c        all of it in order
  *   evaluate.c    rows of a tensor
+ *   norm.c        how much a site adds, which takes no base
  */
 #ifndef LF_VIEW_H
 #define LF_VIEW_H

@@ -69,6 +69,7 @@ void lf_kernels_init_x86(lf_kernels *kernels, unsigned cpu_flags)
     if (cpu_flags & LF_CPU_FMA) {
         kernels->low_rank_f32 = low_rank_f32_fma;
         kernels->low_rank_f64 = low_rank_f64_fma;
+        kernels->gram_f64 = lf_gram_f64_avx2;
     }
 }
 

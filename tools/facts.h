@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* An adapter looked at element by element: norms, tensors, and what is odd about them. */
+#ifndef TOOLS_FACTS_H
+#define TOOLS_FACTS_H
+
+#include "tools/place.h"
+#include "tools/stats.h"
+#include "tools/tensors.h"
+
+#include "lorafmt/adapter.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct site_facts {
+    const lorafmt_site *site;
+    place place;
+    bool has_norm; /* false where it depends on the base, or is not known */
+    double norm;   /* of what the site adds; with a magnitude, of its low-rank part */
+    uint64_t n_bytes;
+} site_facts;
+
+typedef struct adapter_facts {
+    const lorafmt_adapter *adapter;
+    adapter_stats stats;
+    site_facts *sites; /* as many as the adapter has, in its order */
+    tensor_table tensors;
+    bool shared_too_much;         /* norms were left out: see facts.c */
+    uint64_t n_low_rank;          /* parameters of low-rank sites */
+    uint64_t n_target_parameters; /* of the matrices that they change */
+    size_t n_magnitudes;          /* sites with one */
+} adapter_facts;
+
+/* Returns an exit code, having said why it is not 0; adapter_facts_free() in any case. */
+int adapter_facts_gather(const lorafmt_adapter *adapter, adapter_facts *out);
+void adapter_facts_free(adapter_facts *facts);
+
+/* low-rank kinds: spec 4.4 */
+bool site_is_low_rank(const lorafmt_site *site);
+
+/* The logical matrix of a low-rank site, a kernel flattened into its inputs. */
+typedef struct matrix_shape {
+    uint64_t n_experts; /* of that shape each; 1 for other kinds, 0 when nothing is known */
+    uint64_t n_out, n_in;
+} matrix_shape;
+
+matrix_shape site_shape(const lorafmt_site *site);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* The tensors of an adapter, each once however many of its sites share it, and what their elements are. */
+#ifndef TOOLS_TENSORS_H
+#define TOOLS_TENSORS_H
+
+#include "lorafmt/adapter.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct tensor_entry {
+    const lorafmt_tensor *tensor;
+    const lorafmt_site *site; /* that uses it first */
+    uint16_t role;
+    size_t n_uses;
+    lorafmt_elements elements;
+} tensor_entry;
+
+typedef struct tensor_table {
+    tensor_entry *entries; /* by address of their data */
+    size_t n;
+    uint64_t n_bytes;
+} tensor_table;
+
+/* Returns an exit code, having said why it is not 0; tensor_table_free() in any case. */
+int tensor_table_make(const lorafmt_adapter *adapter, tensor_table *out);
+void tensor_table_free(tensor_table *table);
+
+/* The entry of a tensor of the adapter. */
+const tensor_entry *tensor_table_find(const tensor_table *table, const lorafmt_tensor *tensor);
+
+/* Its elements; 0 for a dtype of a newer format. */
+uint64_t tensor_n_elements(const lorafmt_tensor *tensor);
+
+#endif
