@@ -18,9 +18,6 @@ import tempfile
 
 from lorapack import Complaint, Lorapack
 
-# What lorapack says of a file with each verdict, in its last line.
-EXIT_CODES = {'good': 0, 'corrupt': 1, 'unsupported': 1, 'recovered': 1, 'not a lora file': 1}
-
 # Good files whose sites no version of PEFT or of lorapack can bind: a newer format's.
 NEWER = ('good-unknown-kind.lora', 'good-unknown-role.lora')
 
@@ -53,7 +50,7 @@ def ids(lorapack, path):
 def check_command(lorapack, path, vector, scratch):
     """What people see: exit codes, and a copy of every good file in another alignment and codec that keeps the ids."""
     code, _, message = lorapack.run('verify', path)
-    if code != EXIT_CODES[vector['verdict']]:
+    if code != (vector['verdict'] != 'good'):
         raise Complaint(f'verify: exit {code}: {message}')
     if vector['verdict'] != 'good':
         return
@@ -75,12 +72,13 @@ def check_newer(lorapack, path, base):
         raise Complaint(f'pack --dtype: exit {code}: {message}')
 
 
-def check(lorapack, dump, folder, vector):
-    """One vector: None, or what is wrong."""
+def check(lorapack, dump, folder, vector, kept):
+    """One vector: None, or what is wrong. Those that are not kept are many or large; for them the reader will do."""
     path = folder / vector['name']
     try:
         check_reader(dump, path, vector)
-        check_command(lorapack, path, vector, folder)
+        if kept:
+            check_command(lorapack, path, vector, folder)
     except Complaint as complaint:
         return str(complaint)
     return None
@@ -97,7 +95,7 @@ def main():
         build.write(folder, True)
         table = json.loads((folder / 'vectors.json').read_text())
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = list(pool.map(lambda vector: check(lorapack, dump, folder, vector), table))
+            results = list(pool.map(lambda vector: check(lorapack, dump, folder, vector, (vectors / vector['name']).exists()), table))
         failures += [f'{vector["name"]}: {result}' for vector, result in zip(table, results) if result]
         base = folder / 'base.safetensors'
         base.write_bytes(b'\x02\0\0\0\0\0\0\0{}')

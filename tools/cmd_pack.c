@@ -24,7 +24,7 @@ typedef struct pack_args {
     unsigned orientation;
     text_list metadata;
     input_args input;
-    bool force, json, quiet;
+    bool headers_only, force, json, quiet;
 } pack_args;
 
 /* The options' choices, after what holds when none is made. */
@@ -41,6 +41,8 @@ static const option pack_options[] = {
     {"base", 0, "BASE", OPTION_TEXT, offsetof(pack_args, base),
      "the model the adapter is for: record its structure and the digests of the tensors that change, so that no other is "
      "taken; an adapter of experts (target_parameters) needs it to say what is whose"},
+    {"headers-only", 0, NULL, OPTION_FLAG, offsetof(pack_args, headers_only),
+     "with --base: do not read its data, and record no digests"},
     BASE_ORIENTATION_OPTION(pack_args, orientation),
     {"align", 0, "64|4096|65536", OPTION_CHOICE, offsetof(pack_args, align),
      "bytes that tensor data is aligned to; 64 when not given"},
@@ -145,6 +147,7 @@ static int write_file(const pack_job *job)
                                           .codec = codecs[args->codec],
                                           .align = aligns[args->align],
                                           .base = job->base,
+                                          .headers_only = args->headers_only,
                                           .metadata = job->metadata,
                                           .n_metadata = args->metadata.n,
                                           .force = args->force,

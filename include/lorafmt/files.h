@@ -30,6 +30,7 @@ typedef struct lorafmt_pack_options {
     lorafmt_codec codec;       /**< SPLIT: store each tensor that gets smaller by it so; else RAW, which is used where it lies */
     uint32_t align;            /**< 64, 4096 or 65536 bytes; 0 = 64 */
     const lorafmt_model *base; /**< record this base's structure and the digests of the tensors that change; NULL = do not */
+    bool headers_only;         /**< with base: do not read its data, and record no digests */
     const lorafmt_metadata *metadata; /**< added to every adapter, replacing entries of the same key */
     size_t n_metadata;
     bool force; /**< replace an existing file */

@@ -5,7 +5,6 @@
 #include "lib/dialect/peft.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #define MAX_NAMES 1024
@@ -225,9 +224,10 @@ static lorafmt_status get_tokens(lf_peft_config *out, lorafmt_error *err)
 static bool is_before_0_19(const cJSON *json)
 {
     const cJSON *version = cJSON_GetObjectItemCaseSensitive(json, "peft_version");
-    unsigned major, minor;
+    const char *minor = cJSON_IsString(version) && strncmp(version->valuestring, "0.", 2) == 0 ? version->valuestring + 2 : "";
+    const size_t n = strspn(minor, "0123456789");
 
-    return cJSON_IsString(version) && sscanf(version->valuestring, "%3u.%3u", &major, &minor) == 2 && major == 0 && minor < 19;
+    return n == 1 || (n == 2 && minor[0] == '1' && minor[1] < '9');
 }
 
 static lorafmt_status check_type(const cJSON *json, lorafmt_error *err)

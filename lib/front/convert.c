@@ -86,16 +86,17 @@ static lorafmt_status join_metadata(const lorafmt_pack_options *options, lf_aren
 }
 
 /* Which base tensors the sites change, and what is in them: spec 4.3 base_structure and 4.4 base_sha256. */
-static lorafmt_status record_base(lorafmt_adapter *out, lorafmt_site *sites, const lorafmt_model *model, lorafmt_error *err)
+static lorafmt_status record_base(lorafmt_adapter *out, lorafmt_site *sites, const lorafmt_pack_options *options,
+                                  lorafmt_error *err)
 {
-    const lorafmt_base *base = lorafmt_model_base(model);
+    const lorafmt_base *base = lorafmt_model_base(options->base);
     const lorafmt_stack_entry entry = {out, 1.0};
     const lorafmt_bind_options check = {.struct_size = sizeof check, .check_only = true};
     lorafmt_view *view;
     lorafmt_status st;
 
     LF_TRY(lorafmt_bind(base, &entry, 1, &check, &view, err));
-    for (size_t i = 0; i < out->n_sites; i++) {
+    for (size_t i = 0; i < out->n_sites && !options->headers_only; i++) {
         const size_t tensor = lorafmt_view_get_site(view, i)->tensor;
         if (tensor >= base->n_tensors)
             continue; // a new tensor
@@ -130,5 +131,5 @@ lorafmt_status lf_adapter_convert(const lorafmt_adapter *in, const lorafmt_pack_
     LF_TRY(st);
     LF_TRY(join_metadata(options, arena, out, err));
     LF_TRY(lf_adapter_check(out, NULL, err));
-    return options->base ? record_base(out, sites, options->base, err) : LORAFMT_OK;
+    return options->base ? record_base(out, sites, options, err) : LORAFMT_OK;
 }

@@ -292,6 +292,8 @@ lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_option
     *out = NULL;
     if (options)
         LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
+    if (options && options->base)
+        LF_TRY(lf_check_struct_size(options->base->struct_size, sizeof *options->base, err));
     source = calloc(1, sizeof *source);
     if (!source)
         return lf_no_memory(err);
