@@ -342,6 +342,11 @@ def test_base(lorapack, folder):
               'n_parameters': sum(base.values()), 'share': adapter['n_parameters'] / sum(base.values())}
     expect(fit == wanted, f'fit is {fit}')
     expect('fits, 18/18 targets (18 low-rank)' in run(lorapack, 'inspect', packed, '--base', DEMO / 'base')[1], 'does not say that it fits')
+    headers = folder / 'headers.lora'
+    lorapack.must('pack', DEMO / 'adapters/legal', '-o', headers, '--base', DEMO / 'base', '--headers-only')
+    sites, fit = inspected(lorapack, headers, '--base', DEMO / 'base')['sites'], inspected(lorapack, headers, '--base', DEMO / 'base')['fit']
+    expect(all(site['base_sha256'] for site in adapter['sites']), 'packing with a base records no digests')
+    expect(not any(site['base_sha256'] for site in sites) and fit['same_structure'], '--headers-only records more than the structure')
     other = write_adapter(folder / 'other', {'model.layers.0.nowhere': layer(random.Random(8))})
     fit = inspected(lorapack, other, '--base', DEMO / 'base')['fit']
     expect(not fit['fits'] and 'nowhere' in fit['why_not'] and fit['matched'] == 0, f'fit is {fit}')

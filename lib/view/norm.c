@@ -182,7 +182,7 @@ static const char *unknown_norm(const lorafmt_site *site)
         if (site->factors[i].role > LORAFMT_ROLE_ROW_INDEX)
             return "the norm of a factor of a newer format is not known";
     if (lorafmt_site_factor(site, LORAFMT_ROLE_MID))
-        return "the norm of an update with a Tucker core is not known"; // spec 7 does not say which side of it is B's
+        return "the norm of an update with a Tucker core is not known"; // nothing that is read by this version has one
     if (site->kind < LORAFMT_KIND_ADDITIVE)
         return "the norm of a replacement depends on the base";
     if (site->kind == LORAFMT_KIND_ADDITIVE && !lf_dtype_is_real(lorafmt_site_factor(site, LORAFMT_ROLE_VALUE)->tensor.dtype))
