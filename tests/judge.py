@@ -43,7 +43,11 @@ def differs_rounded_often(got, want, terms):
     return f'{n_bad} of {len(terms[0])} elements off by more than {len(terms) - 1} ulp' if n_bad else None
 
 
-def differs(got, want, terms):
+# Kinds for which PEFT rounds the update before it adds it.
+ROUNDED_TWICE = {'embedding', 'mha', 'target_parameters'}
+
+
+def differs(got, want, terms, rounded_twice=False):
     """Why a merged tensor does not agree with PEFT's, or None."""
     if (got.dtype, got.shape) != (want.dtype, want.shape):
         return f'{got.dtype} {got.shape}, expected {want.dtype} {want.shape}'
@@ -53,7 +57,7 @@ def differs(got, want, terms):
         return differs_f32(got, want)
     if want.dtype not in MANTISSA_BITS:
         return 'differs'
-    return differs_rounded_often(got, want, terms) if len(terms) > 2 else differs_rounded_once(got, want)
+    return differs_rounded_often(got, want, terms) if len(terms) > 2 or rounded_twice else differs_rounded_once(got, want)
 
 
 def plain_deltas(folder):
@@ -73,6 +77,27 @@ def plain_deltas(folder):
             target = name.removeprefix('base_model.model.').replace('.lora_A.', '.')
             deltas[target] = [scale * math.fsum(map(float.__mul__, row, column)) for row in rows for column in columns]
     return deltas
+
+
+def dora_values(folder, name, values, delta):
+    """m * (W + delta) / ||W + delta|| in float64, the norm of each row, of a linear layer."""
+    magnitudes = tensors.values(tensors.read_model(folder)[f'base_model.model.{name.removesuffix(".weight")}.lora_magnitude_vector'])
+    n_in = len(values) // len(magnitudes)
+    whole = [w + d for w, d in zip(values, delta)]
+    rows = [whole[i:i + n_in] for i in range(0, len(whole), n_in)]
+    return [m * x / math.sqrt(math.fsum(y * y for y in row)) for m, row in zip(magnitudes, rows) for x in row]
+
+
+def exact_terms(case, folder, base, deltas, name):
+    """What the exact result is the sum of, where that is simple: W and the update of each adapter, or one DoRA; else []."""
+    there = [delta[name] for delta in deltas if name in delta]
+    if not there:
+        return []
+    values = tensors.values(base[name])
+    config = json.loads((folder / case['adapters'][0]['dir'] / 'adapter_config.json').read_text())
+    if config.get('use_dora'):
+        return [dora_values(folder / case['adapters'][0]['dir'], name, values, there[0])] if len(deltas) == 1 else []
+    return [values, *there]
 
 
 def farther_than_peft(got, figures, terms):
@@ -99,11 +124,13 @@ def judge_changed(case, folder, base, got, want):
     """What is wrong with the tensors that PEFT changed."""
     deltas = [plain_deltas(folder / adapter['dir']) for adapter in case['adapters']]
     for name, figures in case['outputs']['merged']['tensors'].items():
-        terms = [delta[name] for delta in deltas if name in delta]
-        if terms:
-            terms.insert(0, tensors.values(base[name]))
-        reason = differs(got[name], want[name], terms)
-        if not reason and terms and want[name].dtype in MANTISSA_BITS:
+        terms = exact_terms(case, folder, base, deltas, name)
+        twice = bool(ROUNDED_TWICE & set(case['features'])) and want[name].dtype in MANTISSA_BITS
+        if twice:  # the update is what PEFT's result is more than W
+            values = tensors.values(base[name])
+            terms = [values, [y - w for y, w in zip(tensors.values(want[name]), values)]]
+        reason = differs(got[name], want[name], terms, twice)
+        if not reason and not twice and terms and want[name].dtype in MANTISSA_BITS:
             reason = farther_than_peft(got[name], figures, terms)
         if reason:
             yield f'{name}: {reason}'

@@ -78,6 +78,7 @@ typedef struct lorafmt_merge_result {
  * index change where they must.
  *
  * @param model  the model whose lorafmt_model_base() the view was bound to
+ * @param view   prepared here, as far as it was not
  * @param path   a directory when the model is one, else a file
  * @param report called with the name and reason of each file of the base that was not carried over; may be NULL
  *
@@ -85,7 +86,7 @@ typedef struct lorafmt_merge_result {
  *         CORRUPT (the base was truncated meanwhile); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists and force is not set); NO_MEMORY;
  *         CANCELLED
  */
-LORAFMT_API lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *view, const char *path,
+LORAFMT_API lorafmt_status lorafmt_merge(const lorafmt_model *model, lorafmt_view *view, const char *path,
                                          const lorafmt_merge_options *options,
                                          void (*report)(void *ctx, const char *file, const char *why), void *report_ctx,
                                          lorafmt_merge_result *out, lorafmt_error *err);

@@ -41,8 +41,9 @@ typedef struct lorafmt_base {
     const lorafmt_base_tensor *tensors; /**< any order; the index is the caller's name for a tensor */
 
     /**
-     * Read bytes [offset, offset + size) of a tensor. Used by bind to compare digests and replacements; may be NULL, then an
-     * adapter that carries digests of its base is refused. May be called from one thread at a time.
+     * Read bytes [offset, offset + size) of a tensor. Used by bind to compare digests and replacements, and by
+     * lorafmt_view_prepare(); may be NULL, then an adapter that carries digests of its base is refused, and DoRA cannot be
+     * prepared. Called from as many threads at a time as the caller prepares tensors in.
      */
     lorafmt_status (*read)(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err);
     void *ctx;
@@ -96,7 +97,7 @@ typedef struct lorafmt_bind_options {
     size_t n_renames;
     bool allow_unmatched; /**< leave out sites that find no tensor, but not all of an adapter; they are in the receipt */
     bool any_base;        /**< do not compare base_structure and base_sha256 */
-    bool check_only;      /**< find out whether all fits, kinds too that cannot be merged yet; the view does not evaluate */
+    bool check_only;      /**< find out whether all fits, parts too that cannot be merged yet; the view does not evaluate */
     bool has_orientation; /**< take linear sites as `orientation`, whatever the adapter says */
     lorafmt_orientation orientation;
 
@@ -121,10 +122,11 @@ typedef struct lorafmt_view_tensor {
     uint32_t n_dims;
     uint64_t shape[LORAFMT_MAX_DIMS]; /**< may have other rows than the base's when an embedding grew */
     uint64_t size;                    /**< bytes */
-    uint64_t n_rows;                  /**< shape[0] for 2 or more dimensions, else 1 */
+    uint64_t n_rows;                  /**< shape[0] for 2 or more dimensions, else 1; of experts, shape[0] x shape[1] */
     uint64_t row_size;                /**< bytes of one row */
     bool touched;                     /**< false: every byte is the base's */
     bool reads_base;                  /**< evaluate looks at the base's rows; false for a replaced or new tensor */
+    bool needs_prepare;               /**< lorafmt_view_prepare() comes before evaluate: it has a DoRA site */
 } lorafmt_view_tensor;
 
 /** Elements of computed tensors that came out as NaN or infinite. */
@@ -169,6 +171,16 @@ LORAFMT_API bool lorafmt_view_unties(const lorafmt_view *view);
 LORAFMT_API uint64_t lorafmt_view_vocab_size(const lorafmt_view *view);
 
 /**
+ * Compute what every output of a tensor is multiplied with (DoRA, spec 7.4) from the whole pristine tensor, which is read through
+ * the base's read callback, once for each DoRA site on it. Nothing is done for a tensor without needs_prepare.
+ *
+ * @param view    changed: nobody may evaluate this tensor meanwhile. Several tensors may be prepared at the same time, if the
+ *                read callback allows it.
+ * @return LORAFMT_OK; MISUSE (no such tensor, no read callback, check_only); whatever the callback returns; NO_MEMORY
+ */
+LORAFMT_API lorafmt_status lorafmt_view_prepare(lorafmt_view *view, size_t tensor, lorafmt_error *err);
+
+/**
  * Evaluate rows [row, row + n_rows) of a tensor: dst = round(src + Σ s_k B_k A_k). Does not allocate; re-entrant.
  *
  * @param view        not modified, may be used by many threads
@@ -179,8 +191,8 @@ LORAFMT_API uint64_t lorafmt_view_vocab_size(const lorafmt_view *view);
  * @param dst         result rows, dtype of the view's tensor, dst_stride bytes apart; may equal src when the strides are equal
  * @param counts      added to; may be NULL
  *
- * @return LORAFMT_OK; MISUSE if the range is outside the tensor, or the view was bound with check_only. On failure dst is
- *         unchanged.
+ * @return LORAFMT_OK; MISUSE if the range is outside the tensor, it was not prepared, or the view was bound with check_only. On
+ *         failure dst is unchanged.
  *
  * An untouched tensor is copied. The floating-point environment of the calling thread is set for the call and restored.
  */

@@ -216,7 +216,19 @@ static lorafmt_status check_single_file(const merger *m, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *view, const char *path,
+static lorafmt_status prepare_tensor(void *view, size_t tensor, void *scratch, lorafmt_error *err)
+{
+    (void)scratch;
+    return lorafmt_view_prepare(view, tensor, err);
+}
+
+/* What must be known of whole tensors before any row is written (DoRA). */
+static lorafmt_status prepare_view(lorafmt_view *view, unsigned n_threads, lorafmt_error *err)
+{
+    return lf_parallel(lorafmt_view_n_tensors(view), n_threads, 0, prepare_tensor, view, err);
+}
+
+lorafmt_status lorafmt_merge(const lorafmt_model *model, lorafmt_view *view, const char *path,
                              const lorafmt_merge_options *options, void (*report)(void *ctx, const char *file, const char *why),
                              void *report_ctx, lorafmt_merge_result *out, lorafmt_error *err)
 {
@@ -232,6 +244,7 @@ lorafmt_status lorafmt_merge(const lorafmt_model *model, const lorafmt_view *vie
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the view was bound to another base than this model's");
     LF_TRY(check_single_file(&m, err));
     m.n_threads = lf_n_threads(o->n_threads);
+    LF_TRY(prepare_view(view, m.n_threads, err));
     count_tensors(&m);
     if (model->is_directory) {
         LF_TRY(lf_output_begin_directory(path, o->force, &output, err));

@@ -134,8 +134,8 @@ static lorafmt_status bind(lf_binder *binder, lorafmt_error *err)
         return refuse(binder, err);
     LF_TRY(lf_fit_replacements(binder, err));
     lf_fit_vocabulary(binder);
-    lf_fit_low_rank(binder);
-    lf_fit_rows_and_additive(binder);
+    lf_fit_rows(binder);
+    lf_fit_terms(binder);
     if (!binder->n_problems)
         LF_TRY(lf_fit_identity(binder, err));
     if (binder->n_problems)

@@ -2,11 +2,12 @@
 /* spec 7.1: rows of a tensor of the merged model. */
 #include "lib/view/evaluate.h"
 
+#include "format/base/bytes.h"
 #include "format/base/error.h"
 #include "lib/kernels/fpenv.h"
-#include "lib/view/view.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 lf_real lf_real_of(lorafmt_dtype dtype)
@@ -37,41 +38,117 @@ void lf_value_convert(const lorafmt_tensor *value, lorafmt_dtype to, uint64_t fi
     lf_narrow_f64(lf_real_of(to), wide, dst, n, tally);
 }
 
-/* Elements [col, col + n) of one row, n <= LF_TILE: start from the base or the replacement, add the terms, round once. */
+/* Which of the replaced rows this one is, or LF_NOT_THERE. */
+static size_t find_row(const lf_plan *plan, uint64_t row)
+{
+    const lorafmt_tensor *numbers = plan->rows ? &lorafmt_site_factor(plan->rows, LORAFMT_ROLE_ROW_INDEX)->tensor : NULL;
+    size_t low = 0, high = numbers ? (size_t)numbers->shape[0] : 0;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const uint64_t there = lf_load_u64le((const uint8_t *)numbers->data + 8 * middle);
+        if (there == row)
+            return middle;
+        if (there < row)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return LF_NOT_THERE;
+}
+
+/*
+ * What elements [col, col + n) of a row start from, in the tensor's dtype: a replaced row, the replacement, or the base, where src
+ * points at the row.
+ */
+static const uint8_t *start_of(const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src, uint8_t *start,
+                               lf_tally *tally)
+{
+    const size_t replaced = find_row(plan, row);
+    lf_tally ignored = {0}; // what is computed from it is counted instead
+
+    if (replaced == LF_NOT_THERE && !plan->value)
+        return src + col * (lorafmt_dtype_bits(plan->info.dtype) / 8);
+    lf_value_convert(replaced == LF_NOT_THERE ? plan->value : &lorafmt_site_factor(plan->rows, LORAFMT_ROLE_VALUE)->tensor,
+                     plan->info.dtype, (replaced == LF_NOT_THERE ? row : replaced) * plan->n_cols + col, n, start,
+                     plan->n_terms ? &ignored : tally);
+    return start;
+}
+
+void lf_widen_start(const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src, lf_acc *acc)
+{
+    uint8_t start[LF_TILE * sizeof(double)];
+    lf_tally unused = {0};
+    const uint8_t *from = start_of(plan, row, col, n, src, start, &unused);
+
+    if (plan->f64)
+        lf_widen_f64(lf_real_of(plan->info.dtype), from, acc->f64, n);
+    else
+        lf_widen_f32(lf_real_of(plan->info.dtype), from, acc->f32, n);
+}
+
+static void add_value(const lf_plan *plan, const lf_term *t, uint64_t row, size_t col, size_t n, lf_acc *acc)
+{
+    const lf_real from = lf_real_of(t->value->dtype);
+    const uint8_t *src = (const uint8_t *)t->value->data + (row * plan->n_cols + col) * lf_real_size(from);
+    lf_acc value;
+
+    if (plan->f64) {
+        lf_widen_f64(from, src, value.f64, n);
+        for (size_t j = 0; j < n; j++)
+            acc->f64[j] = fma(t->scale, value.f64[j], acc->f64[j]);
+    } else {
+        lf_widen_f32(from, src, value.f32, n);
+        for (size_t j = 0; j < n; j++)
+            acc->f32[j] = fmaf((float)t->scale, value.f32[j], acc->f32[j]);
+    }
+}
+
+void lf_add_term(const lf_kernels *kernels, const lf_plan *plan, const lf_term *t, uint64_t row, size_t col, size_t n,
+                 lf_acc *acc)
+{
+    const size_t left = (size_t)row * t->rank, right = t->rank ? (size_t)(row / t->panel_rows) * t->rank * plan->n_cols + col : 0;
+
+    if (t->rank == 0)
+        add_value(plan, t, row, col, n, acc);
+    else if (plan->f64)
+        kernels->low_rank_f64(acc->f64, n, (const double *)t->left + left, (const double *)t->right + right, plan->n_cols,
+                              t->rank, t->scale);
+    else
+        kernels->low_rank_f32(acc->f32, n, (const float *)t->left + left, (const float *)t->right + right, plan->n_cols, t->rank,
+                              (float)t->scale);
+}
+
+void lf_apply_dora(const lf_plan *plan, const lf_dora *dora, uint64_t row, size_t col, size_t n, lf_acc *acc)
+{
+    for (size_t j = 0; j < n; j++) {
+        const size_t i = dora->by_column ? col + j : (size_t)row;
+        if (plan->f64)
+            acc->f64[j] *= ((const double *)dora->factors)[i];
+        else
+            acc->f32[j] *= ((const float *)dora->factors)[i];
+    }
+}
+
+/* Elements [col, col + n) of one row, n <= LF_TILE: start from what is there, add the terms, round once. */
 static void evaluate_tile(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src,
                           uint8_t *dst, lf_tally *tally)
 {
     const lf_real real = lf_real_of(plan->info.dtype);
     const size_t unit = lorafmt_dtype_bits(plan->info.dtype) / 8;
     uint8_t start[LF_TILE * sizeof(double)];
-    union {
-        double f64[LF_TILE];
-        float f32[LF_TILE];
-    } acc;
+    lf_acc acc;
 
-    if (plan->value) {
-        lf_tally ignored = {0};
-        lf_value_convert(plan->value, plan->info.dtype, row * plan->n_cols + col, n, start, plan->n_terms ? &ignored : tally);
-        src = start;
-    } else
-        src += col * unit;
     dst += col * unit;
     if (plan->n_terms == 0) {
-        memcpy(dst, src, n * unit);
+        memmove(dst, start_of(plan, row, col, n, src, start, tally), n * unit);
         return;
     }
-    if (plan->f64)
-        lf_widen_f64(real, src, acc.f64, n);
-    else
-        lf_widen_f32(real, src, acc.f32, n);
+    lf_widen_start(plan, row, col, n, src, &acc);
     for (size_t k = 0; k < plan->n_terms; k++) {
-        const lf_term *t = &plan->terms[k];
-        if (plan->f64)
-            kernels->low_rank_f64(acc.f64, n, (const double *)t->left + row * t->rank, (const double *)t->right + col,
-                                  plan->n_cols, t->rank, t->scale);
-        else
-            kernels->low_rank_f32(acc.f32, n, (const float *)t->left + row * t->rank, (const float *)t->right + col, plan->n_cols,
-                                  t->rank, (float)t->scale);
+        lf_add_term(kernels, plan, &plan->terms[k], row, col, n, &acc);
+        if (plan->terms[k].dora)
+            lf_apply_dora(plan, plan->terms[k].dora, row, col, n, &acc);
     }
     if (plan->f64)
         lf_narrow_f64(real, acc.f64, dst, n, tally);
@@ -100,6 +177,8 @@ lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, ui
     if (row > plan->info.n_rows || n_rows > plan->info.n_rows - row)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name,
                        "rows %" PRIu64 " and %" PRIu64 " on, the tensor has %" PRIu64, row, n_rows, plan->info.n_rows);
+    if (plan->info.needs_prepare && !plan->prepared)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name, "has a DoRA site and was not prepared");
     if (plan->info.reads_base && n_rows && !src)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name, "base rows are needed, src is NULL");
     if (!plan->info.touched) {

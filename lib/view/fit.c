@@ -10,29 +10,20 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What this version cannot merge, by name. */
-static const char *unsupported_kind(const lorafmt_site *site)
+static const lorafmt_tensor *value_of(const lorafmt_site *site)
 {
-    switch (site->kind) {
-    case LORAFMT_KIND_EXPERTS:
-        return "mixture-of-experts parameters";
-    case LORAFMT_KIND_ROWS:
-        return "replaced rows (trainable tokens)";
-    case LORAFMT_KIND_ADDITIVE:
-        return "additive tensors (lora_bias)";
-    default:
-        return NULL;
-    }
+    return &lorafmt_site_factor(site, LORAFMT_ROLE_VALUE)->tensor;
 }
 
+/* What this version cannot merge, by name. */
 static const char *unsupported_part(const lorafmt_site *site)
 {
     if (site->flags & (LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_COL_RANGE))
         return "row and column ranges";
-    if (lorafmt_site_factor(site, LORAFMT_ROLE_MAGNITUDE))
-        return "DoRA (a magnitude vector)";
     if (lorafmt_site_factor(site, LORAFMT_ROLE_MID))
         return "a Tucker core (mid)";
+    if (site->kind == LORAFMT_KIND_ROWS && value_of(site)->n_dims < 2)
+        return "rows of one element";
     return NULL;
 }
 
@@ -44,7 +35,7 @@ void lf_check_kinds(lf_binder *binder, size_t entry)
         const lorafmt_site *site = &adapter->sites[i];
         const char *what = lf_site_is_newer(site) ? "a kind or factor of a newer format" : NULL;
         if (!what && !binder->view->check_only)
-            what = unsupported_kind(site) ? unsupported_kind(site) : unsupported_part(site);
+            what = unsupported_part(site);
         if (what)
             lf_problem(binder, LORAFMT_UNSUPPORTED, entry, site->target, "%s %s is not supported by this version",
                        binder->view->check_only ? "binding" : "merging", what);
@@ -113,9 +104,10 @@ double lf_working_scale(const lorafmt_view *view, const lorafmt_bound_site *boun
     return view->plans[bound->tensor].f64 ? scale : (double)(float)scale;
 }
 
-bool lf_is_bound_low_rank(const lorafmt_bound_site *bound)
+bool lf_is_bound_term(const lorafmt_bound_site *bound)
 {
-    return lf_kind_is_low_rank(bound->site->kind) && bound->match != LORAFMT_MATCH_NONE;
+    return bound->match != LORAFMT_MATCH_NONE &&
+           (lf_kind_is_low_rank(bound->site->kind) || bound->site->kind == LORAFMT_KIND_ADDITIVE);
 }
 
 /* spec 7.1: one F64 anywhere makes the whole tensor work in binary64. */
@@ -123,45 +115,91 @@ static void choose_working_types(lorafmt_view *view)
 {
     for (size_t i = 0; i < view->n_sites; i++) {
         const lorafmt_bound_site *bound = &view->sites[i];
-        if (!lf_is_bound_low_rank(bound))
+        if (!lf_is_bound_term(bound))
             continue;
-        if (view->plans[bound->tensor].info.dtype == LORAFMT_F64 ||
-            lorafmt_site_factor(bound->site, LORAFMT_ROLE_A)->tensor.dtype == LORAFMT_F64 ||
-            lorafmt_site_factor(bound->site, LORAFMT_ROLE_B)->tensor.dtype == LORAFMT_F64)
+        if (view->plans[bound->tensor].info.dtype == LORAFMT_F64)
             view->plans[bound->tensor].f64 = true;
+        for (uint32_t f = 0; f < bound->site->n_factors; f++)
+            if (bound->site->factors[f].tensor.dtype == LORAFMT_F64)
+                view->plans[bound->tensor].f64 = true;
     }
 }
 
-static void fit_low_rank_site(lf_binder *binder, lorafmt_bound_site *bound)
+/* Does what a site adds have the shape of its tensor? Else text says why not. */
+static bool term_fits(const lf_binder *binder, const lorafmt_site *site, const lorafmt_view_tensor *tensor, char text[256])
+{
+    char has[LF_SHAPE_TEXT], adds[LF_SHAPE_TEXT];
+    const lorafmt_tensor *value;
+
+    if (site->kind != LORAFMT_KIND_ADDITIVE)
+        return lf_site_orientation(binder, site, tensor, text) >= 0;
+    value = value_of(site);
+    if (value->n_dims == tensor->n_dims && memcmp(value->shape, tensor->shape, sizeof value->shape) == 0 &&
+        lf_dtype_is_real(value->dtype))
+        return true;
+    snprintf(text, 256, "the base has %.100s, the adapter adds %s of %s", lf_shape_text(tensor->n_dims, tensor->shape, has),
+             lf_shape_text(value->n_dims, value->shape, adds), lorafmt_dtype_name(value->dtype));
+    return false;
+}
+
+/* Which later adapter of the stack replaces the tensor, or rows of it, or LF_NOT_THERE. */
+static size_t replaced_later(const lf_plan *plan, size_t entry)
+{
+    if (plan->value && plan->value_entry > entry)
+        return plan->value_entry;
+    return plan->rows && plan->rows_entry > entry ? plan->rows_entry : LF_NOT_THERE;
+}
+
+/* Can anything be computed for this tensor of the base? */
+static bool is_computable(lf_binder *binder, const lorafmt_bound_site *bound)
+{
+    const lorafmt_view *view = binder->view;
+    const lorafmt_view_tensor *info = &view->plans[bound->tensor].info;
+    char sibling[LF_MAX_NAME + 64];
+
+    if (lf_has_quantised_sibling(&view->index, info->name, sibling))
+        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, bound->site->target,
+                   "the base is quantised (it has %s beside it): merge into the original weights", sibling);
+    else if (view->base->quantization)
+        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, bound->site->target,
+                   "the base is quantised (%s): merge into the original weights", view->base->quantization);
+    else if (!lf_dtype_is_real(info->dtype))
+        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, bound->site->target,
+                   "the base has %s; only F32, F16, BF16 and F64 can be added to", lorafmt_dtype_name(info->dtype));
+    else
+        return true;
+    return false;
+}
+
+static void fit_term(lf_binder *binder, lorafmt_bound_site *bound)
 {
     const lorafmt_view *view = binder->view;
     const lorafmt_stack_entry *entry = &view->entries[bound->entry];
     const char *target = bound->site->target;
     lf_plan *plan = &view->plans[bound->tensor];
-    char text[256], sibling[LF_MAX_NAME + 64];
+    const size_t later = replaced_later(plan, bound->entry);
+    char text[256];
 
-    if (lf_has_quantised_sibling(&view->index, plan->info.name, sibling))
-        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
-                   "the base is quantised (it has %s beside it): merge into the original weights", sibling);
-    else if (view->base->quantization)
-        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
-                   "the base is quantised (%s): merge into the original weights", view->base->quantization);
-    else if (!lf_dtype_is_real(plan->info.dtype))
-        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
-                   "the base has %s; only F32, F16, BF16 and F64 can be added to", lorafmt_dtype_name(plan->info.dtype));
-    else if (lf_site_orientation(binder, bound->site, &plan->info, text) < 0)
+    if (!is_computable(binder, bound))
+        return;
+    if (!term_fits(binder, bound->site, &plan->info, text))
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "%s", text);
     else if (!isfinite(lf_working_scale(view, bound)))
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "weight %g times scale %g is beyond what %s holds",
                    entry->weight, bound->site->scale, plan->f64 ? "F64" : "F32");
-    else if (plan->value && plan->value_entry > bound->entry)
+    else if (entry->weight != 1.0 && lorafmt_site_factor(bound->site, LORAFMT_ROLE_MAGNITUDE))
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target,
-                   "adapter %s, later in the stack, replaces this tensor; put it first",
-                   view->entries[plan->value_entry].adapter->name);
+                   "DoRA cannot be weighted with %g; only weight 1 is possible for this adapter", entry->weight);
+    else if (plan->rows && bound->site->kind == LORAFMT_KIND_EXPERTS)
+        lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target, "is a tensor of experts of which rows are replaced");
+    else if (later != LF_NOT_THERE)
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target,
+                   "adapter %s, later in the stack, replaces this tensor; put it first", view->entries[later].adapter->name);
     else if (view->unties && bound->match == LORAFMT_MATCH_TIED && lf_is_head_name(view->names[bound - view->sites]))
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
                    "another adapter of the stack gives the tied head a tensor of its own; merge them one after the other");
-    else if (plan->last_term && plan->last_term->entry == bound->entry && bound->match != LORAFMT_MATCH_TIED)
+    else if (plan->last_term && plan->last_term->entry == bound->entry && bound->match != LORAFMT_MATCH_TIED &&
+             plan->last_term->site->kind != LORAFMT_KIND_ADDITIVE)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "is the same tensor of the base as %s of this adapter",
                    plan->last_term->site->target);
     else {
@@ -171,47 +209,75 @@ static void fit_low_rank_site(lf_binder *binder, lorafmt_bound_site *bound)
     }
 }
 
-void lf_fit_low_rank(lf_binder *binder)
+void lf_fit_terms(lf_binder *binder)
 {
     lorafmt_view *view = binder->view;
 
     choose_working_types(view);
     for (size_t i = 0; i < view->n_sites; i++)
-        if (lf_is_bound_low_rank(&view->sites[i]))
-            fit_low_rank_site(binder, &view->sites[i]);
+        if (lf_is_bound_term(&view->sites[i]))
+            fit_term(binder, &view->sites[i]);
 }
 
-/* A tensor that is added must be like its target, rows like the target's rows and within it. */
+/* Rows must be like the target's, and within it. */
 static bool rows_fit(const lorafmt_site *site, const lorafmt_view_tensor *tensor)
 {
-    const lorafmt_tensor *value = &lorafmt_site_factor(site, LORAFMT_ROLE_VALUE)->tensor;
-    const lorafmt_factor *rows = lorafmt_site_factor(site, LORAFMT_ROLE_ROW_INDEX);
-    const size_t skipped = rows ? 1 : 0;
+    const lorafmt_tensor *value = value_of(site);
+    const lorafmt_tensor *numbers = &lorafmt_site_factor(site, LORAFMT_ROLE_ROW_INDEX)->tensor;
 
-    if (value->n_dims != tensor->n_dims || value->n_dims < skipped ||
-        memcmp(value->shape + skipped, tensor->shape + skipped, (value->n_dims - skipped) * sizeof value->shape[0]) != 0)
-        return false;
-    return !rows ||
-           lf_load_u64le((const uint8_t *)rows->tensor.data + 8 * (rows->tensor.shape[0] - 1)) < tensor->shape[0]; // ascending
+    return value->n_dims == tensor->n_dims && value->n_dims > 1 &&
+           memcmp(value->shape + 1, tensor->shape + 1, (value->n_dims - 1) * sizeof value->shape[0]) == 0 &&
+           lf_load_u64le((const uint8_t *)numbers->data + 8 * (numbers->shape[0] - 1)) < tensor->shape[0]; // ascending
 }
 
-void lf_fit_rows_and_additive(lf_binder *binder)
+static bool same_rows(const lorafmt_site *a, const lorafmt_site *b)
+{
+    for (uint32_t f = 0; f < a->n_factors; f++) {
+        const lorafmt_tensor *x = &a->factors[f].tensor, *y = &b->factors[f].tensor;
+        if (!lf_tensor_same_type(x, y) || memcmp(x->data, y->data, (size_t)x->size) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void place_rows(lf_binder *binder, lorafmt_bound_site *bound)
+{
+    const lorafmt_view *view = binder->view;
+    lf_plan *plan = &view->plans[bound->tensor];
+    const double weight = view->entries[bound->entry].weight;
+    char has[LF_SHAPE_TEXT];
+
+    if (!rows_fit(bound->site, &plan->info))
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target, "the base has %s, the adapter's rows do not fit",
+                   lf_shape_text(plan->info.n_dims, plan->info.shape, has));
+    else if (weight != 1.0)
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
+                   "replaced rows cannot be weighted with %g; only weight 1 is possible for this adapter", weight);
+    else if (!lf_dtype_is_real(value_of(bound->site)->dtype) && value_of(bound->site)->dtype != plan->info.dtype)
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target, "the base has %s, the adapter's rows are %s",
+                   lorafmt_dtype_name(plan->info.dtype), lorafmt_dtype_name(value_of(bound->site)->dtype));
+    else if (replaced_later(plan, bound->entry) != LF_NOT_THERE)
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
+                   "adapter %s, later in the stack, replaces this tensor; put it first",
+                   view->entries[plan->value_entry].adapter->name);
+    else if (plan->rows && !same_rows(plan->rows, bound->site))
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
+                   "rows are replaced twice, with different ones (first by adapter %s)",
+                   view->entries[plan->rows_entry].adapter->name);
+    else if (is_computable(binder, bound)) {
+        plan->rows = bound->site;
+        plan->rows_entry = bound->entry;
+        bound->effect = LORAFMT_EFFECT_ROWS;
+    }
+}
+
+void lf_fit_rows(lf_binder *binder)
 {
     lorafmt_view *view = binder->view;
 
-    for (size_t i = 0; i < view->n_sites; i++) {
-        lorafmt_bound_site *bound = &view->sites[i];
-        const unsigned kind = bound->site->kind;
-        char has[LF_SHAPE_TEXT];
-        if ((kind != LORAFMT_KIND_ROWS && kind != LORAFMT_KIND_ADDITIVE) || bound->match == LORAFMT_MATCH_NONE)
-            continue;
-        if (!rows_fit(bound->site, &view->plans[bound->tensor].info))
-            lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
-                       "the base has %s, the adapter's %s do not fit",
-                       lf_shape_text(view->plans[bound->tensor].info.n_dims, view->plans[bound->tensor].info.shape, has),
-                       kind == LORAFMT_KIND_ROWS ? "rows" : "addends");
-        bound->effect = kind == LORAFMT_KIND_ROWS ? LORAFMT_EFFECT_ROWS : LORAFMT_EFFECT_ADDITIVE;
-    }
+    for (size_t i = 0; i < view->n_sites; i++)
+        if (view->sites[i].site->kind == LORAFMT_KIND_ROWS && view->sites[i].match != LORAFMT_MATCH_NONE)
+            place_rows(binder, &view->sites[i]);
 }
 
 /* Is this the base that the adapters were packed for? Compares what they carry. */

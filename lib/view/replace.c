@@ -109,11 +109,12 @@ static size_t new_tensor(lorafmt_view *view, size_t i)
     return view->n_tensors++;
 }
 
-static bool has_low_rank(const lorafmt_view *view, size_t tensor)
+/* Is it more than a replacement? */
+static bool is_computed(const lorafmt_view *view, size_t tensor)
 {
     for (size_t i = 0; i < view->n_sites; i++)
         if (view->sites[i].tensor == tensor && view->sites[i].match != LORAFMT_MATCH_NONE &&
-            lf_kind_is_low_rank(view->sites[i].site->kind))
+            !lf_kind_is_whole(view->sites[i].site->kind))
             return true;
     return false;
 }
@@ -128,7 +129,7 @@ static lorafmt_status equals_merged(lorafmt_view *view, size_t tensor, const lor
     lf_tally tally = {0};
 
     *equal = false;
-    if (has_low_rank(view, tensor) || !lf_dtype_is_real(plan->info.dtype) || !lf_dtype_is_real(value->dtype) ||
+    if (is_computed(view, tensor) || !lf_dtype_is_real(plan->info.dtype) || !lf_dtype_is_real(value->dtype) ||
         value->n_dims != plan->info.n_dims || memcmp(value->shape, plan->info.shape, sizeof value->shape) != 0 ||
         (!plan->value && !view->base->read))
         return LORAFMT_OK;

@@ -6,7 +6,8 @@
  *   resolve.c     which base tensor is each site's: maps, bridges, tied heads
  *   replace.c     tensors that come whole: replaced, new, heads that come untied, vocabularies that grow
  *   fit.c         does the rest fit: kinds, orientations, shapes, dtypes, identity
- *   plan.c        what each tensor is computed from: its low-rank terms
+ *   plan.c        what each tensor is computed from: its terms
+ *   prepare.c     the factors of DoRA, which need the whole tensor
  *   bind.c        all of it in order
  *   evaluate.c    rows of a tensor
  *   norm.c        how much a site adds, which takes no base
@@ -20,23 +21,39 @@
 #include "lib/kernels/real.h"
 #include "lorafmt/view.h"
 
-/* One low-rank update of a tensor, in its working type: left is [rows x rank], right is [rank x cols]. */
+/* spec 7.4: what every output is multiplied with, in the working type of its tensor; known once the tensor is prepared. */
+typedef struct lf_dora {
+    const lorafmt_tensor *magnitude;
+    bool by_column; /* a factor for each column of the stored matrix, else for each row */
+    void *factors;
+} lf_dora;
+
+/*
+ * What a site adds to a tensor: a low-rank update in the working type, left [rows x rank], right [rank x cols], of which each
+ * expert has one; or, with rank 0, a tensor of the same shape.
+ */
 typedef struct lf_term {
-    size_t rank;
     double scale; /* weight x scale, rounded to the working type */
+    size_t rank;
     const void *left, *right;
+    uint64_t panel_rows;         /* rows of the tensor that share one right */
+    const lorafmt_tensor *value; /* with rank 0 */
+    lf_dora *dora;               /* or NULL */
 } lf_term;
 
 /* How a touched tensor is computed: spec 7. */
 typedef struct lf_plan {
     lorafmt_view_tensor info;
-    const lorafmt_tensor *value;         /* replacement, or NULL */
-    size_t value_entry;                  /* which adapter of the stack replaced it */
+    const lorafmt_tensor *value; /* replacement, or NULL */
+    size_t value_entry;          /* which adapter of the stack replaced it */
+    const lorafmt_site *rows;    /* the site that replaces some rows, or NULL */
+    size_t rows_entry;
     const lorafmt_bound_site *last_term; /* the latest low-rank site on it that no tie brought there */
     bool f64;                            /* working type */
     size_t n_cols;
     size_t n_terms, n_terms_seen;
     lf_term *terms;
+    bool prepared; /* the factors of all DoRA terms are known */
 } lf_plan;
 
 /* Names of a base in order, for look-up. */
@@ -99,8 +116,8 @@ lorafmt_status lf_resolve_entry(lf_binder *binder, size_t entry, size_t first, l
 void lf_check_renames(lf_binder *binder);
 lorafmt_status lf_fit_replacements(lf_binder *binder, lorafmt_error *err);
 void lf_fit_vocabulary(lf_binder *binder);
-void lf_fit_low_rank(lf_binder *binder);
-void lf_fit_rows_and_additive(lf_binder *binder);
+void lf_fit_rows(lf_binder *binder);
+void lf_fit_terms(lf_binder *binder);
 lorafmt_status lf_fit_identity(lf_binder *binder, lorafmt_error *err);
 lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err);
 
@@ -108,7 +125,8 @@ lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err);
 int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const lorafmt_view_tensor *tensor, char text[256]);
 
 /* A low-rank site that has found its tensor. */
-bool lf_is_bound_low_rank(const lorafmt_bound_site *bound);
+/* Does it add something to a tensor: is it low-rank or additive? */
+bool lf_is_bound_term(const lorafmt_bound_site *bound);
 
 /* weight x scale of a low-rank site, rounded to the working type of its tensor: s_k of spec 7.1. */
 double lf_working_scale(const lorafmt_view *view, const lorafmt_bound_site *bound);

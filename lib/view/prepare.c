@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * spec 7.4: DoRA. An output is multiplied with its magnitude over the norm of what it is before, so that the whole tensor
+ * must be seen once, in order of the rows, for each DoRA term. Sums are in binary64, in 16 stripes that are added in a fixed tree.
+ */
+#include "format/base/error.h"
+#include "lib/kernels/fpenv.h"
+#include "lib/view/evaluate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N_STRIPES 16
+#define READ_SIZE (1u << 20) // bytes of rows that are read at a time, if a row is not larger
+
+/* Sums of squares: of the row at hand, or of every column. */
+typedef struct norms {
+    size_t n; /* outputs that are summed at the same time */
+    double (*stripes)[N_STRIPES];
+} norms;
+
+static double add_stripes(const double s[N_STRIPES])
+{
+    return ((s[0] + s[8]) + (s[4] + s[12])) + ((s[2] + s[10]) + (s[6] + s[14])) +
+           (((s[1] + s[9]) + (s[5] + s[13])) + ((s[3] + s[11]) + (s[7] + s[15])));
+}
+
+static void add_squares(const lf_plan *plan, const lf_dora *dora, norms *sums, uint64_t row, size_t col, size_t n,
+                        const lf_acc *acc)
+{
+    for (size_t j = 0; j < n; j++) {
+        const double x = plan->f64 ? acc->f64[j] : (double)acc->f32[j];
+        double *stripe = dora->by_column ? &sums->stripes[col + j][row % N_STRIPES] : &sums->stripes[0][(col + j) % N_STRIPES];
+        *stripe += x * x;
+    }
+}
+
+/* The factor of output i, whose stripes are complete. */
+static void set_factor(const lf_plan *plan, lf_dora *dora, size_t i, const double stripes[N_STRIPES])
+{
+    const double norm = sqrt(add_stripes(stripes));
+    const lf_real real = lf_real_of(dora->magnitude->dtype);
+    const uint8_t *magnitude = (const uint8_t *)dora->magnitude->data + i * lf_real_size(real);
+
+    if (plan->f64) {
+        double m;
+        lf_widen_f64(real, magnitude, &m, 1);
+        ((double *)dora->factors)[i] = m / norm;
+    } else {
+        float m;
+        lf_widen_f32(real, magnitude, &m, 1);
+        ((float *)dora->factors)[i] = m / (float)norm;
+    }
+}
+
+/* One row, as it is before term k is scaled. */
+static void add_row(const lorafmt_view *view, const lf_plan *plan, size_t k, norms *sums, uint64_t row, const uint8_t *src)
+{
+    lf_dora *dora = plan->terms[k].dora;
+
+    if (!dora->by_column)
+        memset(sums->stripes[0], 0, sizeof sums->stripes[0]);
+    for (size_t col = 0; col < plan->n_cols; col += LF_TILE) {
+        const size_t n = plan->n_cols - col < LF_TILE ? plan->n_cols - col : LF_TILE;
+        lf_acc acc;
+        lf_widen_start(plan, row, col, n, src, &acc);
+        for (size_t t = 0; t <= k; t++) {
+            lf_add_term(&view->kernels, plan, &plan->terms[t], row, col, n, &acc);
+            if (t < k && plan->terms[t].dora)
+                lf_apply_dora(plan, plan->terms[t].dora, row, col, n, &acc);
+        }
+        add_squares(plan, dora, sums, row, col, n, &acc);
+    }
+    if (!dora->by_column)
+        set_factor(plan, dora, (size_t)row, sums->stripes[0]);
+}
+
+static lorafmt_status prepare_term(const lorafmt_view *view, size_t tensor, size_t k, uint8_t *buffer, uint64_t n_buffered,
+                                   norms *sums, lorafmt_error *err)
+{
+    const lf_plan *plan = &view->plans[tensor];
+    const lorafmt_view_tensor *info = &plan->info;
+
+    memset(sums->stripes, 0, sums->n * sizeof *sums->stripes);
+    for (uint64_t row = 0; row < info->n_rows; row += n_buffered) {
+        const uint64_t n = info->n_rows - row < n_buffered ? info->n_rows - row : n_buffered;
+        if (info->reads_base)
+            LF_TRY(view->base->read(view->base->ctx, tensor, row * info->row_size, (size_t)(n * info->row_size), buffer, err));
+        for (uint64_t i = 0; i < n; i++)
+            add_row(view, plan, k, sums, row + i, buffer + i * info->row_size);
+    }
+    for (size_t i = 0; plan->terms[k].dora->by_column && i < plan->n_cols; i++)
+        set_factor(plan, plan->terms[k].dora, i, sums->stripes[i]);
+    return LORAFMT_OK;
+}
+
+static lorafmt_status prepare_terms(const lorafmt_view *view, size_t tensor, lorafmt_error *err)
+{
+    const lf_plan *plan = &view->plans[tensor];
+    const uint64_t row_size = plan->info.row_size, n_buffered = row_size < READ_SIZE ? READ_SIZE / row_size : 1;
+    uint8_t *buffer = malloc((size_t)(n_buffered * row_size));
+    norms sums = {.n = plan->n_cols, .stripes = calloc(plan->n_cols, sizeof *sums.stripes)};
+    lorafmt_status st = buffer && sums.stripes ? LORAFMT_OK : lf_no_memory(err);
+
+    for (size_t k = 0; k < plan->n_terms && !st; k++)
+        if (plan->terms[k].dora)
+            st = prepare_term(view, tensor, k, buffer, n_buffered, &sums, err);
+    free(buffer);
+    free(sums.stripes);
+    return st;
+}
+
+lorafmt_status lorafmt_view_prepare(lorafmt_view *view, size_t tensor, lorafmt_error *err)
+{
+    lorafmt_status st;
+    lf_plan *plan;
+    lf_fpenv env;
+
+    if (view->check_only || tensor >= view->n_tensors)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "no tensor of this view that could be evaluated");
+    plan = &view->plans[tensor];
+    if (!plan->info.needs_prepare || plan->prepared)
+        return LORAFMT_OK;
+    if (plan->info.reads_base && !view->base->read)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name,
+                       "has a DoRA site, and the base gives no way to read it");
+    env = lf_fpenv_enter();
+    st = prepare_terms(view, tensor, err);
+    lf_fpenv_leave(env);
+    plan->prepared = !st;
+    return st;
+}
