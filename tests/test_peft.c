@@ -128,7 +128,7 @@ static void test_config_keys(void **state)
         {CONFIG(", \"trainable_token_indices\": [-1]"), LORAFMT_CORRUPT, "trainable_token_indices", "whole number"},
         {CONFIG(", \"trainable_token_indices\": {\"e\": 1}"), LORAFMT_CORRUPT, "trainable_token_indices", "lists by module"},
         {CONFIG(", \"target_parameters\": [\"m.e\"]"), LORAFMT_OK, "", ""}, // of another module
-        {CONFIG(", \"target_parameters\": [\"q.e\"]"), LORAFMT_MISUSE, "m.q", "give the base"},
+        {CONFIG(", \"target_parameters\": [\"q.e\"]"), LORAFMT_MISUSE, "m.q", "only the base says"},
         {CONFIG(", \"target_parameters\": \"e\""), LORAFMT_CORRUPT, "target_parameters", "list of names"},
         {CONFIG(", \"layer_replication\": [[0, 2]]"), LORAFMT_UNSUPPORTED, "layer_replication", "stacked anew"},
         {CONFIG(", \"alora_invocation_tokens\": [1]"), LORAFMT_UNSUPPORTED, "alora_invocation_tokens", "cannot be merged"},

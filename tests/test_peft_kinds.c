@@ -347,7 +347,7 @@ static void test_experts_that_do_not_tell(void **state)
                                    base_tensor("b.mlp.experts.down_proj", 3, 4, 5)};
     lorafmt_base base;
     (void)state;
-    import_bad(CONFIG(EXPERTS), two, 4, NULL, LORAFMT_MISUSE, "give the base");
+    import_bad(CONFIG(EXPERTS), two, 4, NULL, LORAFMT_MISUSE, "only the base says");
     import_bad(CONFIG(EXPERTS), two, 4, &no_base, LORAFMT_MISMATCH, "the base has none of them");
     base = base_of(alike, 2);
     import_bad(CONFIG(EXPERTS), two, 4, &base, LORAFMT_UNSUPPORTED, "do not tell which factors");

@@ -46,14 +46,19 @@ const char *effect_name(lorafmt_effect effect)
         return "low-rank";
     case LORAFMT_EFFECT_REPLACED:
         return "replaced";
-    case LORAFMT_EFFECT_ADDED:
-        return "added";
+    case LORAFMT_EFFECT_NEW:
+        return "new";
     case LORAFMT_EFFECT_ROWS:
         return "rows";
     case LORAFMT_EFFECT_ADDITIVE:
         return "additive";
     }
     return "unknown";
+}
+
+bool binding_is_asked(const binding_args *args)
+{
+    return args->map.n || args->orientation || args->any_base || args->allow_unmatched;
 }
 
 static void collect(void *ctx, const char *adapter, const char *target, const char *text)
@@ -172,8 +177,8 @@ static void count_site(const lorafmt_bound_site *bound, coverage *out)
     case LORAFMT_EFFECT_REPLACED:
         out->n_replaced++;
         break;
-    case LORAFMT_EFFECT_ADDED:
-        out->n_added++;
+    case LORAFMT_EFFECT_NEW:
+        out->n_new++;
         break;
     case LORAFMT_EFFECT_ROWS:
         out->n_rows++;
@@ -203,7 +208,7 @@ const char *coverage_text(const coverage *c, char buf[COVERAGE_TEXT_SIZE])
                  {c->n_replaced, "replaced"},
                  {c->n_rows, "in rows"},
                  {c->n_additive, "additive"},
-                 {c->n_added, "added"},
+                 {c->n_new, "new"},
                  {c->n_nothing, "without effect"},
                  {c->n_total - c->n_matched, "not in the base"}};
     const char *before = " (";

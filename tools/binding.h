@@ -24,18 +24,21 @@ typedef struct binding_args {
     {"map", 0, "OLD=NEW", OPTION_LIST, offsetof(args, member.map), \
      "replace a prefix of the adapter's target names, at whole components; may be given many times"}, \
     {"orientation", 0, ORIENTATION_CHOICES, OPTION_CHOICE, offsetof(args, member.orientation), \
-     "how the base stores linear layers, whatever the adapter says; shape: whichever fits"}, \
+     "how the base stores linear layers, whatever the adapter says, and experts that are square; shape: whichever fits"}, \
     {"any-base", 0, NULL, OPTION_FLAG, offsetof(args, member.any_base), \
      "do not compare the base with the one the adapter was made for"}, \
     {"allow-unmatched", 0, NULL, OPTION_FLAG, offsetof(args, member.allow_unmatched), \
      "leave out what finds no tensor in the base, and list it"}
 /* clang-format on */
 
+/* Is any of them given? */
+bool binding_is_asked(const binding_args *args);
+
 /* What became of the sites of one entry of the stack. */
 typedef struct coverage {
     size_t n_total;
     size_t n_matched;
-    size_t n_low_rank, n_replaced, n_rows, n_additive, n_added, n_nothing; /* add up to n_matched */
+    size_t n_low_rank, n_replaced, n_rows, n_additive, n_new, n_nothing; /* add up to n_matched */
 } coverage;
 
 /*

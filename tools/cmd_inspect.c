@@ -70,6 +70,8 @@ static int run_inspect(const void *args_, size_t n_inputs, char *const *inputs)
     int code = input_parse(NAME, inputs[0], false, &in);
 
     (void)n_inputs;
+    if (code == EXIT_DONE && args->orientation && !args->base)
+        code = message_usage(NAME, "--orientation needs --base");
     if (code == EXIT_DONE && args->base && lorafmt_model_open(args->base, &model, &err))
         code = message_failure(&err, args->base);
     base.model = model;

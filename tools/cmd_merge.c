@@ -64,7 +64,7 @@ static int check_args(const merge_args *args)
     if (!args->adapters.n)
         return message_usage(NAME, "--adapter is missing");
     if (!args->output && !args->dry_run)
-        return message_usage(NAME, "-o is missing (or --dry-run)");
+        return message_usage(NAME, "-o OUT is missing (or --dry-run)");
     return EXIT_DONE;
 }
 

@@ -34,7 +34,7 @@ static const option pack_options[] = {
     {"output", 'o', "OUT.lora", OPTION_TEXT, offsetof(pack_args, output), "the file to write"},
     {"name", 0, "NAME", OPTION_TEXT, offsetof(pack_args, name), "name the adapter, when there is one; else each keeps its own"},
     {"codec", 0, "raw|split", OPTION_CHOICE, offsetof(pack_args, codec),
-     "how tensors are stored: raw, which is used straight from the file, or split, which is smaller by a third (16 bits) or a "
+     "how tensors are stored: raw, which is used straight from the file, or split, which is smaller by a third (bf16) or a "
      "sixth (f32) and decoded when opened; raw when not given"},
     {"dtype", 0, "f32|bf16|f16", OPTION_CHOICE, offsetof(pack_args, dtype),
      "convert the tensors, rounding to nearest even; else kept"},
@@ -181,8 +181,8 @@ static void print_result(const lorafmt_source *packed, const lorafmt_container_i
     for (size_t i = 0; i < n; i++)
         print_adapter(lorafmt_source_adapter(packed, i));
     if (codecs[args->codec] == LORAFMT_CODEC_SPLIT)
-        snprintf(smaller, sizeof smaller, ", %.2f times smaller than raw",
-                 (double)(info->file_end + info->saved) / (double)info->file_end);
+        snprintf(smaller, sizeof smaller, ", %.0f %% of raw",
+                 100 * (double)info->file_end / (double)(info->file_end + info->saved));
     if (n == 1)
         print_line(stdout, "%s: %" PRIu64 " bytes%s, id %s", args->output, info->file_end, smaller,
                    digest_text(lorafmt_source_adapter(packed, 0)->id, digest));
@@ -252,7 +252,9 @@ static int run_pack(const void *args, size_t n_inputs, char *const *inputs)
     int code;
 
     if (!job.args->output)
-        return message_usage(NAME, "-o is missing");
+        return message_usage(NAME, "-o OUT.lora is missing");
+    if (!job.args->base && (job.args->headers_only || job.args->orientation))
+        return message_usage(NAME, "%s needs --base", job.args->headers_only ? "--headers-only" : "--orientation");
     if (!(code = parse_metadata(&job)) && !(code = open_base(&job)) && !(code = open_inputs(&job, n_inputs, inputs)))
         code = write_file(&job);
     close_all(&job);

@@ -79,7 +79,9 @@ static int run_unpack(const void *args_, size_t n_inputs, char *const *inputs)
 
     (void)n_inputs;
     if (!args->output)
-        return message_usage(NAME, "-o is missing");
+        return message_usage(NAME, "-o DIR is missing");
+    if (args->orientation && !args->base)
+        return message_usage(NAME, "--orientation needs --base");
     code = input_parse(NAME, inputs[0], false, &in);
     if (code == EXIT_DONE && args->base && lorafmt_model_open(args->base, &model, &err))
         code = message_failure(&err, args->base);

@@ -134,7 +134,7 @@ static int verify(const verify_args *args, const input *in, verified *v)
     else
         print_result(args, in, v);
     if (v->result.n_nonfinite)
-        message_warning("%s: %" PRIu64 " elements are NaN or infinite", in->path, v->result.n_nonfinite);
+        message_warning("%s: %" PRIu64 " elements are NaN or infinite; --finite lists them", in->path, v->result.n_nonfinite);
     return EXIT_DONE;
 }
 
@@ -169,6 +169,8 @@ static int run_verify(const void *args_, size_t n_inputs, char *const *inputs)
     int code = input_parse(NAME, inputs[0], false, &in);
 
     (void)n_inputs;
+    if (code == EXIT_DONE && !args->base && binding_is_asked(&args->binding))
+        code = message_usage(NAME, "--map, --orientation, --any-base and --allow-unmatched need --base");
     if (code == EXIT_DONE && args->base && lorafmt_model_open(args->base, &model, &err))
         code = message_failure(&err, args->base);
     base.model = model;

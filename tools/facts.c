@@ -13,6 +13,21 @@
  */
 #define MOST_SHARING 64
 
+static int compare_doubles(const void *a_, const void *b_)
+{
+    const double a = *(const double *)a_, b = *(const double *)b_;
+
+    return (a > b) - (a < b);
+}
+
+double median_of(double *x, size_t n)
+{
+    if (n == 0)
+        return 0;
+    qsort(x, n, sizeof *x, compare_doubles);
+    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
+}
+
 bool site_is_low_rank(const lorafmt_site *site)
 {
     return site->kind >= LORAFMT_KIND_LINEAR && site->kind <= LORAFMT_KIND_EXPERTS;

@@ -36,6 +36,9 @@ typedef struct adapter_facts {
 int adapter_facts_gather(const lorafmt_adapter *adapter, adapter_facts *out);
 void adapter_facts_free(adapter_facts *facts);
 
+/* The median of finite numbers, which are put in order; 0 when there are none. */
+double median_of(double *x, size_t n);
+
 /* low-rank kinds: spec 4.4 */
 bool site_is_low_rank(const lorafmt_site *site);
 

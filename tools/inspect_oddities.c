@@ -8,16 +8,20 @@
 #define INDENT 6
 #define MOST_SHOWN 3 /* of one sort; --json has all */
 
+/* "target: text", in two lines when one is too short for both. */
 static void print_item(const page *p, const oddity *o)
 {
-    char line[SHORT_TEXT_SIZE + ODDITY_TEXT_SIZE], target[SHORT_TEXT_SIZE];
-    const size_t left = PAGE_COLUMNS - INDENT - 2 - text_width(o->text);
+    const size_t left = PAGE_COLUMNS - INDENT;
+    char target[SHORT_TEXT_SIZE];
 
-    if (o->target)
-        snprintf(line, sizeof line, "%s: %s", text_shorten(o->target, left, target), o->text);
-    else
-        snprintf(line, sizeof line, "%s", o->text);
-    page_line(p, STYLE_PLAIN, "%*s%s", INDENT, "", line);
+    if (!o->target)
+        page_line(p, STYLE_PLAIN, "%*s%s", INDENT, "", o->text);
+    else if (text_width(o->target) + 2 + text_width(o->text) <= left)
+        page_line(p, STYLE_PLAIN, "%*s%s: %s", INDENT, "", o->target, o->text);
+    else {
+        page_line(p, STYLE_PLAIN, "%*s%s:", INDENT, "", text_shorten(o->target, left - 1, target));
+        page_line(p, STYLE_PLAIN, "%*s%s", 2 * INDENT, "", o->text);
+    }
 }
 
 /* Oddities of one sort: what it means, then which. */

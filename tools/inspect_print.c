@@ -25,8 +25,8 @@ static void print_container(const page *p, const char *path, const lorafmt_conta
     page_line(p, STYLE_QUIET, "  generation %" PRIu64 ", %zu tensors aligned to %" PRIu32 " bytes, index of %s", info->generation,
               info->n_tensors, info->align, size_text(info->index_size, size));
     if (info->saved)
-        page_line(p, STYLE_QUIET, "  compressed: %.2f times smaller than raw",
-                  (double)(info->file_end + info->saved) / (double)info->file_end);
+        page_line(p, STYLE_QUIET, "  compressed to %.0f %% of raw",
+                  100 * (double)info->file_end / (double)(info->file_end + info->saved));
     if (info->recovered)
         page_line(p, STYLE_ODD, "  recovered: a root slot is damaged, the other one is used; pack it again");
 }
@@ -128,9 +128,18 @@ static void print_parameters(const page *p, const adapter_facts *facts)
     page_field_wrapped(p, "parameters", line);
     if (!facts->n_target_parameters)
         return;
-    snprintf(line, sizeof line, "%s of the %s in the matrices it adds to",
+    snprintf(line, sizeof line, "%" PRIu64 ", %s of the %s in the matrices it adds to", facts->n_low_rank,
              share_text(facts->n_low_rank, facts->n_target_parameters, text), count_text(facts->n_target_parameters, whole));
-    page_field_wrapped(p, "share", line);
+    page_field_wrapped(p, "low-rank", line);
+}
+
+/* Does it say what the base holds? */
+static bool has_digests(const lorafmt_adapter *adapter)
+{
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        if (adapter->sites[i].flags & LORAFMT_SITE_BASE_SHA256)
+            return true;
+    return false;
 }
 
 static void print_fit(const page *p, const adapter_facts *facts, const base_fit *fit)
@@ -145,6 +154,8 @@ static void print_fit(const page *p, const adapter_facts *facts, const base_fit 
     }
     snprintf(line, sizeof line, "fits, %s", coverage_text(&fit->coverage, text));
     page_field_wrapped(p, "", line);
+    if (has_digests(facts->adapter))
+        page_field(p, "", "its values were not compared; verify --base does that");
     if (facts->adapter->has_base_structure && !fit->same_structure)
         page_field(p, "", "its structure is not the one above");
     snprintf(line, sizeof line, "the adapter's parameters are %s of its %s",

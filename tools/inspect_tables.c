@@ -64,26 +64,15 @@ static const column module_columns[N_MODULE_COLUMNS] = {
     [SIZE] = {.head = "size", .number = true, .drop = 2},
 };
 
-static int compare_norms(const void *a_, const void *b_)
-{
-    const double a = *(const double *)a_, b = *(const double *)b_;
-
-    if (isnan(a) || isnan(b))
-        return isnan(a) - isnan(b); // last, where the maximum is looked for
-    return (a > b) - (a < b);
-}
-
 static void append_norms(char cells[][CELL_SIZE], const group *g)
 {
     double *norms = calloc(g->n, sizeof *norms);
     size_t n = 0;
 
     for (size_t i = 0; norms && i < g->n; i++)
-        if (g->sites[i]->has_norm)
+        if (g->sites[i]->has_norm && isfinite(g->sites[i]->norm)) // others are an oddity
             norms[n++] = g->sites[i]->norm;
-    if (n)
-        qsort(norms, n, sizeof *norms, compare_norms);
-    append_norm(cells[NORM], n, n ? norms[n / 2] : 0);
+    append_norm(cells[NORM], n, median_of(norms, n));
     append_norm(cells[LEAST], n, n ? norms[0] : 0);
     append_norm(cells[GREATEST], n, n ? norms[n - 1] : 0);
     free(norms);
@@ -147,7 +136,7 @@ enum { LAYER, N_LAYER_SITES, LAYER_NORM, BAR, N_LAYER_COLUMNS };
 static const column layer_columns[N_LAYER_COLUMNS] = {
     [LAYER] = {.head = "layer"},
     [N_LAYER_SITES] = {.head = "sites", .number = true},
-    [LAYER_NORM] = {.head = "norm", .number = true},
+    [LAYER_NORM] = {.head = "total", .number = true},
     [BAR] = {.head = ""},
 };
 
@@ -205,6 +194,8 @@ int print_layers(const page *p, const adapter_facts *facts)
     if (code == EXIT_DONE && l.list.n > 1) { // a single one is all of it
         survey_layers(&l);
         print_table(p, &t);
+        if (!facts->shared_too_much)
+            page_line(p, STYLE_QUIET, "  total: norm of all that the layer's sites add");
     }
     groups_free(&l.list);
     return code;
@@ -213,7 +204,7 @@ int print_layers(const page *p, const adapter_facts *facts)
 enum { TENSOR, WHOLE_KIND, DTYPE, SHAPE, WHOLE_SIZE, N_WHOLE_COLUMNS };
 
 static const column whole_columns[N_WHOLE_COLUMNS] = {
-    [TENSOR] = {.head = "whole tensor"},
+    [TENSOR] = {.head = "replaced"},
     [WHOLE_KIND] = {.head = "kind"},
     [DTYPE] = {.head = "dtype"},
     [SHAPE] = {.head = "shape"},

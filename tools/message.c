@@ -74,6 +74,26 @@ int message_no_memory(void)
     return message_error("out of memory");
 }
 
+/* The way of this program to do what the library advises. */
+static const char *hint_text(lorafmt_hint hint)
+{
+    switch (hint) {
+    case LORAFMT_HINT_NONE:
+        return "";
+    case LORAFMT_HINT_BASE:
+        return "; give it: --base BASE";
+    case LORAFMT_HINT_ALPHA:
+        return "; give it: --alpha X";
+    case LORAFMT_HINT_ORIENTATION:
+        return "; say it: --orientation out-in|in-out";
+    case LORAFMT_HINT_MAP:
+        return "; say how names correspond: --map OLD=NEW of merge and verify";
+    case LORAFMT_HINT_ANY_BASE:
+        return "; --any-base lets it pass";
+    }
+    return "";
+}
+
 int message_failure(const lorafmt_error *err, const char *file)
 {
     lorafmt_error placed = *err;
@@ -82,5 +102,5 @@ int message_failure(const lorafmt_error *err, const char *file)
     if (!placed.file[0] && file)
         snprintf(placed.file, sizeof placed.file, "%s", file);
     lorafmt_error_format(&placed, line, sizeof line);
-    return message_error("%s", line);
+    return message_error("%s%s", line, hint_text(err->hint));
 }

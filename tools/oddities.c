@@ -124,13 +124,6 @@ static int check_site(const adapter_facts *facts, const lorafmt_site *site, oddi
     return EXIT_DONE;
 }
 
-static int compare_doubles(const void *a_, const void *b_)
-{
-    const double a = *(const double *)a_, b = *(const double *)b_;
-
-    return (a > b) - (a < b);
-}
-
 /* The median of finite norms above zero; 0 when there are too few. */
 static int median_norm(const adapter_facts *facts, double *out)
 {
@@ -143,9 +136,8 @@ static int median_norm(const adapter_facts *facts, double *out)
     for (size_t i = 0; i < facts->adapter->n_sites; i++)
         if (facts->sites[i].norm > 0 && isfinite(facts->sites[i].norm))
             norms[n++] = facts->sites[i].norm;
-    qsort(norms, n, sizeof *norms, compare_doubles);
     if (n >= FEWEST_FOR_A_MEDIAN)
-        *out = norms[n / 2];
+        *out = median_of(norms, n);
     free(norms);
     return EXIT_DONE;
 }
@@ -207,7 +199,7 @@ static int check_adapter(const adapter_facts *facts, oddity_list *list)
 
     for (size_t i = 0; i < n_sites; i++)
         n_nothing += adds_nothing(facts, i);
-    if (n_nothing == n_sites && oddity_add(list, ODD_NOTHING, NULL, "none of %zu sites adds anything", n_sites))
+    if (n_nothing == n_sites && oddity_add(list, ODD_NOTHING, NULL, "all %zu of them add zero", n_sites))
         return EXIT_FAILED;
     return check_dtypes(facts->adapter, list);
 }

@@ -49,8 +49,10 @@ static void count_factor(const lorafmt_factor *factor, adapter_stats *out)
 {
     const lorafmt_tensor *t = &factor->tensor;
 
-    out->n_dtype[lorafmt_dtype_bits(t->dtype) ? t->dtype : 0]++;
     out->n_bytes += t->size;
+    if (factor->role == LORAFMT_ROLE_ROW_INDEX) // says where parameters go
+        return;
+    out->n_dtype[lorafmt_dtype_bits(t->dtype) ? t->dtype : 0]++;
     out->n_parameters += tensor_n_elements(t);
 }
 

@@ -18,6 +18,7 @@ static void fill(lorafmt_error *err, lorafmt_status status, int os_error, uint64
     err->status = status;
     err->os_error = os_error;
     err->offset = offset;
+    err->hint = LORAFMT_HINT_NONE;
     err->file[0] = '\0';
     copy_text(err->field, sizeof err->field, field);
 }
@@ -50,6 +51,13 @@ lorafmt_status lf_fail_os(lorafmt_error *err, int os_error, const char *file, co
         n = strlen(err->text);
         snprintf(err->text + n, sizeof err->text - n, ": %s", strerror(os_error));
     }
+    return status;
+}
+
+lorafmt_status lf_hint(lorafmt_error *err, lorafmt_status status, lorafmt_hint hint)
+{
+    if (err)
+        err->hint = hint;
     return status;
 }
 

@@ -15,6 +15,9 @@ __attribute__((format(printf, 4, 5))) lorafmt_status lf_fail_os(lorafmt_error *e
 
 lorafmt_status lf_no_memory(lorafmt_error *err);
 
+/* Add what can be done to a failure that was just reported; returns its status. */
+lorafmt_status lf_hint(lorafmt_error *err, lorafmt_status status, lorafmt_hint hint);
+
 /* Were these options made for this version of the API? found is their struct_size, wanted their size here. */
 lorafmt_status lf_check_struct_size(size_t found, size_t wanted, lorafmt_error *err);
 

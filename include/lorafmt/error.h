@@ -34,6 +34,16 @@ typedef enum lorafmt_status {
     LORAFMT_CANCELLED, /**< the caller's progress callback asked to stop */
 } lorafmt_status;
 
+/** What a person can do about a failure, where the text alone does not say how: a program names its own way. */
+typedef enum lorafmt_hint {
+    LORAFMT_HINT_NONE = 0,
+    LORAFMT_HINT_BASE,        /**< give the base: lorafmt_source_options.base */
+    LORAFMT_HINT_ALPHA,       /**< give the alpha: lorafmt_source_options.alpha */
+    LORAFMT_HINT_ORIENTATION, /**< say how the base stores it: orientation of the source's or of bind's options */
+    LORAFMT_HINT_MAP,         /**< say how names correspond: lorafmt_bind_options.renames */
+    LORAFMT_HINT_ANY_BASE,    /**< lorafmt_bind_options.any_base lets it pass */
+} lorafmt_hint;
+
 /** lorafmt_error.offset when the failure has no place in a file. */
 #define LORAFMT_NO_OFFSET UINT64_MAX
 
@@ -43,6 +53,7 @@ typedef enum lorafmt_status {
  */
 typedef struct lorafmt_error {
     lorafmt_status status;
+    lorafmt_hint hint;
     int os_error;    /**< errno for LORAFMT_IO, else 0 */
     uint64_t offset; /**< byte offset in the file, or LORAFMT_NO_OFFSET */
     char file[512];  /**< path, or empty */

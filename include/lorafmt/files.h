@@ -53,7 +53,7 @@ LORAFMT_API lorafmt_status lorafmt_pack(const lorafmt_adapter *const *adapters, 
  * config that came from PEFT is written as it was when it still says the truth about every site.
  *
  * @return LORAFMT_OK; UNSUPPORTED for what PEFT cannot say; MISUSE (path is a file, or with force a directory that holds
- *         directories); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists); NO_MEMORY
+ *         anything else); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists); NO_MEMORY
  */
 LORAFMT_API lorafmt_status lorafmt_unpack(const lorafmt_adapter *adapter, const char *path, bool force, lorafmt_error *err);
 

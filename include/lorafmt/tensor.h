@@ -44,7 +44,7 @@ typedef enum lorafmt_dtype {
 /** Numbers of spec 5: how the bytes of a tensor are stored. */
 typedef enum lorafmt_codec {
     LORAFMT_CODEC_RAW = 0,   /**< as they are, so that they can be used where they lie */
-    LORAFMT_CODEC_SPLIT = 1, /**< smaller by a third (16 bits) or a sixth (F32): exponents compressed, the rest as it is */
+    LORAFMT_CODEC_SPLIT = 1, /**< smaller by a third (BF16) or a sixth (F32, F16): exponents compressed, the rest as it is */
 } lorafmt_codec;
 
 /** "BF16" and so on; NULL for a number that is no dtype. */

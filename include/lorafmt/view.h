@@ -80,7 +80,7 @@ typedef enum lorafmt_effect {
     LORAFMT_EFFECT_NOTHING = 0, /**< scale 0 or a zero factor (spec 7.2), or a saved head that is the embedding */
     LORAFMT_EFFECT_LOW_RANK,
     LORAFMT_EFFECT_REPLACED,
-    LORAFMT_EFFECT_ADDED,    /**< a new tensor */
+    LORAFMT_EFFECT_NEW,      /**< a new tensor */
     LORAFMT_EFFECT_ROWS,     /**< some rows are replaced */
     LORAFMT_EFFECT_ADDITIVE, /**< a tensor of the same shape is added */
 } lorafmt_effect;

@@ -189,9 +189,11 @@ static lorafmt_status choose_orientation(const lf_peft_parameters *p, const lf_p
     else if (p->config->before_0_19)
         *out = LORAFMT_IN_OUT;
     else
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, w->parameter->name,
-                       "experts are square in the base: their shape cannot tell the orientation; say out-in, or in-out for a "
-                       "base that stores them transposed, as GPT-OSS");
+        return lf_hint(err,
+                       lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, w->parameter->name,
+                               "experts are square in the base: their shape cannot tell the orientation (in-out for a base that "
+                               "stores them transposed, as GPT-OSS, else out-in)"),
+                       LORAFMT_HINT_ORIENTATION);
     return LORAFMT_OK;
 }
 
@@ -245,9 +247,11 @@ lorafmt_status lf_peft_parameters_assign(lf_peft_parameters *p, const char *modu
     if (listed == NOT_LISTED)
         return LORAFMT_OK;
     if (!p->in->base)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, module,
-                       "this adapter has target_parameters (experts): which tensor is whose, and how it is stored, only the base "
-                       "says; give the base");
+        return lf_hint(err,
+                       lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, module,
+                               "this adapter has target_parameters (experts): which tensor is whose, and how it is stored, only "
+                               "the base says"),
+                       LORAFMT_HINT_BASE);
     LF_TRY(find_candidates(p, module, &c, err));
     if (c.n == 0 && listed == MAY_BE_LISTED)
         return LORAFMT_OK;

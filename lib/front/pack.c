@@ -43,7 +43,7 @@ static lorafmt_status check_options(const lorafmt_pack_options *o, size_t n_adap
     if (n_adapters == 0)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "there is no adapter to pack");
     if (o->name && n_adapters > 1)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "one name for %zu adapters", n_adapters);
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "a name is for one adapter, here are %zu", n_adapters);
     if (o->name && !lf_adapter_name_valid(o->name))
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, o->name,
                        "an adapter name must be 1..255 bytes of UTF-8 without / \\ # = and control characters");
@@ -73,7 +73,7 @@ static lorafmt_status convert_all(const lorafmt_adapter *const *adapters, size_t
         for (size_t j = 0; j < i; j++)
             if (strcmp(converted[j]->name, a->name) == 0)
                 return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, a->name,
-                               "two adapters of this name; give one another name");
+                               "two adapters of this name; pack one of them alone under another name first");
     }
     *out = converted;
     return LORAFMT_OK;

@@ -112,9 +112,11 @@ static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_sou
         return LORAFMT_OK;
     }
     if (!alpha)
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
-                       "the scale of this adapter is unknown: there is no " CONFIG_FILE
-                       " beside it and no lora_alpha in its metadata; give its alpha");
+        return lf_hint(err,
+                       lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
+                               "the scale of this adapter is unknown: there is no " CONFIG_FILE
+                               " beside it and no lora_alpha in its metadata"),
+                       LORAFMT_HINT_ALPHA);
     out->alpha = strtod(alpha, &end);
     if (end == alpha || *end || !isfinite(out->alpha))
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "__metadata__.lora_alpha", "'%s', must be a finite number",
@@ -253,6 +255,12 @@ static lorafmt_status no_adapter_here(const char *directory, lorafmt_error *err)
                        "safe_serialization=True");
     if (has_file(directory, CONFIG_FILE))
         return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no " TENSOR_FILE " beside " CONFIG_FILE);
+    if (has_file(directory, TENSOR_FILE))
+        return lf_hint(err,
+                       lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
+                               "there is no " CONFIG_FILE " beside " TENSOR_FILE
+                               "; the file alone can be read if its alpha is known"),
+                       LORAFMT_HINT_ALPHA);
     if (has_file(directory, "config.json"))
         return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
                        "this is a model, not an adapter: it has config.json and no " CONFIG_FILE);

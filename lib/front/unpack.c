@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CONFIG_FILE "adapter_config.json"
+#define TENSOR_FILE "adapter_model.safetensors"
+
 static lorafmt_status write_tensors(lf_output *output, const char *name, const uint8_t *header, size_t header_size,
                                     const lf_peft_tensor *tensors, size_t n_tensors, lorafmt_error *err)
 {
@@ -38,6 +41,26 @@ static lorafmt_status encode_header(const lf_peft_tensor *tensors, size_t n, lf_
     return lf_safetensors_encode_header(table, n, &metadata, 1, out, out_size, err);
 }
 
+/* What is there is replaced as a whole, so nothing may be there that is not of an adapter. */
+static lorafmt_status check_replaced(const char *path, lorafmt_error *err)
+{
+    lorafmt_status st = LORAFMT_OK;
+    char **names;
+    size_t n;
+
+    if (lf_path_type_of(path) != LF_PATH_DIRECTORY)
+        return LORAFMT_OK;
+    LF_TRY(lf_directory_list(path, &names, &n, err));
+    for (size_t i = 0; i < n && !st; i++)
+        if (strcmp(names[i], CONFIG_FILE) != 0 && strcmp(names[i], TENSOR_FILE) != 0)
+            st = lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
+                         "will not be replaced: it holds \"%s\", which is no part of an adapter", names[i]);
+    lf_names_free(names, n);
+    if (st)
+        lf_error_set_file(err, path);
+    return st;
+}
+
 lorafmt_status lorafmt_unpack(const lorafmt_adapter *adapter, const char *path, bool force, lorafmt_error *err)
 {
     lf_arena arena = {0};
@@ -48,11 +71,13 @@ lorafmt_status lorafmt_unpack(const lorafmt_adapter *adapter, const char *path, 
     const char *config;
     lorafmt_status st;
 
+    if (force)
+        LF_TRY(check_replaced(path, err));
     if ((st = lf_peft_export(adapter, &arena, &config, &tensors, &n_tensors, err)) ||
         (st = encode_header(tensors, n_tensors, &arena, &header, &header_size, err)) ||
         (st = lf_output_begin_directory(path, force, &output, err)) ||
-        (st = lf_output_put(output, "adapter_config.json", config, strlen(config), err)) ||
-        (st = write_tensors(output, "adapter_model.safetensors", header, header_size, tensors, n_tensors, err)))
+        (st = lf_output_put(output, CONFIG_FILE, config, strlen(config), err)) ||
+        (st = write_tensors(output, TENSOR_FILE, header, header_size, tensors, n_tensors, err)))
         lf_output_abort(output);
     else
         st = lf_output_commit(output, err);

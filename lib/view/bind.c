@@ -25,6 +25,12 @@ void lf_problem(lf_binder *binder, lorafmt_status status, size_t entry, const ch
         binder->options->report(binder->options->report_ctx, binder->view->entries[entry].adapter->name, target, text);
 }
 
+void lf_problem_hint(lf_binder *binder, lorafmt_hint hint)
+{
+    if (binder->n_problems == 1)
+        binder->first.hint = hint;
+}
+
 void lf_view_tensor_measure(lorafmt_view_tensor *info)
 {
     uint64_t size = 0;

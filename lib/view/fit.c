@@ -83,7 +83,7 @@ int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const
         wanted = binder->options->orientation;
     if (wanted == LORAFMT_BY_SHAPE) {
         if (fits_out_in && fits_in_out) {
-            snprintf(text, 256, "is square: its shape cannot tell the orientation; say out-in or in-out");
+            snprintf(text, 256, "is square: its shape cannot tell the orientation");
             return -1;
         }
         wanted = fits_in_out ? LORAFMT_IN_OUT : LORAFMT_OUT_IN;
@@ -182,9 +182,10 @@ static void fit_term(lf_binder *binder, lorafmt_bound_site *bound)
 
     if (!is_computable(binder, bound))
         return;
-    if (!term_fits(binder, bound->site, &plan->info, text))
+    if (!term_fits(binder, bound->site, &plan->info, text)) {
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "%s", text);
-    else if (!isfinite(lf_working_scale(view, bound)))
+        lf_problem_hint(binder, strstr(text, "orientation") ? LORAFMT_HINT_ORIENTATION : LORAFMT_HINT_NONE);
+    } else if (!isfinite(lf_working_scale(view, bound)))
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "weight %g times scale %g is beyond what %s holds",
                    entry->weight, bound->site->scale, plan->f64 ? "F64" : "F32");
     else if (entry->weight != 1.0 && lorafmt_site_factor(bound->site, LORAFMT_ROLE_MAGNITUDE))
@@ -292,10 +293,12 @@ lorafmt_status lf_fit_identity(lf_binder *binder, lorafmt_error *err)
     LF_TRY(lorafmt_base_structure(base, digest, err));
     for (size_t i = 0; i < view->n_entries; i++) {
         const lorafmt_adapter *adapter = view->entries[i].adapter;
-        if (adapter->has_base_structure && memcmp(digest, adapter->base_structure, sizeof digest) != 0)
+        if (adapter->has_base_structure && memcmp(digest, adapter->base_structure, sizeof digest) != 0) {
             lf_problem(binder, LORAFMT_MISMATCH, i, adapter->name,
-                       "was packed for a base with other tensor names, dtypes or shapes%s%s; any_base lets it pass",
-                       adapter->base_name[0] ? ": " : "", adapter->base_name);
+                       "was packed for a base with other tensor names, dtypes or shapes%s%s", adapter->base_name[0] ? ": " : "",
+                       adapter->base_name);
+            lf_problem_hint(binder, LORAFMT_HINT_ANY_BASE);
+        }
     }
     for (size_t i = 0; i < view->n_sites; i++) {
         const lorafmt_bound_site *bound = &view->sites[i];
@@ -306,9 +309,11 @@ lorafmt_status lf_fit_identity(lf_binder *binder, lorafmt_error *err)
             return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, bound->site->target,
                            "the adapter carries a digest of this tensor, and the base gives no way to read it");
         LF_TRY(lf_base_tensor_digest(base, bound->tensor, digest, err));
-        if (memcmp(digest, bound->site->base_sha256, sizeof digest) != 0)
+        if (memcmp(digest, bound->site->base_sha256, sizeof digest) != 0) {
             lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
-                       "the base has other values here than the one the adapter was packed for; any_base lets it pass");
+                       "the base has other values here than the one the adapter was packed for");
+            lf_problem_hint(binder, LORAFMT_HINT_ANY_BASE);
+        }
     }
     return LORAFMT_OK;
 }

@@ -79,7 +79,7 @@ static void place_replacement(lf_binder *binder, lorafmt_bound_site *bound)
     }
     if (!replacement_fits(binder, bound, value))
         return;
-    bound->effect = bound->match == LORAFMT_MATCH_NEW ? LORAFMT_EFFECT_ADDED : LORAFMT_EFFECT_REPLACED;
+    bound->effect = bound->match == LORAFMT_MATCH_NEW ? LORAFMT_EFFECT_NEW : LORAFMT_EFFECT_REPLACED;
     plan->value_entry = bound->entry; // the last one, if several bring the same
     if (plan->value)
         return;

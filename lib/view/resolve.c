@@ -222,10 +222,11 @@ static void report_unmatched(lf_binder *binder, size_t i)
     if (lf_has_quantised_sibling(&view->index, name, sibling))
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target,
                    "the base has %s instead, so it is quantised: merge into the original weights", sibling);
-    else
-        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "the base has no such tensor%s%s%s%s%s",
-                   mapped ? ", mapped to " : "", mapped ? name : "", close ? "; the closest name is " : "", close ? close : "",
-                   close && binder->n_problems == 0 ? "; a map can say how names correspond" : "");
+    else {
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "the base has no such tensor%s%s%s%s",
+                   mapped ? ", mapped to " : "", mapped ? name : "", close ? "; the closest name is " : "", close ? close : "");
+        lf_problem_hint(binder, close ? LORAFMT_HINT_MAP : LORAFMT_HINT_NONE);
+    }
 }
 
 /*
@@ -278,11 +279,12 @@ lorafmt_status lf_resolve_entry(lf_binder *binder, size_t entry, size_t first, l
         LF_TRY(resolve_alone(binder, first + i, err));
     }
     bridge = find_bridge(&s, &rival);
-    if (bridge && rival)
+    if (bridge && rival) {
         lf_problem(binder, LORAFMT_MISMATCH, entry, adapter->name,
-                   "names fit the base both as '%s*' for '%s*' and as '%s*' for '%s*'; a map can say which", bridge->to,
-                   bridge->from, rival->to, rival->from);
-    else if (bridge) {
+                   "names fit the base both as '%s*' for '%s*' and as '%s*' for '%s*'", bridge->to, bridge->from, rival->to,
+                   rival->from);
+        lf_problem_hint(binder, LORAFMT_HINT_MAP);
+    } else if (bridge) {
         cross_bridge(view, &s, bridge);
         view->bridges[entry] = lf_arena_printf(&view->arena, "the adapter's %s* is %s* in the base", bridge->from, bridge->to);
         if (!view->bridges[entry])

@@ -94,6 +94,9 @@ typedef struct lf_binder {
 __attribute__((format(printf, 5, 6))) void lf_problem(lf_binder *binder, lorafmt_status status, size_t entry, const char *target,
                                                       const char *format, ...);
 
+/* What can be done about the problem that was just reported. */
+void lf_problem_hint(lf_binder *binder, lorafmt_hint hint);
+
 lorafmt_status lf_base_index_build(const lorafmt_base *base, lf_arena *arena, lf_base_index *out, lorafmt_error *err);
 #define LF_NOT_THERE SIZE_MAX
 size_t lf_base_index_find(const lf_base_index *index, const char *name); /* LF_NOT_THERE when it is not */
