@@ -4,8 +4,8 @@
  * behind a header and a root of our own, with all digests repaired, so that what looks well-formed passes all checks. What passes
  * is encoded again, in both codecs, and must come out with the same ids and digests.
  *
- * The seeds are the smallest file of spec 10 and the sample and the appended file of tests/container_files.h, some as an index, and the index
- * of an adapter in codec split.
+ * The seeds are the smallest file of spec 10 and the sample and the appended file of tests/container_files.h, some as an index,
+ * and the index of an adapter in codec split.
  */
 #include "format/base/bytes.h"
 #include "format/container/internal.h"

@@ -3,7 +3,8 @@
  * A zlib stream, after two bytes that say how many it shall decode to: the fast decoder and zlib agree on whether it is one, and on
  * what it holds; the same once more when its checksum is made that of what the fast decoder reads.
  *
- * The seeds are streams of literals in codes of their own (as splitting writes them), in fixed codes and stored, and one with matches.
+ * The seeds are streams of literals in codes of their own (as splitting writes them), in fixed codes and stored, and one with
+ * matches.
  */
 #include "format/base/bytes.h"
 #include "format/container/internal.h"

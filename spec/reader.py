@@ -932,7 +932,7 @@ def listing(report):
 
 def main(arguments):
     """The command line."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
         print("usage: reader.py FILE", file=sys.stderr)
         return 2
     try:

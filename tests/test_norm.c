@@ -203,11 +203,11 @@ static void test_what_is_not_known_is_said(void **state)
     check_unknown(test_whole("w", LORAFMT_KIND_REPLACEMENT, test_tensor(LORAFMT_F32, 2, 2, data), f), "base");
     check_unknown(test_whole("w", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 2, data), f), "base");
     check_unknown(test_whole("w", LORAFMT_KIND_ROWS, test_tensor(LORAFMT_F32, 2, 2, data), f), "base");
-    check_unknown(test_whole("w", 11, test_tensor(LORAFMT_F32, 2, 2, data), f), "kind of a newer format");
+    check_unknown(test_whole("w", 11, test_tensor(LORAFMT_F32, 2, 2, data), f), "part of a newer format");
     site = test_low_rank("w", LORAFMT_KIND_LINEAR, 1, 4, 4, data, data, f);
     site.n_factors = 3;
     f[2] = (lorafmt_factor){16, test_tensor(LORAFMT_F32, 1, 4, data)};
-    check_unknown(site, "factor of a newer format");
+    check_unknown(site, "part of a newer format");
     f[2].role = LORAFMT_ROLE_MID;
     check_unknown(site, "Tucker");
     f[2].role = LORAFMT_ROLE_MAGNITUDE; // DoRA: that of the low-rank part

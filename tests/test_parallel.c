@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Items on several threads, and the tensors of a container loaded by them: the same results and failures for any number of threads. */
+/* Items on several threads, and the tensors of a container loaded by them: the same for any number of threads. */
 #include "format/base/error.h"
 #include "lib/front/load.h"
 #include "lib/front/parallel.h"

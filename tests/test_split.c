@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Codec split (spec 5): what the encoder writes comes back bit for bit. And files that it does not write: one tensor, raw from the encoder,
- * then stored in the other way by a plain encoder of the test's own.
+ * Codec split (spec 5): what the encoder writes comes back bit for bit. And files that it does not write: one tensor, raw from
+ * the encoder, then stored in the other way by a plain encoder of the test's own.
  */
 #include "tests/container_files.h"
 

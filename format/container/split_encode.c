@@ -18,8 +18,8 @@
 #define BLOCK_SIZE (UINT64_C(1) << BLOCK_LOG2)
 
 /*
- * Exponents have a skew distribution and no repeats: looking for matches only finds chance ones, which cost more than they save (1.18 x
- * instead of 1.20 x on f32). Runs are what a tensor of zeros has, as a fresh B; they are tried where there are any.
+ * Exponents have a skew distribution and no repeats: looking for matches only finds chance ones, which cost more than they save
+ * (1.18 x instead of 1.20 x on f32). Runs are what a tensor of zeros has, as a fresh B; they are tried where there are any.
  */
 static const int strategies[] = {Z_HUFFMAN_ONLY, Z_RLE};
 #define N_STRATEGIES (sizeof strategies / sizeof strategies[0])

@@ -83,8 +83,8 @@ typedef struct lorafmt_merge_result {
  * @param report called with the name and reason of each file of the base that was not carried over; may be NULL
  *
  * @return LORAFMT_OK; MISUSE (another base, a bad option); MISMATCH (a single file whose config would have to change);
- *         CORRUPT (the base was truncated meanwhile); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists and force is not set); NO_MEMORY;
- *         CANCELLED
+ *         CORRUPT (the base was truncated meanwhile); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists
+ *         and force is not set); NO_MEMORY; CANCELLED
  */
 LORAFMT_API lorafmt_status lorafmt_merge(const lorafmt_model *model, lorafmt_view *view, const char *path,
                                          const lorafmt_merge_options *options,

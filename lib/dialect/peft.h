@@ -8,7 +8,8 @@
  *   peft_pattern.c      rank_pattern and alpha_pattern
  *   peft_normalise.c    names that other writers changed
  *   peft_key.c          what a tensor's name says
- *   peft_import.c       to an adapter
+ *   peft_import.c       to an adapter: names, saved modules, tokens
+ *   peft_layer.c        to an adapter: layers and parameters with factors
  *   peft_parameters.c   target_parameters: which parameter of the base is which wrapper's
  *   peft_layout.c       experts and token rows: PEFT's order of the elements <-> ours
  *   peft_export.c       from an adapter
@@ -32,6 +33,9 @@
  * one space between them. PEFT nests a wrapper for each, the first innermost, and does not name the parameter in the file.
  */
 #define LF_PEFT_ORDER_KEY "peft.parameter_order"
+
+/* What every name in adapter_model.safetensors starts with. */
+#define LF_PEFT_PREFIX "base_model.model."
 
 typedef struct lf_peft_tensor {
     const char *name; /* as in adapter_model.safetensors */
@@ -87,6 +91,9 @@ lorafmt_status lf_peft_patterns_find(const lf_peft_patterns *patterns, const cha
  */
 lorafmt_status lf_peft_normalise(const lf_peft_tensor *tensors, size_t n, lf_arena *arena, const char **names, lf_notes *notes,
                                  lorafmt_error *err);
+
+/* A name of kohya's scripts. */
+bool lf_peft_is_kohya(const char *name);
 
 /* What a tensor's name says it is. */
 typedef enum lf_peft_part {

@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PREFIX "base_model.model."
-
 typedef struct exporter {
     const lorafmt_adapter *adapter;
     const char *order;            /* LF_PEFT_ORDER_KEY, or NULL */
@@ -79,8 +77,8 @@ static const char *module_path(const exporter *ex, const char *target)
 
     if (around && target[around] == '.' && strncmp(target + around + 1, out_proj, m) == 0 &&
         lf_peft_is_attention(ex->adapter, target, around))
-        return lf_arena_printf(ex->arena, PREFIX "%.*s.base_layer.%s", (int)around, target, out_proj);
-    return lf_arena_printf(ex->arena, PREFIX "%.*s", (int)n, target);
+        return lf_arena_printf(ex->arena, LF_PEFT_PREFIX "%.*s.base_layer.%s", (int)around, target, out_proj);
+    return lf_arena_printf(ex->arena, LF_PEFT_PREFIX "%.*s", (int)n, target);
 }
 
 static lorafmt_status check_low_rank(const exporter *ex, const lorafmt_site *site)
@@ -156,7 +154,7 @@ static lorafmt_status export_rows(exporter *ex, const lorafmt_site *site)
     if (!lf_ends_with(site->target, ".weight") || !list || rows->n_dims != 2)
         return refuse_site(ex, site, "rows that the config does not list as trainable tokens");
     LF_TRY(lf_peft_rows_to(rows, &lorafmt_site_factor(site, LORAFMT_ROLE_ROW_INDEX)->tensor, list, ex->arena, &t, ex->err));
-    return add_tensor(ex, lf_arena_printf(ex->arena, PREFIX "%s.token_adapter.trainable_tokens_delta", module), &t);
+    return add_tensor(ex, lf_arena_printf(ex->arena, LF_PEFT_PREFIX "%s.token_adapter.trainable_tokens_delta", module), &t);
 }
 
 static lorafmt_status export_whole(exporter *ex, const lorafmt_site *site)

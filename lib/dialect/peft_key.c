@@ -6,7 +6,6 @@
 
 #include <string.h>
 
-#define PREFIX "base_model.model."
 #define BASE_LAYER ".base_layer"
 #define N_OF(table) (sizeof(table) / sizeof *(table))
 
@@ -77,14 +76,19 @@ bool lf_peft_key_infix(const char *name, const char **infix, size_t *length, boo
     return true;
 }
 
+bool lf_peft_is_kohya(const char *name)
+{
+    return strstr(name, ".lora_down.") || strstr(name, ".lora_up.") || lf_ends_with(name, ".alpha");
+}
+
 static lorafmt_status refuse_foreign(const char *name, lorafmt_error *err)
 {
-    const char *what = "names in a PEFT file start with " PREFIX;
+    const char *what = "names in a PEFT file start with " LF_PEFT_PREFIX;
 
-    if (strstr(name, ".lora_down.") || strstr(name, ".lora_up.") || lf_ends_with(name, ".alpha"))
-        what = "this is the kohya layout, which this version does not read; " PREFIX "... is expected";
+    if (lf_peft_is_kohya(name))
+        what = "this is the kohya layout, which this version does not read; " LF_PEFT_PREFIX "... is expected";
     else if (strstr(name, ".lora_A.") || strstr(name, ".lora_B."))
-        what = "the prefix " PREFIX " is missing, though other names of the file have it";
+        what = "the prefix " LF_PEFT_PREFIX " is missing, though other names of the file have it";
     return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "%s", what);
 }
 
@@ -139,11 +143,11 @@ static lorafmt_status split_parameter(const char *name, lf_peft_key *out, lorafm
 
 lorafmt_status lf_peft_key_parse(const char *name, lf_arena *arena, lf_peft_key *out, lorafmt_error *err)
 {
-    const char *rest = name + strlen(PREFIX);
+    const char *rest = name + strlen(LF_PEFT_PREFIX);
     factor_name factor = {0};
 
     memset(out, 0, sizeof *out);
-    if (strncmp(name, PREFIX, strlen(PREFIX)) != 0)
+    if (strncmp(name, LF_PEFT_PREFIX, strlen(LF_PEFT_PREFIX)) != 0)
         return refuse_foreign(name, err);
     if (strncmp(rest, "lora_", 5) == 0)
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "no module in this name");

@@ -3,7 +3,7 @@
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "lib/adapter/adapter.h"
-#include "lib/dialect/importer.h"
+#include "lib/dialect/peft_importer.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PREFIX "base_model.model."
 #define MAX_NAME (4 * LF_MAX_NAME) // a target may have LF_MAX_NAME bytes; the rest is wrappers and suffix
 
 /* Components that wrappers of a whole model or of its layers put into module paths, and who does. */
@@ -74,7 +73,7 @@ static bool starts_with(const char *s, const char *prefix)
 /* module. of DistributedDataParallel: in front of all, or around the model within PEFT's own prefix when every name has it. */
 static lorafmt_status remove_ddp(const normaliser *n)
 {
-    static const char outer[] = "module." PREFIX, inner[] = PREFIX "module.";
+    static const char outer[] = "module." LF_PEFT_PREFIX, inner[] = LF_PEFT_PREFIX "module.";
     size_t n_outer = 0, n_inner = 0;
 
     for (size_t i = 0; i < n->n; i++)
@@ -86,15 +85,10 @@ static lorafmt_status remove_ddp(const normaliser *n)
         n_inner += starts_with(n->names[i], inner);
     if (n_inner == n->n)
         for (size_t i = 0; i < n->n; i++)
-            memmove(n->names[i] + strlen(PREFIX), n->names[i] + strlen(inner), strlen(n->names[i]) - strlen(inner) + 1);
+            memmove(n->names[i] + strlen(LF_PEFT_PREFIX), n->names[i] + strlen(inner), strlen(n->names[i]) - strlen(inner) + 1);
     else
         n_inner = 0;
     return note(n, n_outer + n_inner, "took module.", "out of", "DistributedDataParallel");
-}
-
-static bool is_kohya(const char *name)
-{
-    return strstr(name, ".lora_down.") || strstr(name, ".lora_up.") || lf_ends_with(name, ".alpha");
 }
 
 /* transformers and diffusers leave PEFT's prefix out; then no name has it, and there are factors under PEFT's names. */
@@ -103,16 +97,16 @@ static lorafmt_status add_prefix(const normaliser *n)
     bool any_factor = false;
 
     for (size_t i = 0; i < n->n; i++) {
-        if (starts_with(n->names[i], "base_model.") || is_kohya(n->names[i]))
+        if (starts_with(n->names[i], "base_model.") || lf_peft_is_kohya(n->names[i]))
             return LORAFMT_OK;
         any_factor = any_factor || strstr(n->names[i], ".lora_A.") || strstr(n->names[i], ".lora_embedding_A");
     }
     if (!any_factor)
         return LORAFMT_OK;
     for (size_t i = 0; i < n->n; i++)
-        if (!(n->names[i] = lf_arena_printf(n->arena, PREFIX "%s", n->names[i])))
+        if (!(n->names[i] = lf_arena_printf(n->arena, LF_PEFT_PREFIX "%s", n->names[i])))
             return lf_no_memory(n->err);
-    return note(n, n->n, "put " PREFIX, "in front of", "diffusers and transformers leave it out");
+    return note(n, n->n, "put " LF_PEFT_PREFIX, "in front of", "diffusers and transformers leave it out");
 }
 
 /* The one name that all factors have inside theirs, or NULL: then they are PEFT's own, some are a leftover, or it is unclear. */

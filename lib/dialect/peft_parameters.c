@@ -26,12 +26,6 @@ static bool same_tail(const char *a, size_t n, const char *b, size_t m)
            (shorter == longer || longer_text[longer - shorter - 1] == '.');
 }
 
-static size_t module_length(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    return dot ? (size_t)(dot - name) : 0;
-}
-
 static bool is_listed(const lf_peft_config *config, const char *name)
 {
     const cJSON *item;
@@ -54,7 +48,7 @@ static listing listing_of(const lf_peft_config *config, const char *module)
 
     cJSON_ArrayForEach(item, config->target_parameters)
     {
-        const size_t n = module_length(item->valuestring);
+        const size_t n = lf_peft_module_length(item->valuestring);
         if (n == 0 && found == NOT_LISTED)
             found = MAY_BE_LISTED;
         if (n && same_tail(module, strlen(module), item->valuestring, n))
@@ -90,7 +84,7 @@ typedef struct candidates {
 
 static lorafmt_status add_candidate(candidates *c, const lorafmt_base_tensor *t, const char *module, lorafmt_error *err)
 {
-    const char *name = t->name + module_length(t->name) + 1;
+    const char *name = t->name + lf_peft_module_length(t->name) + 1;
 
     for (size_t i = 0; i < c->n; i++)
         if (strcmp(c->names[i], name) == 0)
@@ -114,7 +108,7 @@ static lorafmt_status find_candidates(lf_peft_parameters *p, const char *module,
         return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, "target_parameters", "too many modules and parameters to compare");
     for (size_t i = 0; i < p->n; i++) {
         const lorafmt_base_tensor *t = p->tensors[i];
-        const size_t n = module_length(t->name);
+        const size_t n = lf_peft_module_length(t->name);
         const bool exact = n == length && memcmp(t->name, module, n) == 0;
         if (!same_tail(t->name, n, module, length) || (c->exact && !exact))
             continue;

@@ -12,8 +12,9 @@
 typedef lorafmt_status lf_item(void *ctx, size_t i, void *scratch, lorafmt_error *err);
 
 /*
- * Run items [0, n), taken in ascending order by n_threads threads, the caller's among them, or fewer; each with scratch_size bytes. After
- * a failure none is begun any more. What is reported is the failure of the lowest item that fails, whatever the timing.
+ * Run items [0, n), taken in ascending order by n_threads threads, the caller's among them, or fewer; each with scratch_size
+ * bytes. After a failure none is begun any more. What is reported is the failure of the lowest item that fails, whatever the
+ * timing.
  */
 lorafmt_status lf_parallel(size_t n, unsigned n_threads, size_t scratch_size, lf_item *item, void *ctx, lorafmt_error *err);
 

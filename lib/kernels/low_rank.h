@@ -25,8 +25,8 @@ typedef void lf_low_rank_f64(double *acc, size_t n, const double *left, const do
 #define LF_GRAM_COLS 8
 
 /*
- * gram[p * stride + q] += sum over i = 0 .. n-1 in order, from 0, of x[i * stride + p] * x[i * stride + q], for all p <= q < stride;
- * product and sum are each rounded. What is below the diagonal is unspecified. stride is a multiple of LF_GRAM_COLS.
+ * gram[p * stride + q] += sum over i = 0 .. n-1 in order, from 0, of x[i * stride + p] * x[i * stride + q], for all p <= q <
+ * stride; product and sum are each rounded. What is below the diagonal is unspecified. stride is a multiple of LF_GRAM_COLS.
  */
 typedef void lf_gram_f64(double *gram, const double *x, size_t n, size_t stride);
 

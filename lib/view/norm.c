@@ -176,11 +176,8 @@ static double value_square(const lorafmt_tensor *value)
 /* Why the norm of a site is not known, or NULL. */
 static const char *unknown_norm(const lorafmt_site *site)
 {
-    if (site->kind == 0 || site->kind > LORAFMT_KIND_EXPERTS)
-        return "the norm of a kind of a newer format is not known";
-    for (uint32_t i = 0; i < site->n_factors; i++)
-        if (site->factors[i].role > LORAFMT_ROLE_ROW_INDEX)
-            return "the norm of a factor of a newer format is not known";
+    if (site->kind == 0 || lf_site_is_newer(site))
+        return "the norm of a part of a newer format is not known";
     if (lorafmt_site_factor(site, LORAFMT_ROLE_MID))
         return "the norm of an update with a Tucker core is not known"; // nothing that is read by this version has one
     if (site->kind < LORAFMT_KIND_ADDITIVE)

@@ -1878,6 +1878,16 @@ breaks the rule; where no field does, that of the string, the empty slot, the st
 padding; `-` where there is none. Of two things in the wrong order the second is blamed, of two equal ones the
 first field of the second.
 
+## For who writes a reader
+
+Run it over every entry of `vectors.json` (`name` of the file, `sentence`, `section` of the specification,
+`verdict`, `offset` or null), and compare first the verdict, then the place. In the order of the table the
+files follow the sections, so that a reader can grow with them. What a good or recovered file holds,
+`python3 ../reader.py FILE` prints as JSON under the names of the specification, with digests of what is decoded.
+Each file breaks one rule only; where a file of your own breaks several, two readers may differ (section 0.1).
+
+After a change of the format: `./build.py .` here writes everything again.
+
 ## Vectors
 
 {first}

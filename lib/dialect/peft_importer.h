@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What peft_import.c, which goes through the names of a file, shares with peft_layer.c, which makes sites of factors. */
-#ifndef LF_DIALECT_IMPORTER_H
-#define LF_DIALECT_IMPORTER_H
+#ifndef LF_DIALECT_PEFT_IMPORTER_H
+#define LF_DIALECT_PEFT_IMPORTER_H
 
 #include "lib/dialect/peft.h"
 
