@@ -7,6 +7,7 @@
 #include "lib/kernels/fpenv.h"
 #include "lib/kernels/low_rank.h"
 #include "lib/kernels/real.h"
+#include "lib/model/model.h"
 #include "lib/view/view.h"
 
 #include <inttypes.h>
@@ -95,7 +96,11 @@ static lorafmt_status record_base(lorafmt_adapter *out, lorafmt_site *sites, con
     lorafmt_view *view;
     lorafmt_status st;
 
-    LF_TRY(lorafmt_bind(base, &entry, 1, &check, &view, err));
+    st = lorafmt_bind(base, &entry, 1, &check, &view, err);
+    if (st) {
+        lf_error_set_file(err, options->base->path);
+        return st;
+    }
     for (size_t i = 0; i < out->n_sites && !options->headers_only; i++) {
         const size_t tensor = lorafmt_view_get_site(view, i)->tensor;
         if (tensor >= base->n_tensors)
