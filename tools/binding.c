@@ -140,6 +140,7 @@ static int bind_reported(const lorafmt_model *model, const lorafmt_stack_entry *
 int binding_bind(const char *verb, const binding_args *args, bool check_only, const lorafmt_model *model,
                  const lorafmt_stack_entry *stack, size_t n_stack, const char *file, lorafmt_view **out)
 {
+    static const lorafmt_orientation orientations[] = {LORAFMT_OUT_IN, LORAFMT_IN_OUT, LORAFMT_BY_SHAPE};
     lorafmt_bind_options options = {.struct_size = sizeof options,
                                     .n_renames = args->map.n,
                                     .allow_unmatched = args->allow_unmatched,
@@ -154,7 +155,7 @@ int binding_bind(const char *verb, const binding_args *args, bool check_only, co
         options.renames = renames;
         options.has_orientation = args->orientation != 0;
         if (args->orientation)
-            options.orientation = orientation_choices[args->orientation - 1];
+            options.orientation = orientations[args->orientation - 1];
         code = bind_reported(model, stack, n_stack, &options, file, out);
     }
     free_renames(renames, memory, args->map.n);

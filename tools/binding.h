@@ -23,8 +23,8 @@ typedef struct binding_args {
 #define BINDING_OPTIONS(args, member) \
     {"map", 0, "OLD=NEW", OPTION_LIST, offsetof(args, member.map), \
      "replace a prefix of the adapter's target names, at whole components; may be given many times"}, \
-    {"orientation", 0, ORIENTATION_CHOICES, OPTION_CHOICE, offsetof(args, member.orientation), \
-     "how the base stores linear layers, whatever the adapter says, and experts that are square; shape: whichever fits"}, \
+    {"orientation", 0, "out-in|in-out|shape", OPTION_CHOICE, offsetof(args, member.orientation), \
+     "how the base stores linear layers, whatever the adapter says; shape: whichever fits"}, \
     {"any-base", 0, NULL, OPTION_FLAG, offsetof(args, member.any_base), \
      "do not compare the base with the one the adapter was made for"}, \
     {"allow-unmatched", 0, NULL, OPTION_FLAG, offsetof(args, member.allow_unmatched), \

@@ -11,14 +11,12 @@
 typedef struct inspect_args {
     input_args input;
     const char *base;
-    unsigned orientation; /* place in the option's choices */
     bool sites, json;
 } inspect_args;
 
 static const option inspect_options[] = {
     {"base", 0, "BASE", OPTION_TEXT, offsetof(inspect_args, base),
      "a model: say whether the adapter fits it, and how much of it the adapter is"},
-    BASE_ORIENTATION_OPTION(inspect_args, orientation),
     {"sites", 0, NULL, OPTION_FLAG, offsetof(inspect_args, sites),
      "list every site: kind, rank, alpha, scale, norm, type, shapes, target"},
     INPUT_OPTIONS(inspect_args, input),
@@ -63,20 +61,15 @@ static int inspect(const inspect_args *args, const input *in, const lorafmt_mode
 static int run_inspect(const void *args_, size_t n_inputs, char *const *inputs)
 {
     const inspect_args *args = args_;
-    input_base base = {NULL, args->orientation};
     lorafmt_model *model = NULL;
-    lorafmt_error err;
     input in;
     int code = input_parse(NAME, inputs[0], false, &in);
 
     (void)n_inputs;
-    if (code == EXIT_DONE && args->orientation && !args->base)
-        code = message_usage(NAME, "--orientation needs --base");
-    if (code == EXIT_DONE && args->base && lorafmt_model_open(args->base, &model, &err))
-        code = message_failure(&err, args->base);
-    base.model = model;
     if (code == EXIT_DONE)
-        code = input_open(NAME, &args->input, &base, true, &in);
+        code = input_open_base(args->base, &model);
+    if (code == EXIT_DONE)
+        code = input_open(NAME, &args->input, model, true, &in);
     if (code == EXIT_DONE)
         code = inspect(args, &in, model);
     lorafmt_model_free(model);

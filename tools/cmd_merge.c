@@ -128,8 +128,7 @@ static int parse_adapters(merge_job *job)
 static int open_adapter(const merge_job *job, input *in, lorafmt_stack_entry *entry)
 {
     bool within = false;
-    const input_base base = {job->model, job->args->binding.orientation};
-    int code = input_open(NAME, &job->args->input, &base, job->args->quiet, in);
+    int code = input_open(NAME, &job->args->input, job->model, job->args->quiet, in);
 
     if (code == EXIT_DONE && job->args->output)
         code = path_within(in->path, job->args->output, &within);
@@ -143,11 +142,8 @@ static int open_adapter(const merge_job *job, input *in, lorafmt_stack_entry *en
 
 static int open_all(merge_job *job)
 {
-    lorafmt_error err;
-    int code = EXIT_DONE;
+    int code = input_open_base(job->args->base, &job->model);
 
-    if (lorafmt_model_open(job->args->base, &job->model, &err))
-        return message_failure(&err, job->args->base);
     for (size_t i = 0; i < job->n && code == EXIT_DONE; i++)
         code = open_adapter(job, &job->inputs[i], &job->stack[i]);
     return code;

@@ -21,7 +21,6 @@ typedef struct pack_args {
     const char *name;
     unsigned codec, dtype, align; /* places in the options' choices */
     const char *base;
-    unsigned orientation;
     text_list metadata;
     input_args input;
     bool headers_only, force, json, quiet;
@@ -43,7 +42,6 @@ static const option pack_options[] = {
      "taken; an adapter of experts (target_parameters) needs it to say what is whose"},
     {"headers-only", 0, NULL, OPTION_FLAG, offsetof(pack_args, headers_only),
      "with --base: do not read its data, and record no digests"},
-    BASE_ORIENTATION_OPTION(pack_args, orientation),
     {"align", 0, "64|4096|65536", OPTION_CHOICE, offsetof(pack_args, align),
      "bytes that tensor data is aligned to; 64 when not given"},
     {"meta", 0, "K=V", OPTION_LIST, offsetof(pack_args, metadata), "add metadata to every adapter; may be given many times"},
@@ -110,7 +108,6 @@ static int add_adapters(pack_job *job, const input *in)
 static int open_inputs(pack_job *job, size_t n, char *const *texts)
 {
     const pack_args *args = job->args;
-    const input_base base = {job->base, args->orientation};
     int code = EXIT_DONE;
 
     if (!(job->inputs = calloc(n, sizeof *job->inputs)))
@@ -119,20 +116,11 @@ static int open_inputs(pack_job *job, size_t n, char *const *texts)
         input *in = &job->inputs[job->n_inputs++];
         code = input_parse(NAME, texts[i], false, in);
         if (code == EXIT_DONE)
-            code = input_open(NAME, &args->input, &base, args->quiet, in);
+            code = input_open(NAME, &args->input, job->base, args->quiet, in);
         if (code == EXIT_DONE)
             code = add_adapters(job, in);
     }
     return code;
-}
-
-static int open_base(pack_job *job)
-{
-    lorafmt_error err;
-
-    if (job->args->base && lorafmt_model_open(job->args->base, &job->base, &err))
-        return message_failure(&err, job->args->base);
-    return EXIT_DONE;
 }
 
 static int write_file(const pack_job *job)
@@ -253,9 +241,10 @@ static int run_pack(const void *args, size_t n_inputs, char *const *inputs)
 
     if (!job.args->output)
         return message_usage(NAME, "-o OUT.lora is missing");
-    if (!job.args->base && (job.args->headers_only || job.args->orientation))
-        return message_usage(NAME, "%s needs --base", job.args->headers_only ? "--headers-only" : "--orientation");
-    if (!(code = parse_metadata(&job)) && !(code = open_base(&job)) && !(code = open_inputs(&job, n_inputs, inputs)))
+    if (job.args->headers_only && !job.args->base)
+        return message_usage(NAME, "--headers-only needs --base");
+    if (!(code = parse_metadata(&job)) && !(code = input_open_base(job.args->base, &job.base)) &&
+        !(code = open_inputs(&job, n_inputs, inputs)))
         code = write_file(&job);
     close_all(&job);
     return code ? code : report(args);

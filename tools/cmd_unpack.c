@@ -14,7 +14,6 @@
 typedef struct unpack_args {
     const char *output;
     const char *base;
-    unsigned orientation; /* place in the option's choices */
     input_args input;
     bool force, json, quiet;
 } unpack_args;
@@ -23,7 +22,6 @@ static const option unpack_options[] = {
     {"output", 'o', "DIR", OPTION_TEXT, offsetof(unpack_args, output), "the directory to make"},
     {"base", 0, "BASE", OPTION_TEXT, offsetof(unpack_args, base),
      "the model the adapter is for; only a PEFT directory of experts (target_parameters) needs it"},
-    BASE_ORIENTATION_OPTION(unpack_args, orientation),
     {"force", 0, NULL, OPTION_FLAG, offsetof(unpack_args, force), "replace a directory that exists"},
     INPUT_OPTIONS(unpack_args, input),
     {"json", 0, NULL, OPTION_FLAG, offsetof(unpack_args, json), "print the result as JSON (docs/json.md)"},
@@ -71,23 +69,18 @@ static int unpack(const unpack_args *args, const input *in)
 static int run_unpack(const void *args_, size_t n_inputs, char *const *inputs)
 {
     const unpack_args *args = args_;
-    input_base base = {NULL, args->orientation};
     lorafmt_model *model = NULL;
-    lorafmt_error err;
     input in;
     int code;
 
     (void)n_inputs;
     if (!args->output)
         return message_usage(NAME, "-o DIR is missing");
-    if (args->orientation && !args->base)
-        return message_usage(NAME, "--orientation needs --base");
     code = input_parse(NAME, inputs[0], false, &in);
-    if (code == EXIT_DONE && args->base && lorafmt_model_open(args->base, &model, &err))
-        code = message_failure(&err, args->base);
-    base.model = model;
     if (code == EXIT_DONE)
-        code = input_open(NAME, &args->input, &base, args->quiet, &in);
+        code = input_open_base(args->base, &model);
+    if (code == EXIT_DONE)
+        code = input_open(NAME, &args->input, model, args->quiet, &in);
     if (code == EXIT_DONE)
         code = unpack(args, &in);
     input_close(&in);

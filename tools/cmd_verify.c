@@ -162,20 +162,17 @@ static int verify_adapters(const verify_args *args, const lorafmt_model *model, 
 static int run_verify(const void *args_, size_t n_inputs, char *const *inputs)
 {
     const verify_args *args = args_;
-    input_base base = {NULL, args->binding.orientation};
     lorafmt_model *model = NULL;
-    lorafmt_error err;
     input in;
     int code = input_parse(NAME, inputs[0], false, &in);
 
     (void)n_inputs;
     if (code == EXIT_DONE && !args->base && binding_is_asked(&args->binding))
         code = message_usage(NAME, "--map, --orientation, --any-base and --allow-unmatched need --base");
-    if (code == EXIT_DONE && args->base && lorafmt_model_open(args->base, &model, &err))
-        code = message_failure(&err, args->base);
-    base.model = model;
     if (code == EXIT_DONE)
-        code = input_open(NAME, &args->input, &base, false, &in);
+        code = input_open_base(args->base, &model);
+    if (code == EXIT_DONE)
+        code = input_open(NAME, &args->input, model, false, &in);
     if (code == EXIT_DONE)
         code = verify_adapters(args, model, &in);
     input_close(&in);

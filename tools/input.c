@@ -22,8 +22,6 @@ const char *source_kind_name(lorafmt_source_kind kind)
     return "unknown";
 }
 
-const lorafmt_orientation orientation_choices[] = {LORAFMT_OUT_IN, LORAFMT_IN_OUT, LORAFMT_BY_SHAPE};
-
 static int cut_weight(const char *verb, input *in)
 {
     char *at = strrchr(in->path, '=');
@@ -80,7 +78,17 @@ static void say_notes(const input *in)
         message_warning("%s: recovered: a root slot is damaged and the other one is used", in->path);
 }
 
-int input_open(const char *verb, const input_args *args, const input_base *base, bool quiet, input *in)
+int input_open_base(const char *path, lorafmt_model **out)
+{
+    lorafmt_error err;
+
+    *out = NULL;
+    if (path && lorafmt_model_open(path, out, &err))
+        return message_failure(&err, path);
+    return EXIT_DONE;
+}
+
+int input_open(const char *verb, const input_args *args, const lorafmt_model *base, bool quiet, input *in)
 {
     lorafmt_source_options options = {.struct_size = sizeof options,
                                       .has_alpha = args->alpha.given,
@@ -88,12 +96,14 @@ int input_open(const char *verb, const input_args *args, const input_base *base,
                                       .use_rslora = args->rslora};
     lorafmt_error err;
 
-    if (base && base->model)
-        options.base = lorafmt_model_base(base->model);
-    if (base && base->orientation) {
+    if (base)
+        options.base = lorafmt_model_base(base);
+    if (args->experts_orientation) {
         options.has_orientation = true;
-        options.orientation = orientation_choices[base->orientation - 1];
+        options.orientation = args->experts_orientation == 1 ? LORAFMT_OUT_IN : LORAFMT_IN_OUT;
     }
+    if (args->experts_orientation && !base)
+        return message_usage(verb, "--experts-orientation needs --base");
     if (args->rslora && !args->alpha.given)
         return message_usage(verb, "--rslora needs --alpha");
     if (lorafmt_source_open(in->path, &options, &in->source, &err))

@@ -14,19 +14,16 @@
 typedef struct input_args {
     option_number alpha;
     bool rslora;
+    unsigned experts_orientation; /* place in the option's choices */
 } input_args;
 
 /* clang-format off */
 #define INPUT_OPTIONS(args, member) \
     {"alpha", 0, "X", OPTION_NUMBER, offsetof(args, member.alpha), "alpha of a .safetensors file that does not say it"}, \
-    {"rslora", 0, NULL, OPTION_FLAG, offsetof(args, member.rslora), "with --alpha: the scale is alpha / sqrt(rank)"}
+    {"rslora", 0, NULL, OPTION_FLAG, offsetof(args, member.rslora), "with --alpha: the scale is alpha / sqrt(rank)"}, \
+    {"experts-orientation", 0, "out-in|in-out", OPTION_CHOICE, offsetof(args, member.experts_orientation), \
+     "with --base: how it stores experts that are square, whose shape does not tell"}
 /* clang-format on */
-
-/* What a base says of an adapter that does not say it: whose its experts are. */
-typedef struct input_base {
-    const lorafmt_model *model; /* NULL = none was given */
-    unsigned orientation;       /* place in out-in|in-out|shape, 0 = not given */
-} input_base;
 
 typedef struct input {
     char *path;
@@ -42,8 +39,14 @@ typedef struct input {
  */
 int input_parse(const char *verb, const char *text, bool weighted, input *out);
 
-/* Open what was parsed; base may be NULL; the source's notes go to stderr unless quiet. Returns an exit code. */
-int input_open(const char *verb, const input_args *args, const input_base *base, bool quiet, input *in);
+/*
+ * Open what was parsed. base may be NULL; an adapter of experts needs one, which says what is whose. The source's notes go to
+ * stderr unless quiet. Returns an exit code.
+ */
+int input_open(const char *verb, const input_args *args, const lorafmt_model *base, bool quiet, input *in);
+
+/* --base, or NULL when path is. Returns an exit code. */
+int input_open_base(const char *path, lorafmt_model **out);
 
 /* The adapter that was named, or the only one. Returns an exit code. */
 int input_choose(const input *in, const lorafmt_adapter **out);
@@ -52,16 +55,6 @@ int input_choose(const input *in, const lorafmt_adapter **out);
 int input_adapters(const input *in, const lorafmt_adapter ***out, size_t *n);
 
 void input_close(input *in);
-
-#define ORIENTATION_CHOICES "out-in|in-out|shape"
-
-/* clang-format off */
-#define BASE_ORIENTATION_OPTION(args, member) \
-    {"orientation", 0, ORIENTATION_CHOICES, OPTION_CHOICE, offsetof(args, member), \
-     "with --base: how it stores experts that are square, whose shape does not tell"}
-/* clang-format on */
-
-extern const lorafmt_orientation orientation_choices[];
 
 const char *source_kind_name(lorafmt_source_kind kind);
 

@@ -84,6 +84,8 @@ static const char *hint_text(lorafmt_hint hint)
         return "; give it: --base BASE";
     case LORAFMT_HINT_ALPHA:
         return "; give it: --alpha X";
+    case LORAFMT_HINT_EXPERTS:
+        return "; say it: --experts-orientation out-in|in-out";
     case LORAFMT_HINT_ORIENTATION:
         return "; say it: --orientation out-in|in-out";
     case LORAFMT_HINT_MAP:

@@ -39,7 +39,8 @@ typedef enum lorafmt_hint {
     LORAFMT_HINT_NONE = 0,
     LORAFMT_HINT_BASE,        /**< give the base: lorafmt_source_options.base */
     LORAFMT_HINT_ALPHA,       /**< give the alpha: lorafmt_source_options.alpha */
-    LORAFMT_HINT_ORIENTATION, /**< say how the base stores it: orientation of the source's or of bind's options */
+    LORAFMT_HINT_EXPERTS,     /**< say how the base stores experts: lorafmt_source_options.orientation */
+    LORAFMT_HINT_ORIENTATION, /**< say how the base stores linear layers: lorafmt_bind_options.orientation */
     LORAFMT_HINT_MAP,         /**< say how names correspond: lorafmt_bind_options.renames */
     LORAFMT_HINT_ANY_BASE,    /**< lorafmt_bind_options.any_base lets it pass */
 } lorafmt_hint;

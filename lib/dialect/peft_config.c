@@ -295,9 +295,13 @@ static bool ends_in_module(const char *module, const char *saved)
 {
     const size_t n = strlen(saved);
 
-    for (const char *at = strstr(module, saved); at; at = strstr(at + 1, saved))
-        if (at[n] == '\0' || at[n] == '.')
+    for (const char *end = module; *end; end++) {
+        end += strcspn(end, ".");
+        if ((size_t)(end - module) >= n && memcmp(end - n, saved, n) == 0)
             return true;
+        if (!*end)
+            break;
+    }
     return false;
 }
 

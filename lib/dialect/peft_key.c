@@ -149,7 +149,7 @@ lorafmt_status lf_peft_key_parse(const char *name, lf_arena *arena, lf_peft_key 
     memset(out, 0, sizeof *out);
     if (strncmp(name, LF_PEFT_PREFIX, strlen(LF_PEFT_PREFIX)) != 0)
         return refuse_foreign(name, err);
-    if (strncmp(rest, "lora_", 5) == 0)
+    if (strncmp(rest, "lora_A.", 7) == 0 || strncmp(rest, "lora_B.", 7) == 0 || strncmp(rest, "lora_embedding_", 15) == 0)
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "no module in this name");
     if (lf_ends_with(rest, ".lora_diag"))
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name,

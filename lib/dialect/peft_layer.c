@@ -34,6 +34,8 @@ static lorafmt_status take_layer(const lf_importer_entry *e, size_t n, layer *ou
                                                                                              : &out->b;
         if (*place)
             return lf_importer_refuse(err, LORAFMT_CORRUPT, &e[i], "a second factor of this kind for the same layer");
+        if (e[i].key.in_attention != e->key.in_attention)
+            return lf_importer_refuse(err, LORAFMT_CORRUPT, &e[i], "factors of one layer inside and outside of an attention");
         *place = &e[i];
         out->embedding = out->embedding || embedding;
     }
@@ -78,6 +80,10 @@ static lorafmt_status check_extras(const lf_importer *im, const layer *l, bool t
         return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, l->bias,
                                   takes_them ? "a bias of lora_B, and no lora_bias in a config that announces it"
                                              : "a bias of lora_B where PEFT has none");
+    if (!takes_them && (im->config->use_dora || im->config->lora_bias))
+        return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, l->a,
+                                  "the config says use_dora or lora_bias, which PEFT has neither for an attention nor for a "
+                                  "parameter");
     if (dora && !l->magnitude)
         return lf_importer_refuse(err, LORAFMT_CORRUPT, l->a,
                                   "the config says use_dora, but this layer has no lora_magnitude_vector");
@@ -85,7 +91,7 @@ static lorafmt_status check_extras(const lf_importer *im, const layer *l, bool t
         return lf_importer_refuse(err, LORAFMT_CORRUPT, l->b, "the config says lora_bias, but this layer has no lora_B.bias");
     if (l->magnitude)
         LF_TRY(lf_importer_check_factor(l->magnitude, err));
-    return l->bias ? lf_importer_check_not_empty(l->bias, err) : LORAFMT_OK;
+    return l->bias ? lf_importer_check_factor(l->bias, err) : LORAFMT_OK;
 }
 
 static lorafmt_status check_layer(const lf_importer *im, const layer *l, bool takes_extras, lorafmt_error *err)
@@ -166,6 +172,19 @@ static const char *pattern_path(const lf_importer *im, const lf_importer_entry *
     return lf_arena_strndup(im->arena, e->key.module, strlen(e->key.module) - strlen(".out_proj"));
 }
 
+/* PEFT adapts both projections of an attention: in, of three outputs for each input, and out, which is square. */
+static lorafmt_status check_attention(const lf_importer *im, const layer *l, const char *path, lorafmt_error *err)
+{
+    const lorafmt_tensor *a = &l->a->tensor->tensor, *b = &l->b->tensor->tensor;
+    const lf_importer_entry *first = path ? lf_importer_find(im, path) : NULL;
+
+    if (a->n_dims != 2 || b->shape[0] != (l->a->key.in_attention ? 1 : 3) * a->shape[1])
+        return lf_importer_refuse(err, LORAFMT_CORRUPT, l->b, "not of the shape that an attention's projection has");
+    if (path && (!first || !lf_peft_is_layer_part(first->key.part) || first->key.depth != 0))
+        return lf_importer_refuse(err, LORAFMT_CORRUPT, l->a, "the attention that it is part of has no factors of its own");
+    return LORAFMT_OK;
+}
+
 static lorafmt_status import_layer(lf_importer *im, const layer *l, lorafmt_error *err)
 {
     const lf_importer_entry *e = l->a;
@@ -182,8 +201,8 @@ static lorafmt_status import_layer(lf_importer *im, const layer *l, lorafmt_erro
                                   "a wrapper inside another one, and no target_parameters that say of what");
     LF_TRY(check_layer(im, l, !attention, err));
     LF_TRY(check_shapes(l, err));
-    if (attention && kind != LORAFMT_KIND_LINEAR)
-        return lf_importer_refuse(err, LORAFMT_CORRUPT, e, "a factor of an attention must have 2 dimensions");
+    if (attention)
+        LF_TRY(check_attention(im, l, path, err));
     site = path ? lf_importer_add_site(im, e->key.module, attention && !e->key.in_attention ? "in_proj_weight" : "weight", kind)
                 : NULL;
     if (!site)

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define MAX_WRAPPERS 6                // around one module: at most 6! assignments
-#define MAX_STEPS (UINT64_C(1) << 28) // comparisons of names: modules times parameters of the base
+#define MAX_STEPS (UINT64_C(1) << 26) // comparisons of names: modules times parameters of the base
 #define LIST_SIZE 256                 // bytes of a list of names in a message
 
 /* One is the other, or ends in it at a whole component: the tree at training time may be deeper or shallower than the file's. */
@@ -187,7 +187,7 @@ static lorafmt_status choose_orientation(const lf_peft_parameters *p, const lf_p
                        lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, w->parameter->name,
                                "experts are square in the base: their shape cannot tell the orientation (in-out for a base that "
                                "stores them transposed, as GPT-OSS, else out-in)"),
-                       LORAFMT_HINT_ORIENTATION);
+                       LORAFMT_HINT_EXPERTS);
     return LORAFMT_OK;
 }
 
