@@ -77,7 +77,6 @@ static void test_names(void **state)
         {M "m.base_layer.in_proj_bias", LF_PEFT_BASE_LAYER, "m", "in_proj_bias"},
         {M "m.base_layer.base_layer.lora_A.weight", LF_PEFT_A, "m", NULL},
         {M "m.base_layer.k_proj.lora_A.weight", -1, NULL, "inside another one"},
-        {M "score.modules_to_save.weight", -1, NULL, "newer PEFT"},
         {M "lora_A.weight", -1, NULL, "no module"},
         {M "a.q.lora_C.weight", -1, NULL, "unknown kind"},
         {M "weight", -1, NULL, "no module"},
@@ -194,6 +193,8 @@ static void test_patterns(void **state)
         {"{\"layers.0.q\": 3}", "model_layers.0.q", 0},
         {"{\"layers.0\": 3}", "layers_0", 3}, // the dot is any character
         {"{\"q_proj\": 3}", "proj", 0},
+        {"{\"a.b\": 3}", "m.aéb", 3}, // also one of two bytes
+        {"{\"\\\\w+_q\": 3}", "m.é_q", 3},
         {"{}", "q", 0},
     };
     (void)state;
@@ -210,6 +211,37 @@ static void test_patterns(void **state)
         lf_peft_patterns_free(patterns);
         cJSON_Delete(json);
     }
+}
+
+/* What PCRE2 reads in another way than Python's re does. */
+static void test_foreign_patterns_are_refused(void **state)
+{
+    static const char *const keys[] = {"a{,3}",   "a\\\\Kb", "\\\\Qa.b\\\\E", "a\\\\Rb",  "[[:alpha:]]", "[a[=b=]]",
+                                       "(*UCP)a", "(?i)a",   "(?>a)",         "(?P<x>a)", "(a)\\\\1",    "a\\\\x41"};
+    (void)state;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char text[64];
+        lorafmt_error err = {0};
+        lf_peft_patterns *patterns;
+        cJSON *json;
+        snprintf(text, sizeof text, "{\"%s\": 3}", keys[i]);
+        assert_int_equal(lf_json_parse(text, strlen(text), 0, &json, &err), LORAFMT_OK);
+        if (lf_peft_patterns_parse(json, "rank_pattern", 1, &patterns, &err) != LORAFMT_UNSUPPORTED)
+            fail_msg("%s is taken", text);
+        cJSON_Delete(json);
+    }
+}
+
+static void test_too_many_comparisons_are_refused(void **state)
+{
+    static const char text[] = "{\"a\": 3, \"b\": 4}";
+    lorafmt_error err = {0};
+    lf_peft_patterns *patterns;
+    cJSON *json;
+    (void)state;
+    assert_int_equal(lf_json_parse(text, sizeof text - 1, 0, &json, &err), LORAFMT_OK);
+    assert_int_equal(lf_peft_patterns_parse(json, "rank_pattern", 1 << 29, &patterns, &err), LORAFMT_LIMIT);
+    cJSON_Delete(json);
 }
 
 static void test_hostile_pattern_is_stopped(void **state)
@@ -292,7 +324,7 @@ static void test_bad_tensors(void **state)
         {CONFIG(""), {M "q.lora_A.weight", M "q.lora_B.weight"}, {{3, 3}, {4, 3}}, LORAFMT_CORRUPT, "the config gives rank 2"},
         {CONFIG(""), {M "q.lora_A.weight", M "q.lora_B.weight"}, {{2, 0}, {4, 2}}, LORAFMT_CORRUPT, "both must have 2"},
         {CONFIG(""), {M "q.bias", M "q.weight"}, {{2, 0}, {4, 2}}, LORAFMT_UNSUPPORTED, "bias none"},
-        {CONFIG(""), {M "q.base_layer.weight", NULL}, {{2, 3}}, LORAFMT_CORRUPT, "no LoRA factors"},
+        {CONFIG(""), {M "q.base_layer.weight", NULL}, {{2, 3}}, LORAFMT_CORRUPT, "0 wrappers"},
         {CONFIG(""), {M "q.lora_A.b.weight", NULL}, {{2, 3}}, LORAFMT_CORRUPT, "lora_B is missing"}, // its own name, then
         {CONFIG(""),
          {M "q.lora_A.b.weight", M "q.lora_B.c.weight"},
@@ -486,6 +518,8 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_config_keys),
         cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_foreign_patterns_are_refused),
+        cmocka_unit_test(test_too_many_comparisons_are_refused),
         cmocka_unit_test(test_hostile_pattern_is_stopped),
         cmocka_unit_test(test_sites),
         cmocka_unit_test(test_bad_tensors),

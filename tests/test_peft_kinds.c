@@ -318,8 +318,8 @@ static void test_square_experts(void **state)
     const lorafmt_base base = base_of(there, 1);
     imported im;
     (void)state;
-    import_bad(CONFIG(EXPERTS), tensors, 2, &base, LORAFMT_UNSUPPORTED, "square");
-    import_bad(CONFIG(EXPERTS ", \"peft_version\": \"0.19.1\""), tensors, 2, &base, LORAFMT_UNSUPPORTED, "square");
+    import_bad(CONFIG(EXPERTS), tensors, 2, &base, LORAFMT_UNSUPPORTED, "stored either way");
+    import_bad(CONFIG(EXPERTS ", \"peft_version\": \"0.19.1\""), tensors, 2, &base, LORAFMT_UNSUPPORTED, "stored either way");
     import_good(&im, CONFIG(EXPERTS ", \"peft_version\": \"0.18.0\""), tensors, 2, &base);
     assert_int_equal(im.adapter.sites[0].orientation, LORAFMT_IN_OUT);
     lf_arena_free(&im.arena);
@@ -361,7 +361,159 @@ static void test_experts_that_do_not_tell(void **state)
     import_bad(CONFIG(EXPERTS), two, 2, &no_base, LORAFMT_CORRUPT, "a wrapper around this one are missing");
 }
 
+/* [4, 3] and [3, 4]: each of them out x in, or both in x out with the wrappers swapped. PEFT stores a module one way. */
+static void test_experts_of_one_orientation(void **state)
+{
+    static const lorafmt_orientation in_out = LORAFMT_IN_OUT;
+    const lf_peft_tensor two[] = {
+        T("mlp.experts.base_layer.lora_A.weight", 2, 4, 3),
+        T("mlp.experts.base_layer.lora_B.weight", 2, 4, 4),
+        T("mlp.experts.lora_A.weight", 2, 4, 4),
+        T("mlp.experts.lora_B.weight", 2, 3, 4),
+    };
+    const lf_peft_tensor mixed[] = {two[0], two[1], T("mlp.experts.lora_A.weight", 2, 4, 5),
+                                    T("mlp.experts.lora_B.weight", 2, 3, 4)};
+    lorafmt_base_tensor there[] = {base_tensor("mlp.experts.down_proj", 2, 3, 4),
+                                   base_tensor("mlp.experts.gate_up_proj", 2, 4, 3)};
+    lorafmt_base_tensor other[] = {base_tensor("mlp.experts.down_proj", 2, 5, 3),
+                                   base_tensor("mlp.experts.gate_up_proj", 2, 4, 3)};
+    lorafmt_base base = base_of(there, 2);
+    imported im;
+    (void)state;
+    import_bad(CONFIG(EXPERTS), two, 4, &base, LORAFMT_UNSUPPORTED, "stored either way");
+    import(&im, CONFIG(EXPERTS), two, 4, &base, &in_out);
+    assert_int_equal(im.status, LORAFMT_OK);
+    assert_string_equal(lf_peft_metadata(&im.adapter, LF_PEFT_ORDER_KEY), "down_proj gate_up_proj");
+    assert_int_equal(im.adapter.sites[0].orientation, LORAFMT_IN_OUT);
+    lf_arena_free(&im.arena);
+    base = base_of(other, 2);
+    import_bad(CONFIG(EXPERTS), mixed, 4, &base, LORAFMT_MISMATCH, "no factors of this module have the shapes");
+    base = base_of(other + 1, 1);
+    import_bad(CONFIG(EXPERTS ", \"peft_version\": \"0.18.0\""),
+               (const lf_peft_tensor[]){T("mlp.experts.lora_A.weight", 2, 4, 3), T("mlp.experts.lora_B.weight", 2, 4, 4)}, 2,
+               &base, LORAFMT_MISMATCH, "no factors of this module have the shapes");
+}
+
+#define THREE ", \"target_parameters\": [\"e.p\", \"e.q\", \"e.r\"]"
+
+/* Each module says a part of the order: q before p, r before q; and a module alone says nothing. */
+static void test_order_of_parameters(void **state)
+{
+    const lf_peft_tensor tensors[] = {
+        T("0.e.lora_A.weight", 2, 2, 7),
+        T("0.e.lora_B.weight", 2, 3, 2),
+        T("1.e.base_layer.lora_A.weight", 2, 2, 7),
+        T("1.e.base_layer.lora_B.weight", 2, 4, 2),
+        T("1.e.lora_A.weight", 2, 2, 7),
+        T("1.e.lora_B.weight", 2, 3, 2),
+        T("2.e.base_layer.lora_A.weight", 2, 2, 7),
+        T("2.e.base_layer.lora_B.weight", 2, 5, 2),
+        T("2.e.lora_A.weight", 2, 2, 7),
+        T("2.e.lora_B.weight", 2, 4, 2),
+        T("3.e.base_layer.lora_A.weight", 2, 2, 7),
+        T("3.e.base_layer.lora_B.weight", 2, 3, 2),
+        T("3.e.lora_A.weight", 2, 2, 7),
+        T("3.e.lora_B.weight", 2, 5, 2),
+    };
+    lorafmt_base_tensor there[] = {base_tensor("0.e.p", 1, 3, 7), base_tensor("1.e.p", 1, 3, 7), base_tensor("1.e.q", 1, 4, 7),
+                                   base_tensor("2.e.q", 1, 4, 7), base_tensor("2.e.r", 1, 5, 7), base_tensor("3.e.p", 1, 3, 7),
+                                   base_tensor("3.e.r", 1, 5, 7)};
+    const lorafmt_base base = base_of(there, 7);
+    imported im;
+    (void)state;
+    import_good(&im, CONFIG(THREE), tensors, 10, &base);
+    assert_string_equal(lf_peft_metadata(&im.adapter, LF_PEFT_ORDER_KEY), "r q p");
+    check_round_trip(&im, CONFIG(THREE), tensors, 10, &base);
+    lf_arena_free(&im.arena);
+    import_bad(CONFIG(THREE), tensors, 14, &base, LORAFMT_UNSUPPORTED, "in different orders"); // p before r before q before p
+}
+
+static void test_parameter_with_a_space_is_refused(void **state)
+{
+    const lf_peft_tensor tensors[] = {T("e.lora_A.weight", 2, 2, 3), T("e.lora_B.weight", 2, 3, 2)};
+    lorafmt_base_tensor there[] = {base_tensor("e.a b", 2, 3, 3)};
+    const lorafmt_base base = base_of(there, 1);
+    (void)state;
+    import_bad(CONFIG(", \"target_parameters\": [\"e.a b\"]"), tensors, 2, &base, LORAFMT_UNSUPPORTED, "no spaces");
+}
+
+/* A bias of an adapted layer is in as many base_layer as the layer has wrappers. */
+static void test_depth_of_a_bias(void **state)
+{
+    static const char *const names[] = {M "q.base_layer.bias", M "q.bias", M "q.base_layer.base_layer.bias", M "v.bias"};
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        const lf_peft_tensor tensors[] = {T("q.lora_A.weight", 2, 2, 3), T("q.lora_B.weight", 2, 4, 2),
+                                          tensor(names[i], 1, (const uint64_t[]){4})};
+        imported im;
+        import(&im, CONFIG(", \"bias\": \"lora_only\""), tensors, 3, NULL, NULL);
+        if (im.status != (i < 2 ? LORAFMT_OK : i == 2 ? LORAFMT_CORRUPT : LORAFMT_UNSUPPORTED))
+            fail_msg("%s: %s %s", names[i], lorafmt_status_name(im.status), im.err.text);
+        lf_arena_free(&im.arena);
+    }
+}
+
+#define TOKENS(list) CONFIG(", \"trainable_token_indices\": " list)
+
+static void test_unclear_tokens_are_refused(void **state)
+{
+    const lf_peft_tensor tensors[] = {
+        T("a.e.token_adapter.trainable_tokens_delta", 2, 2, 3),
+        T("b.e.token_adapter.trainable_tokens_delta", 2, 2, 3),
+    };
+    const lf_peft_tensor adapted[] = {tensors[0], T("a.e.lora_embedding_A", 2, 2, 5), T("a.e.lora_embedding_B", 2, 3, 2)};
+    imported im;
+    (void)state;
+    import_bad(TOKENS("[0, 1]"), tensors, 2, NULL, LORAFMT_UNSUPPORTED, "a second module");
+    import_bad(TOKENS("{\"e\": [0, 1], \"a.e\": [0, 2]}"), tensors, 2, NULL, LORAFMT_UNSUPPORTED, "lists of both e and a.e");
+    import_bad(TOKENS("[0, 1]"), adapted, 3, NULL, LORAFMT_UNSUPPORTED, "also has LoRA factors");
+    import_good(&im, TOKENS("{\"e\": [0, 1], \"head\": [0, 1]}"), tensors, 2, NULL);
+    assert_int_equal(im.notes.n, 1);
+    assert_non_null(strstr(im.notes.text[0], "no trained tokens of head"));
+    lf_arena_free(&im.arena);
+}
+
+/* The projections of an attention stand together and have its shapes. */
+static void test_attentions_that_are_none(void **state)
+{
+    const lf_peft_tensor tensors[] = {
+        T("m.lora_A.weight", 2, 2, 3),
+        T("m.lora_B.weight", 2, 9, 2),
+        T("m.base_layer.out_proj.lora_A.weight", 2, 2, 3),
+        T("m.base_layer.out_proj.lora_B.weight", 2, 3, 2),
+    };
+    const lf_peft_tensor not_three[] = {tensors[0], T("m.lora_B.weight", 2, 6, 2), tensors[2], tensors[3]};
+    const lf_peft_tensor mixed[] = {tensors[0], tensors[1], tensors[2], T("m.out_proj.lora_B.weight", 2, 3, 2)};
+    imported im;
+    (void)state;
+    import_good(&im, CONFIG(""), tensors, 4, NULL);
+    lf_arena_free(&im.arena);
+    import_bad(CONFIG(""), not_three, 4, NULL, LORAFMT_CORRUPT, "not of the shape");
+    import_bad(CONFIG(""), tensors + 2, 2, NULL, LORAFMT_CORRUPT, "no factors of its own");
+    import_bad(CONFIG(""), mixed, 4, NULL, LORAFMT_CORRUPT, "inside and outside of an attention");
+    import_bad(CONFIG(", \"use_dora\": true"), tensors, 4, NULL, LORAFMT_UNSUPPORTED, "use_dora or lora_bias");
+}
+
 /* --- names that others changed --- */
+
+/* What PEFT's wrapper of a saved module has while it is on the model. */
+static void test_wrapped_saved_modules(void **state)
+{
+    static const char *const trained[] = {M "score.weight", M "score.modules_to_save.weight",
+                                          M "score.modules_to_save.default.weight"};
+    const lf_peft_tensor original = T("score.original_module.weight", 2, 4, 3);
+    imported im;
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        const lf_peft_tensor tensors[] = {original, tensor(trained[i], 2, (const uint64_t[]){4, 3})};
+        import_good(&im, CONFIG(", \"modules_to_save\": [\"score\"]"), tensors, 2, NULL);
+        assert_int_equal(im.adapter.n_sites, 1);
+        site_of(&im, "score.weight", LORAFMT_KIND_SAVED);
+        assert_non_null(strstr(im.notes.text[im.notes.n - 1], "left out 1 tensor of original_module"));
+        lf_arena_free(&im.arena);
+    }
+    import_bad(CONFIG(""), &original, 1, NULL, LORAFMT_CORRUPT, "the trained base_model.model.score.weight is missing");
+}
 
 static void test_foreign_names(void **state)
 {
@@ -395,12 +547,24 @@ static void test_foreign_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_convolutions),   cmocka_unit_test(test_grouped_convolution_is_refused),
-        cmocka_unit_test(test_dora),           cmocka_unit_test(test_lora_bias),
-        cmocka_unit_test(test_token_rows),     cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_experts),        cmocka_unit_test(test_experts_of_the_other_generation),
-        cmocka_unit_test(test_square_experts), cmocka_unit_test(test_experts_that_do_not_tell),
+        cmocka_unit_test(test_convolutions),
+        cmocka_unit_test(test_grouped_convolution_is_refused),
+        cmocka_unit_test(test_dora),
+        cmocka_unit_test(test_lora_bias),
+        cmocka_unit_test(test_token_rows),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_experts_of_the_other_generation),
+        cmocka_unit_test(test_square_experts),
+        cmocka_unit_test(test_experts_that_do_not_tell),
         cmocka_unit_test(test_foreign_names),
+        cmocka_unit_test(test_experts_of_one_orientation),
+        cmocka_unit_test(test_order_of_parameters),
+        cmocka_unit_test(test_parameter_with_a_space_is_refused),
+        cmocka_unit_test(test_depth_of_a_bias),
+        cmocka_unit_test(test_unclear_tokens_are_refused),
+        cmocka_unit_test(test_attentions_that_are_none),
+        cmocka_unit_test(test_wrapped_saved_modules),
     };
     for (size_t i = 0; i < sizeof data / sizeof data[0]; i++)
         data[i] = (float)(i + 1);

@@ -86,8 +86,8 @@ lorafmt_status lf_peft_patterns_find(const lf_peft_patterns *patterns, const cha
 
 /*
  * Names as PEFT writes them: what torch.compile, FSDP and DDP put into names is taken out, base_model.model. put in front where
- * a writer left it out, and the adapter's own name (lora_A.default.weight) taken out. Each such change is a note. names[i] is
- * in the arena, or that of the tensor. CORRUPT when two names become one.
+ * a writer left it out, the adapter's own name (lora_A.default.weight) taken out, and the base's copy of a saved module left out.
+ * Each such change is a note. names[i] is in the arena, NULL for a tensor that is left out. CORRUPT when two names become one.
  */
 lorafmt_status lf_peft_normalise(const lf_peft_tensor *tensors, size_t n, lf_arena *arena, const char **names, lf_notes *notes,
                                  lorafmt_error *err);
@@ -176,8 +176,19 @@ lorafmt_status lf_peft_parameters_assign(lf_peft_parameters *parameters, const c
 #define LF_PEFT_NO_PLACE SIZE_MAX
 size_t lf_peft_order_find(const char *order, const char *name);
 
-/* The same, after appending the name if it is not there. */
-lorafmt_status lf_peft_order_place(const char **order, const char *name, lf_arena *arena, size_t *place, lorafmt_error *err);
+/* What the modules of a file say, each for itself, of the order in which parameters are registered. */
+#define LF_PEFT_MAX_PARAMETERS 64
+typedef struct lf_peft_order {
+    const char *names[LF_PEFT_MAX_PARAMETERS]; /* the caller's, in the order in which they came */
+    uint64_t before[LF_PEFT_MAX_PARAMETERS];   /* bit k: names[k] is registered before this one */
+    size_t n;
+} lf_peft_order;
+
+/* The parameters of one module, the outermost first. LIMIT when there are more names than fit. */
+lorafmt_status lf_peft_order_add(lf_peft_order *order, const lf_peft_wrapper *wrappers, size_t n, lorafmt_error *err);
+
+/* A text of LF_PEFT_ORDER_KEY that holds for all modules, NULL without names. UNSUPPORTED when none does. */
+lorafmt_status lf_peft_order_text(const lf_peft_order *order, lf_arena *arena, const char **out, lorafmt_error *err);
 
 /* --- order of the elements --- */
 
@@ -187,8 +198,11 @@ lorafmt_status lf_peft_experts_from(const lorafmt_tensor *in, uint64_t n_experts
 lorafmt_status lf_peft_experts_to(const lorafmt_tensor *in, uint64_t n_experts, lf_arena *arena, lorafmt_tensor *out,
                                   lorafmt_error *err);
 
-/* The rows that the config lists for a module, in its order; NULL when it lists none. */
-const cJSON *lf_peft_token_list(const lf_peft_config *config, const char *module);
+/* The rows that the config lists for a module, in its order; *out is NULL when it lists none. UNSUPPORTED when it lists two. */
+lorafmt_status lf_peft_token_list(const lf_peft_config *config, const char *module, const cJSON **out, lorafmt_error *err);
+
+/* Is one of several lists, which then have names, for this module? */
+bool lf_peft_token_list_is_for(const cJSON *list, const char *module);
 
 /* Rows in the order of the list <-> in ascending order, with their numbers as an I64 tensor. */
 lorafmt_status lf_peft_rows_from(const lorafmt_tensor *in, const cJSON *list, lf_arena *arena, lorafmt_tensor *rows,

@@ -9,6 +9,7 @@
 
 #define MAX_NAMES 1024
 #define MAX_TOKENS (1 << 20)
+#define MAX_TOKEN_LISTS 64
 #define MAX_ROW 9007199254740992.0 // 2^53: what a JSON number says exactly
 
 typedef enum rule {
@@ -214,6 +215,9 @@ static lorafmt_status get_tokens(lf_peft_config *out, lorafmt_error *err)
         return LORAFMT_OK;
     if (!cJSON_IsObject(value))
         LF_TRY(check_token_list(value, err));
+    else if (cJSON_GetArraySize(value) > MAX_TOKEN_LISTS)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, "trainable_token_indices", "lists for more than %d modules",
+                       MAX_TOKEN_LISTS);
     else
         cJSON_ArrayForEach(list, value) LF_TRY(check_token_list(list, err));
     out->trainable_token_indices = value->child ? value : NULL;

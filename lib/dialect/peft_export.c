@@ -145,12 +145,13 @@ static lorafmt_status export_additive(exporter *ex, const lorafmt_site *site)
 static lorafmt_status export_rows(exporter *ex, const lorafmt_site *site)
 {
     char *module = lf_arena_strndup(ex->arena, site->target, lf_peft_module_length(site->target));
-    const cJSON *list = module && ex->config ? lf_peft_token_list(ex->config, module) : NULL;
+    const cJSON *list;
     const lorafmt_tensor *rows = &lorafmt_site_factor(site, LORAFMT_ROLE_VALUE)->tensor;
     lorafmt_tensor t;
 
     if (!module)
         return lf_no_memory(ex->err);
+    LF_TRY(lf_peft_token_list(ex->config, module, &list, ex->err));
     if (!lf_ends_with(site->target, ".weight") || !list || rows->n_dims != 2)
         return refuse_site(ex, site, "rows that the config does not list as trainable tokens");
     LF_TRY(lf_peft_rows_to(rows, &lorafmt_site_factor(site, LORAFMT_ROLE_ROW_INDEX)->tensor, list, ex->arena, &t, ex->err));

@@ -59,12 +59,15 @@ static lorafmt_status parse_keys(lf_importer *im, lorafmt_error *err)
         return lf_no_memory(err);
     LF_TRY(lf_peft_normalise(im->in->tensors, n, im->arena, names, im->notes, err));
     for (size_t i = 0; i < n; i++) {
-        lf_importer_entry *e = &im->entries[im->n_entries++];
+        lf_importer_entry *e = &im->entries[im->n_entries];
+        if (!names[i])
+            continue;
+        im->n_entries++;
         LF_TRY(lf_peft_key_parse(names[i], im->arena, &e->key, err));
         e->tensor = &im->in->tensors[i];
     }
-    if (n)
-        qsort(im->entries, n, sizeof *im->entries, compare_entries);
+    if (im->n_entries)
+        qsort(im->entries, im->n_entries, sizeof *im->entries, compare_entries);
     return LORAFMT_OK;
 }
 
@@ -133,27 +136,52 @@ const lf_importer_entry *lf_importer_find(const lf_importer *im, const char *mod
     return low < im->n_entries && strcmp(im->entries[low].key.module, module) == 0 ? &im->entries[low] : NULL;
 }
 
-static bool has_layer(const lf_importer *im, const char *module)
+/* How many wrappers with factors there are around a module. */
+static unsigned count_wrappers(const lf_importer *im, const char *module)
 {
-    const lf_importer_entry *first = lf_importer_find(im, module);
-    return first && lf_peft_is_layer_part(first->key.part);
+    const lf_importer_entry *e = lf_importer_find(im, module), *end = im->entries + im->n_entries;
+    unsigned n = 0;
+
+    for (; e && e < end && lf_peft_is_layer_part(e->key.part) && strcmp(e->key.module, module) == 0; e++)
+        n = e->key.depth + 1;
+    return n;
+}
+
+/* PEFT saves the parameters of an adapted layer with a .base_layer for each wrapper. */
+static lorafmt_status check_depth(const lf_importer_entry *e, unsigned n_wrappers, lorafmt_error *err)
+{
+    if (e->key.part == LF_PEFT_BASE_LAYER && e->key.depth != n_wrappers)
+        return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, e->tensor->name,
+                       "in %u base_layer, and %u wrappers of this module have LoRA factors", e->key.depth, n_wrappers);
+    return LORAFMT_OK;
+}
+
+/* Does the config announce it? */
+static lorafmt_status check_trained_bias(const lf_importer *im, const lf_importer_entry *e, bool adapted, lorafmt_error *err)
+{
+    if (im->config->bias == LF_PEFT_BIAS_NONE)
+        return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, e,
+                                  im->config->json ? "a trained bias, but the config says bias none and does not save this module"
+                                                   : "a trained bias, and no config that announces it");
+    if (im->config->bias == LF_PEFT_BIAS_LORA_ONLY && !adapted)
+        return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, e,
+                                  "a trained bias of a layer without LoRA factors, but the config says bias lora_only");
+    return LORAFMT_OK;
 }
 
 /* A tensor that is there whole: a bias that was trained, a saved module, an embedding or head that was saved along. */
 static lorafmt_status import_whole(lf_importer *im, const lf_importer_entry *e, lorafmt_error *err)
 {
-    const bool is_bias = lf_ends_with(e->key.parameter, "bias"), adapted = has_layer(im, e->key.module);
+    const unsigned n_wrappers = count_wrappers(im, e->key.module);
+    const bool is_bias = lf_ends_with(e->key.parameter, "bias"), adapted = n_wrappers > 0;
     const bool saved = e->key.part == LF_PEFT_PARAMETER && lf_peft_config_saves(im->config, e->key.module);
     lorafmt_site *site;
 
-    if (e->key.part == LF_PEFT_BASE_LAYER && !adapted)
-        return lf_importer_refuse(err, LORAFMT_CORRUPT, e, "a base_layer of a module that has no LoRA factors");
+    LF_TRY(check_depth(e, n_wrappers, err));
     if (e->key.part == LF_PEFT_PARAMETER && adapted && !is_bias)
         return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, e, "a saved tensor of a module that also has LoRA factors");
-    if (is_bias && !saved && im->config->bias == LF_PEFT_BIAS_NONE)
-        return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, e,
-                                  im->config->json ? "a trained bias, but the config says bias none and does not save this module"
-                                                   : "a trained bias, and no config that announces it");
+    if (is_bias && !saved)
+        LF_TRY(check_trained_bias(im, e, adapted, err));
     LF_TRY(lf_importer_check_not_empty(e, err));
     site = lf_importer_add_site(im, e->key.module, e->key.parameter, saved ? LORAFMT_KIND_SAVED : LORAFMT_KIND_REPLACEMENT);
     if (!site)
@@ -164,13 +192,20 @@ static lorafmt_status import_whole(lf_importer *im, const lf_importer_entry *e, 
 /* Trained tokens: rows of an embedding, which PEFT calls a delta and which replace what the base has. */
 static lorafmt_status import_rows(lf_importer *im, const lf_importer_entry *e, lorafmt_error *err)
 {
-    const cJSON *list = lf_peft_token_list(im->config, e->key.module);
+    const cJSON *list;
     lorafmt_tensor rows, row_index;
     lorafmt_site *site;
 
+    LF_TRY(lf_peft_token_list(im->config, e->key.module, &list, err));
     if (!list)
         return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, e,
                                   "trained tokens, and no trainable_token_indices in a config that lists them");
+    if (list == im->config->trainable_token_indices && im->any_rows)
+        return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, e,
+                                  "trained tokens of a second module, and the config lists them once: it does not say whose");
+    if (e->key.depth || count_wrappers(im, e->key.module))
+        return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, e, "trained tokens of an embedding that also has LoRA factors");
+    im->any_rows = true;
     LF_TRY(lf_importer_check_factor(e, err));
     if (e->tensor->tensor.n_dims != 2)
         return lf_importer_refuse(err, LORAFMT_CORRUPT, e, "trained tokens must have 2 dimensions");
@@ -184,7 +219,7 @@ static lorafmt_status import_rows(lf_importer *im, const lf_importer_entry *e, l
 /* Files saved while another adapter was on the model may hold its factors too; PEFT ignores them. */
 static lorafmt_status leave_out_stray(lf_importer *im, const lf_importer_entry *e, lorafmt_error *err)
 {
-    if (!has_layer(im, e->key.module))
+    if (!count_wrappers(im, e->key.module))
         return lf_importer_refuse(
             err, LORAFMT_UNSUPPORTED, e,
             "an adapter's name within the key; this module has no factors without one, so it is not another adapter's "
@@ -200,30 +235,48 @@ static lorafmt_status import_other(lf_importer *im, const lf_importer_entry *e, 
     return e->key.part == LF_PEFT_TOKEN_ROWS ? import_rows(im, e, err) : import_whole(im, e, err);
 }
 
+/* A tied embedding has no rows of its own in the file. */
+static lorafmt_status note_unused_lists(lf_importer *im, lorafmt_error *err)
+{
+    const cJSON *list;
+
+    if (!cJSON_IsObject(im->config->trainable_token_indices))
+        return LORAFMT_OK;
+    cJSON_ArrayForEach(list, im->config->trainable_token_indices)
+    {
+        bool used = false;
+        for (size_t i = 0; i < im->n_entries && !used; i++)
+            used = im->entries[i].key.part == LF_PEFT_TOKEN_ROWS && lf_peft_token_list_is_for(list, im->entries[i].key.module);
+        if (!used &&
+            lf_note(im->notes, im->arena, "no trained tokens of %s in the file, though the config lists some", list->string))
+            return lf_no_memory(err);
+    }
+    return LORAFMT_OK;
+}
+
 static lorafmt_status import_entries(lf_importer *im, lorafmt_error *err)
 {
-    bool any_rows = false;
-
     for (size_t i = 0, taken = 1; i < im->n_entries; i += taken, taken = 1) {
         const lf_importer_entry *e = &im->entries[i];
-        any_rows = any_rows || e->key.part == LF_PEFT_TOKEN_ROWS;
         if (lf_peft_is_layer_part(e->key.part))
             LF_TRY(lf_importer_import_layers(im, e, im->n_entries - i, &taken, err));
         else
             LF_TRY(import_other(im, e, err));
     }
-    if (im->config->trainable_token_indices && !any_rows)
+    if (im->config->trainable_token_indices && !im->any_rows)
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, "trainable_token_indices",
                        "the config lists trained tokens, and the file has none");
-    return LORAFMT_OK;
+    return note_unused_lists(im, err);
 }
 
 static lorafmt_status set_metadata(lf_importer *im, lorafmt_adapter *out, lorafmt_error *err)
 {
     lorafmt_metadata *metadata = lf_arena_alloc(im->arena, 2, sizeof *metadata);
+    const char *order;
 
     if (!metadata)
         return lf_no_memory(err);
+    LF_TRY(lf_peft_order_text(&im->order, im->arena, &order, err));
     out->metadata = metadata;
     if (im->in->config_text) {
         const char *text = lf_arena_strndup(im->arena, im->in->config_text, im->in->config_size);
@@ -231,8 +284,8 @@ static lorafmt_status set_metadata(lf_importer *im, lorafmt_adapter *out, lorafm
             return lf_no_memory(err);
         metadata[out->n_metadata++] = (lorafmt_metadata){.key = LF_PEFT_CONFIG_KEY, .value = text};
     }
-    if (im->order)
-        metadata[out->n_metadata++] = (lorafmt_metadata){.key = LF_PEFT_ORDER_KEY, .value = im->order};
+    if (order)
+        metadata[out->n_metadata++] = (lorafmt_metadata){.key = LF_PEFT_ORDER_KEY, .value = order};
     return LORAFMT_OK;
 }
 

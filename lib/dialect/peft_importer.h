@@ -17,11 +17,12 @@ typedef struct lf_importer {
     lf_arena *arena;
     lf_notes *notes;
     lf_peft_parameters parameters;
-    const char *order;          /* LF_PEFT_ORDER_KEY, or NULL */
+    lf_peft_order order;
     lf_importer_entry *entries; /* in order of module, depth and part */
     size_t n_entries;
     lorafmt_site *sites;
     size_t n_sites;
+    bool any_rows; /* of trained tokens */
 } lf_importer;
 
 /* Part of a layer: of A, B and what goes with them, which come first within a module. */

@@ -121,9 +121,6 @@ static lorafmt_status set_module(const char *name, lf_peft_key *key, lorafmt_err
     }
     if (!key->module[0])
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name, "no module in this name");
-    if (strstr(key->module, ".modules_to_save") || strstr(key->module, ".original_module"))
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, name,
-                       "the layout of a PEFT before 0.3; load and save it with a newer PEFT");
     return LORAFMT_OK;
 }
 

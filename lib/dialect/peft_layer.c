@@ -219,23 +219,6 @@ static lorafmt_status import_layer(lf_importer *im, const layer *l, lorafmt_erro
     return l->bias ? add_bias(im, l, site->scale, err) : LORAFMT_OK;
 }
 
-/* The innermost wrapper, which is the last, is of the parameter that was registered first. */
-static lorafmt_status keep_order(lf_importer *im, const char *module, const lf_peft_wrapper *wrappers, size_t n,
-                                 lorafmt_error *err)
-{
-    size_t last = 0;
-
-    for (size_t i = n; i-- > 0;) {
-        size_t place;
-        LF_TRY(lf_peft_order_place(&im->order, wrappers[i].name, im->arena, &place, err));
-        if (i + 1 < n && place <= last)
-            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, module,
-                           "registers its parameters in another order than another module, where it is %s", im->order);
-        last = place;
-    }
-    return LORAFMT_OK;
-}
-
 static lorafmt_status import_parameter(lf_importer *im, const layer *l, const lf_peft_wrapper *w, lorafmt_error *err)
 {
     const bool experts = w->parameter->n_dims == 3;
@@ -268,7 +251,7 @@ static lorafmt_status import_module(lf_importer *im, const layer *layers, size_t
         LF_TRY(lf_peft_parameters_assign(&im->parameters, module, wrappers, n, &parameters, err));
     for (size_t i = 0; i < n; i++)
         LF_TRY(parameters ? import_parameter(im, &layers[i], &wrappers[i], err) : import_layer(im, &layers[i], err));
-    return parameters ? keep_order(im, module, wrappers, n, err) : LORAFMT_OK;
+    return parameters ? lf_peft_order_add(&im->order, wrappers, n, err) : LORAFMT_OK;
 }
 
 /* The layers of one module, of which there is more than one only for parameters; e[0, n) starts with them. */

@@ -55,25 +55,33 @@ lorafmt_status lf_peft_experts_to(const lorafmt_tensor *in, uint64_t n_experts, 
     return LORAFMT_OK;
 }
 
-/* A module by its whole path or its end, as PEFT finds it. */
-static bool names_module(const char *name, const char *module)
+/* PEFT finds a module by its whole path or its end. */
+bool lf_peft_token_list_is_for(const cJSON *list, const char *module)
 {
+    const char *name = list->string;
     const size_t n = strlen(name), m = strlen(module);
+
     return n <= m && strcmp(module + m - n, name) == 0 && (n == m || module[m - n - 1] == '.');
 }
 
-const cJSON *lf_peft_token_list(const lf_peft_config *config, const char *module)
+lorafmt_status lf_peft_token_list(const lf_peft_config *config, const char *module, const cJSON **out, lorafmt_error *err)
 {
-    const cJSON *item;
+    const bool named = cJSON_IsObject(config->trainable_token_indices);
+    const cJSON *list;
 
-    if (!cJSON_IsObject(config->trainable_token_indices))
-        return config->trainable_token_indices;
-    cJSON_ArrayForEach(item, config->trainable_token_indices)
+    *out = named ? NULL : config->trainable_token_indices;
+    if (!named)
+        return LORAFMT_OK;
+    cJSON_ArrayForEach(list, config->trainable_token_indices)
     {
-        if (names_module(item->string, module))
-            return item;
+        if (!lf_peft_token_list_is_for(list, module))
+            continue;
+        if (*out)
+            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, "trainable_token_indices",
+                           "lists of both %s and %s fit the module %s", (*out)->string, list->string, module);
+        *out = list;
     }
-    return NULL;
+    return LORAFMT_OK;
 }
 
 /* A row of the embedding, and which row of the list it is. */

@@ -16,6 +16,8 @@ static const struct {
     {"_orig_mod.", "torch.compile"},
     {"_fsdp_wrapped_module.", "FSDP"},
     {"_checkpoint_wrapped_module.", "activation checkpointing"},
+    {"modules_to_save.default.", "PEFT's wrapper of a saved module"},
+    {"modules_to_save.", "PEFT's wrapper of a saved module"},
 };
 
 #define N_WRAPPERS (sizeof wrappers / sizeof wrappers[0])
@@ -156,20 +158,52 @@ static int compare_names(const void *a, const void *b)
 }
 
 /* Two names that become one would leave one of them out. */
-static lorafmt_status check_unique(const normaliser *n)
+static lorafmt_status check_unique(const normaliser *n, char *const *sorted)
 {
-    char **sorted = lf_arena_alloc(n->arena, n->n, sizeof *sorted);
-
-    if (!sorted)
-        return lf_no_memory(n->err);
-    memcpy(sorted, n->names, n->n * sizeof *sorted);
-    if (n->n)
-        qsort(sorted, n->n, sizeof *sorted, compare_names);
     for (size_t i = 1; i < n->n; i++)
         if (strcmp(sorted[i - 1], sorted[i]) == 0)
             return lf_fail(n->err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, sorted[i],
                            "two tensors have this name, once what wraps a model is taken out of names");
     return LORAFMT_OK;
+}
+
+/* PEFT's wrapper of a saved module keeps the base's own beside it, which is no part of the adapter. */
+static lorafmt_status leave_out_originals(const normaliser *n, char *const *sorted, const char **names)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < n->n; i++) {
+        char *trained = lf_arena_strdup(n->arena, n->names[i]);
+        if (!trained)
+            return lf_no_memory(n->err);
+        names[i] = n->names[i];
+        if (!remove_component(trained, "original_module."))
+            continue;
+        if (!bsearch(&trained, sorted, n->n, sizeof *sorted, compare_names))
+            return lf_fail(n->err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, n->names[i],
+                           "the base's own copy of a saved module, and the trained %s is missing", trained);
+        names[i] = NULL;
+        count++;
+    }
+    if (count &&
+        lf_note(n->notes, n->arena, "left out %zu tensor%s of original_module: what the base has, beside what was trained", count,
+                count == 1 ? "" : "s"))
+        return lf_no_memory(n->err);
+    return LORAFMT_OK;
+}
+
+static lorafmt_status check_and_filter(const normaliser *n, const char **names)
+{
+    char **sorted = lf_arena_alloc(n->arena, n->n, sizeof *sorted);
+
+    if (!sorted)
+        return lf_no_memory(n->err);
+    if (n->n) {
+        memcpy(sorted, n->names, n->n * sizeof *sorted);
+        qsort(sorted, n->n, sizeof *sorted, compare_names);
+    }
+    LF_TRY(check_unique(n, sorted));
+    return leave_out_originals(n, sorted, names);
 }
 
 lorafmt_status lf_peft_normalise(const lf_peft_tensor *tensors, size_t n_tensors, lf_arena *arena, const char **names,
@@ -191,8 +225,5 @@ lorafmt_status lf_peft_normalise(const lf_peft_tensor *tensors, size_t n_tensors
     LF_TRY(remove_ddp(&n));
     LF_TRY(add_prefix(&n));
     LF_TRY(remove_infix(&n));
-    LF_TRY(check_unique(&n));
-    for (size_t i = 0; i < n_tensors; i++)
-        names[i] = n.names[i];
-    return LORAFMT_OK;
+    return check_and_filter(&n, names);
 }

@@ -86,6 +86,9 @@ static lorafmt_status add_candidate(candidates *c, const lorafmt_base_tensor *t,
 {
     const char *name = t->name + lf_peft_module_length(t->name) + 1;
 
+    if (!*name || strchr(name, ' ') || !lf_name_valid(name, strlen(name)))
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, t->name,
+                       "the name of an adapted parameter must have no spaces and no control characters");
     for (size_t i = 0; i < c->n; i++)
         if (strcmp(c->names[i], name) == 0)
             return lf_fail(err, LORAFMT_MISMATCH, LORAFMT_NO_OFFSET, module,
@@ -119,44 +122,50 @@ static lorafmt_status find_candidates(lf_peft_parameters *p, const char *module,
     return LORAFMT_OK;
 }
 
-/* How A and B fit a parameter: orientations, and the rank that the config gives for it. */
-typedef struct fit {
-    bool out_in, in_out;
-    uint32_t rank;
-} fit;
-
+/* Can A and B be for a parameter, if the base stores it so? Then *rank is what the config gives for it. */
 static lorafmt_status fit_parameter(const lf_peft_parameters *p, const char *module, const lf_peft_wrapper *w,
-                                    const lorafmt_base_tensor *t, const char *name, fit *out, lorafmt_error *err)
+                                    const lorafmt_base_tensor *t, const char *name, uint32_t *rank, bool fits[2],
+                                    lorafmt_error *err)
 {
     const uint64_t n_experts = t->n_dims == 3 ? t->shape[0] : 1, *d = t->shape + (t->n_dims == 3);
     const uint64_t *a = w->a->tensor.shape, *b = w->b->tensor.shape;
     char path[2 * LF_MAX_NAME + 2];
-    double rank = p->config->r;
+    double found = p->config->r;
 
     snprintf(path, sizeof path, "%.*s.%s", LF_MAX_NAME, module, name);
-    LF_TRY(lf_peft_patterns_find(p->config->rank_pattern, path, &rank, err));
-    memset(out, 0, sizeof *out);
-    if (!(rank >= 1 && rank <= LF_MAX_RANK) || a[0] != n_experts * (uint64_t)rank || b[1] != a[0])
+    LF_TRY(lf_peft_patterns_find(p->config->rank_pattern, path, &found, err));
+    fits[LORAFMT_OUT_IN] = fits[LORAFMT_IN_OUT] = false;
+    if (!(found >= 1 && found <= LF_MAX_RANK) || a[0] != n_experts * (uint64_t)found || b[1] != a[0])
         return LORAFMT_OK;
-    out->rank = (uint32_t)rank;
-    out->out_in = a[1] == d[1] && b[0] == d[0];
-    out->in_out = t->n_dims == 3 && a[1] == d[0] && b[0] == d[1];
+    *rank = (uint32_t)found;
+    fits[LORAFMT_OUT_IN] = a[1] == d[1] && b[0] == d[0];
+    fits[LORAFMT_IN_OUT] = t->n_dims == 3 ? a[1] == d[0] && b[0] == d[1] : fits[LORAFMT_OUT_IN]; // a matrix is always out x in
     return LORAFMT_OK;
 }
 
-/* Try every assignment of the parameters from wrapper i on to those that are left; *n counts what fits, the first is kept. */
-static void count_assignments(fit (*fits)[MAX_WRAPPERS], size_t n_wrappers, size_t i, unsigned used, size_t *order, size_t *kept,
-                              size_t *n)
+/* The wrappers of one module, its parameters, and which can be whose. */
+typedef struct puzzle {
+    size_t n;
+    uint32_t ranks[MAX_WRAPPERS][MAX_WRAPPERS];
+    bool fits[MAX_WRAPPERS][MAX_WRAPPERS][2]; // by orientation, which all parameters of a module share
+} puzzle;
+
+/* Ways to give the wrappers from i on the parameters that are left. */
+typedef struct assignments {
+    size_t n, first[MAX_WRAPPERS];
+} assignments;
+
+static void count_assignments(const puzzle *z, unsigned orientation, size_t i, unsigned used, size_t *order, assignments *out)
 {
-    if (i == n_wrappers) {
-        if ((*n)++ == 0)
-            memcpy(kept, order, n_wrappers * sizeof *kept);
+    if (i == z->n) {
+        if (out->n++ == 0)
+            memcpy(out->first, order, i * sizeof *order);
         return;
     }
-    for (size_t k = 0; k < n_wrappers; k++)
-        if (!(used & 1u << k) && (fits[i][k].out_in || fits[i][k].in_out)) {
+    for (size_t k = 0; k < z->n; k++)
+        if (!(used & 1u << k) && z->fits[i][k][orientation]) {
             order[i] = k;
-            count_assignments(fits, n_wrappers, i + 1, used | 1u << k, order, kept, n);
+            count_assignments(z, orientation, i + 1, used | 1u << k, order, out);
         }
 }
 
@@ -172,21 +181,32 @@ static const char *list_names(const candidates *c, char text[LIST_SIZE])
     return text;
 }
 
-/* A square expert fits both ways. PEFT before 0.19 knew only in x out; since then the base's code says, not its file. */
-static lorafmt_status choose_orientation(const lf_peft_parameters *p, const lf_peft_wrapper *w, const fit *f,
-                                         lorafmt_orientation *out, lorafmt_error *err)
+/*
+ * How the base stores a module's parameters: as they fit. When they fit both ways, PEFT before 0.19 knew only in x out; since
+ * then the base's code says, not its file.
+ */
+static lorafmt_status choose_orientation(const lf_peft_parameters *p, const char *module, const candidates *c,
+                                         const assignments found[2], lorafmt_orientation *out, lorafmt_error *err)
 {
-    if (!f->out_in || !f->in_out)
-        *out = f->in_out ? LORAFMT_IN_OUT : LORAFMT_OUT_IN;
+    char names[LIST_SIZE];
+    bool any_experts = false;
+
+    for (size_t i = 0; i < c->n; i++)
+        any_experts = any_experts || c->tensors[i]->n_dims == 3;
+    if (p->config->before_0_19 && any_experts)
+        *out = LORAFMT_IN_OUT;
+    else if (!any_experts || !found[LORAFMT_IN_OUT].n)
+        *out = LORAFMT_OUT_IN;
+    else if (!found[LORAFMT_OUT_IN].n)
+        *out = LORAFMT_IN_OUT;
     else if (p->in->orientation && *p->in->orientation != LORAFMT_BY_SHAPE)
         *out = *p->in->orientation;
-    else if (p->config->before_0_19)
-        *out = LORAFMT_IN_OUT;
     else
         return lf_hint(err,
-                       lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, w->parameter->name,
-                               "experts are square in the base: their shape cannot tell the orientation (in-out for a base that "
-                               "stores them transposed, as GPT-OSS, else out-in)"),
+                       lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, module,
+                               "the factors fit the base's %s stored either way, so shapes cannot tell the orientation (in-out "
+                               "for a base that stores experts transposed, as GPT-OSS, else out-in)",
+                               list_names(c, names)),
                        LORAFMT_HINT_EXPERTS);
     return LORAFMT_OK;
 }
@@ -203,29 +223,33 @@ static lorafmt_status check_factors(const lf_peft_wrapper *w, lorafmt_error *err
 static lorafmt_status assign(lf_peft_parameters *p, const char *module, lf_peft_wrapper *wrappers, const candidates *c,
                              lorafmt_error *err)
 {
-    fit fits[MAX_WRAPPERS][MAX_WRAPPERS];
-    size_t order[MAX_WRAPPERS], kept[MAX_WRAPPERS], n = 0;
+    puzzle z = {.n = c->n};
+    assignments found[2] = {{.n = 0}, {.n = 0}};
+    size_t order[MAX_WRAPPERS];
+    lorafmt_orientation orientation;
     char names[LIST_SIZE];
 
     for (size_t i = 0; i < c->n; i++) {
         LF_TRY(check_factors(&wrappers[i], err));
         for (size_t k = 0; k < c->n; k++)
-            LF_TRY(fit_parameter(p, module, &wrappers[i], c->tensors[k], c->names[k], &fits[i][k], err));
+            LF_TRY(fit_parameter(p, module, &wrappers[i], c->tensors[k], c->names[k], &z.ranks[i][k], z.fits[i][k], err));
     }
-    count_assignments(fits, c->n, 0, 0, order, kept, &n);
-    if (n == 0)
+    count_assignments(&z, LORAFMT_OUT_IN, 0, 0, order, &found[LORAFMT_OUT_IN]);
+    count_assignments(&z, LORAFMT_IN_OUT, 0, 0, order, &found[LORAFMT_IN_OUT]);
+    LF_TRY(choose_orientation(p, module, c, found, &orientation, err));
+    if (found[orientation].n == 0)
         return lf_fail(err, LORAFMT_MISMATCH, LORAFMT_NO_OFFSET, module,
                        "no factors of this module have the shapes and ranks that the base's %s need", list_names(c, names));
-    if (n > 1)
+    if (found[orientation].n > 1)
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, module,
                        "shapes do not tell which factors are for which of %s, and the file does not say it",
                        list_names(c, names));
     for (size_t i = 0; i < c->n; i++) {
-        const fit *f = &fits[i][kept[i]];
-        wrappers[i].parameter = c->tensors[kept[i]];
-        wrappers[i].name = c->names[kept[i]];
-        wrappers[i].rank = f->rank;
-        LF_TRY(choose_orientation(p, &wrappers[i], f, &wrappers[i].orientation, err));
+        const size_t k = found[orientation].first[i];
+        wrappers[i].parameter = c->tensors[k];
+        wrappers[i].name = c->names[k];
+        wrappers[i].rank = z.ranks[i][k];
+        wrappers[i].orientation = c->tensors[k]->n_dims == 3 ? orientation : LORAFMT_OUT_IN;
     }
     return LORAFMT_OK;
 }
@@ -275,14 +299,48 @@ size_t lf_peft_order_find(const char *order, const char *name)
     return LF_PEFT_NO_PLACE;
 }
 
-lorafmt_status lf_peft_order_place(const char **order, const char *name, lf_arena *arena, size_t *place, lorafmt_error *err)
+static size_t place_of(lf_peft_order *order, const char *name)
 {
-    *place = lf_peft_order_find(*order, name);
-    if (*place != LF_PEFT_NO_PLACE)
-        return LORAFMT_OK;
-    *order = *order ? lf_arena_printf(arena, "%s %s", *order, name) : lf_arena_strdup(arena, name);
-    if (!*order)
-        return lf_no_memory(err);
-    *place = lf_peft_order_find(*order, name);
+    size_t i = 0;
+
+    while (i < order->n && strcmp(order->names[i], name) != 0)
+        i++;
+    if (i == order->n && i < LF_PEFT_MAX_PARAMETERS)
+        order->names[order->n++] = name;
+    return i;
+}
+
+lorafmt_status lf_peft_order_add(lf_peft_order *order, const lf_peft_wrapper *wrappers, size_t n, lorafmt_error *err)
+{
+    uint64_t before = 0;
+
+    for (size_t i = n; i-- > 0;) { // the innermost was registered first
+        const size_t place = place_of(order, wrappers[i].name);
+        if (place == LF_PEFT_MAX_PARAMETERS)
+            return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, wrappers[i].name,
+                           "more than %d names of parameters are adapted", LF_PEFT_MAX_PARAMETERS);
+        order->before[place] |= before;
+        before |= UINT64_C(1) << place;
+    }
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_peft_order_text(const lf_peft_order *order, lf_arena *arena, const char **out, lorafmt_error *err)
+{
+    uint64_t done = 0;
+
+    *out = NULL;
+    for (size_t n = 0; n < order->n; n++) {
+        size_t i = 0;
+        while (i < order->n && (done >> i & 1 || order->before[i] & ~done))
+            i++;
+        if (i == order->n)
+            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, "target_parameters",
+                           "modules register the same parameters in different orders");
+        done |= UINT64_C(1) << i;
+        *out = *out ? lf_arena_printf(arena, "%s %s", *out, order->names[i]) : lf_arena_strdup(arena, order->names[i]);
+        if (!*out)
+            return lf_no_memory(err);
+    }
     return LORAFMT_OK;
 }

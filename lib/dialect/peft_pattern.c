@@ -27,8 +27,12 @@
 #define MAX_DEPTH 1000
 #define MAX_HEAP_KIB 1024
 
+/* Comparisons of plain names, of all look-ups together. */
+#define MAX_COMPARISONS (UINT64_C(1) << 29)
+
 typedef struct pattern {
     const char *key;
+    size_t length;
     pcre2_code *code; // NULL for a plain name
     double value;
 } pattern;
@@ -48,21 +52,49 @@ static bool is_plain(const char *key)
 }
 
 /* A plain key as a pattern: the whole module path or its end after a dot, with '.' for any character. */
-static bool plain_matches(const char *key, const char *module)
+static bool plain_matches(const pattern *p, const char *module, size_t length)
 {
-    const size_t n = strlen(key), m = strlen(module);
+    size_t n = p->length, m = length;
 
-    if (n > m || (n < m && module[m - n - 1] != '.'))
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (key[i] != '.' && key[i] != module[m - n + i])
+    for (; n; n--) {
+        if (!m-- || (p->key[n - 1] != '.' && p->key[n - 1] != module[m]))
             return false;
-    return true;
+        while (p->key[n - 1] == '.' && m && ((unsigned char)module[m] & 0xC0) == 0x80)
+            m--; // the rest of a character of UTF-8
+    }
+    return m == 0 || module[m - 1] == '.';
+}
+
+/* What both take and read in different ways, or NULL. Nobody writes these for names of modules. */
+static const char *reads_differently(const char *key)
+{
+    bool in_class = false;
+
+    for (const char *at = key; *at; at++) {
+        if (*at == '\\') {
+            at++;
+            if (!*at ||
+                (!strchr("AbBdDsSwWnrtf", *at) && strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", *at)))
+                return "an escape that is neither of \\A \\b \\B \\d \\D \\s \\S \\w \\W \\n \\r \\t \\f nor of a sign";
+        } else if (in_class) {
+            if (*at == '[' && strchr(":.=", at[1]) && at[1])
+                return "[: or [. or [= in a class";
+            in_class = *at != ']' || at[-1] == '[' || (at[-1] == '^' && at[-2] == '[');
+        } else if (*at == '{' && (at[1] == ',' || at[1] == ' ')) {
+            return "a count without its least";
+        } else if (*at == '(' && (at[1] == '*' || (at[1] == '?' && (!at[2] || !strchr(":=!", at[2]))))) {
+            return "a group that is none of ( (?: (?= and (?!";
+        } else {
+            in_class = *at == '[';
+        }
+    }
+    return NULL;
 }
 
 static lorafmt_status compile(lf_peft_patterns *patterns, pattern *p, lorafmt_error *err)
 {
     char text[MAX_PATTERN_SIZE + 16];
+    const char *different = reads_differently(p->key);
     PCRE2_SIZE offset;
     size_t size;
     int code;
@@ -70,8 +102,12 @@ static lorafmt_status compile(lf_peft_patterns *patterns, pattern *p, lorafmt_er
     if (strlen(p->key) > MAX_PATTERN_SIZE || ++patterns->n_regexes > MAX_REGEXES)
         return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, patterns->field,
                        "more than %d regular expressions, or one of more than %d bytes", MAX_REGEXES, MAX_PATTERN_SIZE);
+    if (different)
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, patterns->field, "'%s' has %s, which is not supported",
+                       p->key, different);
     snprintf(text, sizeof text, "(.*\\.)?(%s)$", p->key);
-    p->code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_UTF, &code, &offset, NULL);
+    p->code =
+        pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_UTF | PCRE2_UCP, &code, &offset, NULL);
     if (!p->code) {
         PCRE2_UCHAR why[128];
         pcre2_get_error_message(code, why, sizeof why);
@@ -93,6 +129,7 @@ static lorafmt_status add_pattern(lf_peft_patterns *patterns, const cJSON *item,
     if (!cJSON_IsNumber(item))
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, patterns->field, "'%s' must have a number", item->string);
     p->key = item->string;
+    p->length = strlen(p->key);
     p->value = item->valuedouble;
     patterns->n++;
     return is_plain(p->key) ? LORAFMT_OK : compile(patterns, p, err);
@@ -102,6 +139,9 @@ static lorafmt_status set_limits(lf_peft_patterns *patterns, size_t n_lookups, l
 {
     const uint64_t n_matches = (uint64_t)patterns->n_regexes * n_lookups, share = TOTAL_STEPS / (n_matches ? n_matches : 1);
 
+    if (n_lookups && patterns->n > MAX_COMPARISONS / n_lookups)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, patterns->field, "%zu patterns for %zu tensors are too many",
+                       patterns->n, n_lookups);
     patterns->limits = pcre2_match_context_create(NULL);
     patterns->match = pcre2_match_data_create(1, NULL);
     if (!patterns->limits || !patterns->match)
@@ -157,16 +197,16 @@ void lf_peft_patterns_free(lf_peft_patterns *patterns)
     free(patterns);
 }
 
-static lorafmt_status matches(const lf_peft_patterns *patterns, const pattern *p, const char *module, bool *out,
+static lorafmt_status matches(const lf_peft_patterns *patterns, const pattern *p, const char *module, size_t length, bool *out,
                               lorafmt_error *err)
 {
     int rc;
 
     if (!p->code) {
-        *out = plain_matches(p->key, module);
+        *out = plain_matches(p, module, length);
         return LORAFMT_OK;
     }
-    rc = pcre2_match(p->code, (PCRE2_SPTR)module, strlen(module), 0, 0, patterns->match, patterns->limits);
+    rc = pcre2_match(p->code, (PCRE2_SPTR)module, length, 0, 0, patterns->match, patterns->limits);
     *out = rc >= 0;
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
         return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, patterns->field, "'%s' takes too long to match '%s'", p->key,
@@ -176,11 +216,11 @@ static lorafmt_status matches(const lf_peft_patterns *patterns, const pattern *p
 
 lorafmt_status lf_peft_patterns_find(const lf_peft_patterns *patterns, const char *module, double *value, lorafmt_error *err)
 {
-    const size_t n = patterns ? patterns->n : 0;
+    const size_t n = patterns ? patterns->n : 0, length = strlen(module);
 
     for (size_t i = 0; i < n; i++) {
         bool found;
-        LF_TRY(matches(patterns, &patterns->patterns[i], module, &found, err));
+        LF_TRY(matches(patterns, &patterns->patterns[i], module, length, &found, err));
         if (found) {
             *value = patterns->patterns[i].value;
             return LORAFMT_OK;
