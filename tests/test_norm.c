@@ -95,6 +95,7 @@ static const shape_case shape_cases[] = {
     {LORAFMT_KIND_LINEAR, 520, 2, {520, 1100}, {1050, 520}, 1}, // a row of the panel is larger than a panel
     {LORAFMT_KIND_LINEAR, 12, 2, {12, 5}, {7, 12}, 1},          // more rank than the matrix can have
     {LORAFMT_KIND_LINEAR, 40, 2, {40, 700}, {3, 40}, 1},        // and only on one side
+    {LORAFMT_KIND_LINEAR, 110, 2, {110, 70}, {40, 110}, 1},     // by blocks, ragged in every way
     {LORAFMT_KIND_EMBEDDING, 3, 2, {3, 300}, {20, 3}, 1},
     {LORAFMT_KIND_CONV1D, 4, 3, {4, 6, 5}, {24, 4, 1}, 1},
     {LORAFMT_KIND_CONV2D, 4, 4, {4, 6, 3, 3}, {24, 4, 1, 1}, 1},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The Frobenius norm of what a site adds, without forming it: |B A|^2 is the sum over p, q of (B'B)[p,q] (AA')[p,q], which takes
- * rank^2 (in + out) steps. Where forming B A row by row takes fewer (the rank is about as large as the matrix), that is done.
+ * rank^2 (in + out) steps. Where forming B A block by block takes less (the rank is larger than the matrix), that is done.
  */
 #include "format/base/dtype.h"
 #include "format/base/error.h"
@@ -15,6 +15,14 @@
 
 /* Elements of a panel: 32 KiB, which stay in a first-level cache. */
 #define PANEL 4096
+
+/* Of B A, and of the rank. */
+#define BLOCK_ROWS 32
+#define BLOCK_COLS 64
+#define BLOCK_DEPTH 32
+
+/* A step by blocks takes about so many times one of the Gram matrices, of which half are the other half mirrored. */
+#define BLOCK_COST 4.0
 
 /* One expert's or the whole site's factors: B is [out x rank], A is [rank x in], a kernel flattened into it. */
 typedef struct factors {
@@ -89,21 +97,34 @@ static double square_by_gram(const lf_kernels *kernels, const gram_space *s, con
     return sum < 0 ? 0 : sum; // B A of opposite columns may cancel to less than nothing; NaN stays
 }
 
-static double square_by_rows(const lf_kernels *kernels, double *wide_a, double *wide_b, const factors *f)
+/* Rows [i, i + n_rows) of columns [j, j + n_cols) of B A, a few of the rank at a time so that all stays in a first-level cache. */
+static double block_square(const lf_kernels *kernels, const factors *f, size_t i, size_t n_rows, size_t j, size_t n_cols)
+{
+    double block[BLOCK_ROWS][BLOCK_COLS] = {{0}}, a[BLOCK_DEPTH][BLOCK_COLS], b[BLOCK_DEPTH], sum = 0;
+
+    for (size_t p = 0; p < f->rank; p += BLOCK_DEPTH) {
+        const size_t depth = f->rank - p < BLOCK_DEPTH ? f->rank - p : BLOCK_DEPTH;
+        for (size_t q = 0; q < depth; q++)
+            lf_widen_f64(f->a_type, f->a + ((p + q) * f->in + j) * lf_real_size(f->a_type), a[q], n_cols);
+        for (size_t r = 0; r < n_rows; r++) {
+            lf_widen_f64(f->b_type, f->b + ((i + r) * f->rank + p) * lf_real_size(f->b_type), b, depth);
+            kernels->low_rank_f64(block[r], n_cols, b, a[0], BLOCK_COLS, depth, 1.0);
+        }
+    }
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t k = 0; k < n_cols; k++)
+            sum += block[r][k] * block[r][k];
+    return sum;
+}
+
+static double square_by_blocks(const lf_kernels *kernels, const factors *f)
 {
     double sum = 0;
 
-    lf_widen_f64(f->a_type, f->a, wide_a, f->rank * f->in);
-    for (size_t i = 0; i < f->out; i++) {
-        lf_widen_f64(f->b_type, f->b + i * f->rank * lf_real_size(f->b_type), wide_b, f->rank);
-        for (size_t j = 0; j < f->in; j += LF_TILE) {
-            double row[LF_TILE] = {0};
-            const size_t n = f->in - j < LF_TILE ? f->in - j : LF_TILE;
-            kernels->low_rank_f64(row, n, wide_b, wide_a + j, f->in, f->rank, 1.0);
-            for (size_t k = 0; k < n; k++)
-                sum += row[k] * row[k];
-        }
-    }
+    for (size_t i = 0; i < f->out; i += BLOCK_ROWS)
+        for (size_t j = 0; j < f->in; j += BLOCK_COLS)
+            sum += block_square(kernels, f, i, f->out - i < BLOCK_ROWS ? f->out - i : BLOCK_ROWS, j,
+                                f->in - j < BLOCK_COLS ? f->in - j : BLOCK_COLS);
     return sum;
 }
 
@@ -125,37 +146,27 @@ static lorafmt_status sum_by_gram(const lf_kernels *kernels, factors f, size_t n
     return ready ? LORAFMT_OK : lf_no_memory(err);
 }
 
-static lorafmt_status sum_by_rows(const lf_kernels *kernels, factors f, size_t n, double *sum, lorafmt_error *err)
-{
-    double *wide_a = calloc(f.rank * f.in, sizeof *wide_a), *wide_b = calloc(f.rank, sizeof *wide_b);
-    const bool ready = wide_a && wide_b;
-
-    for (size_t i = 0; ready && i < n; i++, advance(&f))
-        *sum += square_by_rows(kernels, wide_a, wide_b, &f);
-    free(wide_a);
-    free(wide_b);
-    return ready ? LORAFMT_OK : lf_no_memory(err);
-}
-
 static lorafmt_status low_rank_square(const lorafmt_site *site, double *sum, lorafmt_error *err)
 {
     const lorafmt_tensor *a = &lorafmt_site_factor(site, LORAFMT_ROLE_A)->tensor;
     const lorafmt_tensor *b = &lorafmt_site_factor(site, LORAFMT_ROLE_B)->tensor;
     const size_t n = (size_t)a->shape[0] / site->rank; // experts; else 1
     const lf_real a_type = lf_real_of(a->dtype), b_type = lf_real_of(b->dtype);
-    const factors f = {.a_type = a_type,
-                       .b_type = b_type,
-                       .a = a->data,
-                       .b = b->data,
-                       .rank = site->rank,
-                       .in = (size_t)(a->size / lf_real_size(a_type) / a->shape[0]),
-                       .out = (size_t)b->shape[0] / n};
+    factors f = {.a_type = a_type,
+                 .b_type = b_type,
+                 .a = a->data,
+                 .b = b->data,
+                 .rank = site->rank,
+                 .in = (size_t)(a->size / lf_real_size(a_type) / a->shape[0]),
+                 .out = (size_t)b->shape[0] / n};
     lf_kernels kernels;
 
     lf_kernels_init(&kernels, lf_cpu_flags());
-    if ((double)f.rank * ((double)f.in + (double)f.out) < (double)f.in * (double)f.out)
+    if ((double)f.rank * ((double)f.in + (double)f.out) < BLOCK_COST * (double)f.in * (double)f.out)
         return sum_by_gram(&kernels, f, n, sum, err);
-    return sum_by_rows(&kernels, f, n, sum, err);
+    for (size_t i = 0; i < n; i++, advance(&f))
+        *sum += square_by_blocks(&kernels, &f);
+    return LORAFMT_OK;
 }
 
 static double value_square(const lorafmt_tensor *value)
