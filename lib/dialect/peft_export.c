@@ -5,12 +5,17 @@
  */
 #include "format/base/dtype.h"
 #include "format/base/error.h"
+#include "format/base/tensor_map.h"
 #include "format/base/text.h"
 #include "lib/adapter/adapter.h"
 #include "lib/dialect/peft.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* How much larger than its tensors a file may become, where it becomes large. */
+#define MOST_SHARING 64
+#define MUCH 1e9
 
 typedef struct exporter {
     const lorafmt_adapter *adapter;
@@ -321,6 +326,29 @@ static lorafmt_status export_with(exporter *ex, const char *config_text)
     return st ? st : prove(ex, config_text);
 }
 
+/* A PEFT file has a tensor for every factor; sites of a hostile one may name the same megabytes a million times. */
+static lorafmt_status check_sharing(const lorafmt_adapter *adapter, lf_arena *arena, lorafmt_error *err)
+{
+    lf_tensor_map distinct = {.arena = arena};
+    double n_distinct = 0, n_bytes = 0;
+
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        for (uint32_t k = 0; k < adapter->sites[i].n_factors; k++) {
+            const lorafmt_tensor *t = &adapter->sites[i].factors[k].tensor;
+            n_bytes += (double)t->size;
+            if (lf_tensor_map_find(&distinct, t) != SIZE_MAX)
+                continue;
+            n_distinct += (double)t->size;
+            if (!lf_tensor_map_add(&distinct, t))
+                return lf_no_memory(err);
+        }
+    if (n_bytes > MOST_SHARING * n_distinct && n_bytes > MUCH)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, adapter->name,
+                       "its sites share tensors, which a PEFT file cannot: it would be %.0f times as large, %.3g bytes",
+                       n_bytes / n_distinct, n_bytes);
+    return LORAFMT_OK;
+}
+
 lorafmt_status lf_peft_export(const lorafmt_adapter *adapter, lf_arena *arena, const char **config_text, lf_peft_tensor **tensors,
                               size_t *n_tensors, lorafmt_error *err)
 {
@@ -329,6 +357,7 @@ lorafmt_status lf_peft_export(const lorafmt_adapter *adapter, lf_arena *arena, c
     lorafmt_status st = LORAFMT_UNSUPPORTED;
 
     *config_text = old;
+    LF_TRY(check_sharing(adapter, arena, err));
     if (old)
         st = export_with(&ex, old);
     for (int anchored = 0; st && anchored < 2; anchored++) {
