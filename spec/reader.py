@@ -299,8 +299,8 @@ def check_name_pool(report):
             raise Refusal("corrupt", at, field, "a string has %d bytes; allowed: 2^20" % len(text))
         try:
             text.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise Refusal("corrupt", at + error.start, field, "a string is not valid UTF-8") from None
+        except UnicodeDecodeError:
+            raise Refusal("corrupt", at, field, "a string is not valid UTF-8") from None
         at, last = nul + 1, text
 
 

@@ -202,8 +202,8 @@ static lorafmt_status check_meaning(const lf_container *c, lorafmt_error *err)
 {
     lf_arena arena = {0};
     const void **loaded;
-    lorafmt_status st = lf_tensors_load(c, 0, &arena, &loaded, err);
-    lf_adapter_reader reader = {.container = c, .arena = &arena, .loaded = loaded};
+    lorafmt_status st = lf_tensors_load(c, NULL, 0, &arena, &loaded, err);
+    lf_adapter_reader reader = {.container = c, .arena = &arena, .loaded = loaded, .row_indexes = {.arena = &arena}};
 
     for (size_t i = 0; !st && i < lf_container_n_adapters(c); i++) {
         lorafmt_adapter adapter;
@@ -216,12 +216,10 @@ static lorafmt_status check_meaning(const lf_container *c, lorafmt_error *err)
 /* All that the spec asks of a file. Its damaged slot, which is complained of last, is no error here. */
 static lorafmt_status check(const lf_container *c, bool *recovered, lorafmt_error *err)
 {
-    const lorafmt_status st = lf_container_check(c, NULL, err);
-    lorafmt_error slot;
-    lf_root unused;
+    lorafmt_verify_result result;
+    const lorafmt_status st = lf_container_check(c, &result, err);
 
-    *recovered = c->recovered && lf_root_slot_decode(c->bytes, c->size, 1 - c->slot, &unused, &slot) &&
-                 slot.offset == err->offset && strcmp(slot.text, err->text) == 0;
+    *recovered = result.recovered;
     return st && !*recovered ? st : check_meaning(c, err);
 }
 

@@ -70,7 +70,7 @@ static void test_damaged_older_root(void **state)
     memset(slot_of(&f, 0), 0, LF_PAGE_SIZE);
     assert_int_equal(examine(&f, 0, &recovered, NULL), LORAFMT_CORRUPT);
     assert_true(recovered);
-    assert_fails(&f, LORAFMT_CORRUPT, "root[0].magic", LF_SLOT_OFFSET(0));
+    assert_fails(&f, LORAFMT_CORRUPT, "root[0]", LF_SLOT_OFFSET(0));
     memset(slot_of(&f, 1), 0, LF_PAGE_SIZE);
     assert_fails(&f, LORAFMT_CORRUPT, "root", LF_SLOT_OFFSET(0));
     free(f.bytes);
@@ -130,7 +130,7 @@ static const struct {
     {7, 28, 4, 1, "segment[0].reserved", false},
     {8, 0, 1, 'l', "history[0].magic", false},
     {8, 24, 8, 1, "history[0].crc32", false},
-    {8, 24, 8, 1, "history[0].magic", true}, // not the record in slot 0
+    {8, 24, 8, 1, "history[0]", true}, // not the record in slot 0
     {8, 8, 8, 2, "history[0].generation", true},
     {8, 8, 8, 0, "history[0].generation", true},
     {8, 32, 8, 0, "history[0].index_offset", true},

@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static const float ones[6] = {1, 1, 1, 1, 1, 1};
@@ -134,6 +135,59 @@ static void test_values_too_large_for_a_dtype(void **state)
     assert_int_equal(lorafmt_pack(adapters, 1, "out", &options, &err), LORAFMT_OK);
 }
 
+/* Of a file whose other adapter is damaged, one can still be read. */
+static void test_one_adapter_of_a_file(void **state)
+{
+    static const float other[6] = {1, 2, 3, 4, 5, 6};
+    fixture *t = *state;
+    lorafmt_factor f[2];
+    lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, other, ones, f);
+    const lorafmt_adapter second = test_adapter("y", &site, 1), *adapters[] = {&t->adapter, &second};
+    lorafmt_source_options options = {.struct_size = sizeof options, .adapter = "x"};
+    lorafmt_source *source;
+    lorafmt_error err;
+    FILE *file;
+
+    assert_int_equal(lorafmt_pack(adapters, 2, "out", NULL, &err), LORAFMT_OK);
+    assert_non_null(file = fopen("out", "r+b"));
+    assert_int_equal(fseek(file, -1, SEEK_END), 0); // in y's A, the last tensor
+    assert_int_equal(fputc(99, file), 99);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(lorafmt_source_open("out", NULL, &source, &err), LORAFMT_CORRUPT);
+    assert_int_equal(lorafmt_source_open("out", &options, &source, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_source_n_adapters(source), 1);
+    assert_string_equal(lorafmt_source_adapter(source, 0)->name, "x");
+    assert_memory_equal(lorafmt_source_adapter(source, 0)->sites[0].factors[0].tensor.data, ones, 12);
+    lorafmt_source_free(source);
+    options.adapter = "y";
+    assert_int_equal(lorafmt_source_open("out", &options, &source, &err), LORAFMT_CORRUPT);
+    options.adapter = "z";
+    assert_int_equal(lorafmt_source_open("out", &options, &source, &err), LORAFMT_NOT_FOUND);
+    assert_string_equal(err.text, "no adapter 'z' in it; there is x, y");
+}
+
+/* A PEFT file has no sharing: what takes 16 MiB here would take 1.1 GB there. */
+static void test_unpacking_what_is_shared_much(void **state)
+{
+    enum { N = 70, IN = 1 << 22 };
+    static char names[N][16];
+    float *large = calloc(IN, sizeof *large);
+    lorafmt_factor f[2];
+    lorafmt_site sites[N];
+    lorafmt_adapter adapter = test_adapter("x", sites, N);
+    lorafmt_error err;
+
+    (void)state;
+    assert_non_null(large);
+    for (int i = 0; i < N; i++) {
+        snprintf(names[i], sizeof names[i], "%02d.w.weight", i);
+        sites[i] = test_low_rank(names[i], LORAFMT_KIND_LINEAR, 1, IN, 2, large, ones, f);
+    }
+    assert_int_equal(lorafmt_unpack(&adapter, "out", false, &err), LORAFMT_LIMIT);
+    assert_non_null(strstr(err.text, "70 times as large"));
+    free(large);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +195,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
         cmocka_unit_test_setup_teardown(test_options_of_another_version, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values_too_large_for_a_dtype, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_one_adapter_of_a_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unpacking_what_is_shared_much, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,8 +121,11 @@ static int verify(const verify_args *args, const input *in, verified *v)
     lorafmt_error err;
     int code;
 
-    if (lorafmt_verify(in->source, &v->result, &err))
+    if (lorafmt_verify(in->source, &v->result, &err)) {
+        if (v->result.recovered)
+            message_note("%s: all else in it is right; lorapack pack writes it anew", in->path);
         return message_failure(&err, in->path);
+    }
     if (v->result.n_nonfinite && (code = nonfinite_find(in->source, &v->nonfinite)))
         return code;
     if (args->finite && v->result.n_nonfinite)

@@ -93,7 +93,8 @@ int input_open(const char *verb, const input_args *args, const lorafmt_model *ba
     lorafmt_source_options options = {.struct_size = sizeof options,
                                       .has_alpha = args->alpha.given,
                                       .alpha = args->alpha.value,
-                                      .use_rslora = args->rslora};
+                                      .use_rslora = args->rslora,
+                                      .adapter = in->name};
     lorafmt_error err;
 
     if (base)

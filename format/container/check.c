@@ -5,6 +5,7 @@
 #include "format/base/text.h"
 #include "format/container/internal.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* The walk over adapters, sites and factors in table order, which is also the order of what they own. */
@@ -164,11 +165,15 @@ lorafmt_status lf_check_records(const lf_container *c, lf_arena *arena, lorafmt_
     return check_unique(c, arena, err);
 }
 
-static lorafmt_status check_recovered(const lf_container *c, lorafmt_error *err)
+/* What is wrong with the slot that is not in use. */
+static lorafmt_status check_other_slot(const lf_container *c, lorafmt_error *err)
 {
     lf_root root;
 
-    return c->recovered ? lf_root_slot_decode(c->bytes, c->size, 1 - c->slot, &root, err) : LORAFMT_OK;
+    if (lf_all_zero(c->bytes + LF_SLOT_OFFSET(1 - c->slot), LF_PAGE_SIZE))
+        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(1 - c->slot), c->slot ? "root[0]" : "root[1]",
+                       "empty, though the other slot is of generation %" PRIu64, c->root.generation);
+    return lf_root_slot_decode(c->bytes, c->size, 1 - c->slot, &root, err);
 }
 
 /* Hashing data comes last: only then are ranges known not to overlap, so that a small index cannot ask for much work. */
@@ -183,7 +188,8 @@ static lorafmt_status check_all(const lf_container *c, lf_arena *arena, lorafmt_
     LF_TRY(lf_history_check(c, err));
     for (size_t i = 0; i < lf_container_n_tensors(c); i++)
         LF_TRY(lf_check_tensor_data(c, i, &result->n_bytes, &result->n_nonfinite, err));
-    return check_recovered(c, err); // last, so that what else is wrong is said first
+    result->recovered = c->recovered; // said last, after what else is wrong
+    return c->recovered ? check_other_slot(c, err) : LORAFMT_OK;
 }
 
 lorafmt_status lf_container_check(const lf_container *c, lorafmt_verify_result *out, lorafmt_error *err)
@@ -198,6 +204,6 @@ lorafmt_status lf_container_check(const lf_container *c, lorafmt_verify_result *
 
     lf_arena_free(&arena);
     if (out)
-        *out = status == LORAFMT_OK ? result : (lorafmt_verify_result){0};
+        *out = status == LORAFMT_OK ? result : (lorafmt_verify_result){.recovered = result.recovered};
     return status;
 }

@@ -47,7 +47,7 @@ static lorafmt_status check_entry(const lf_container *c, size_t i, lf_root *newe
         return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_FILE_END, "file_end", err,
                               "beyond the index of the generation after it");
     if (!c->recovered && root.generation == c->root.generation - 1 && memcmp(r.p, other_slot, LF_ROOT_SIZE) != 0)
-        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_MAGIC, "magic", err, "not the root of the other slot");
+        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_MAGIC, NULL, err, "not the root of the other slot");
     LF_TRY(check_superseded(c, i, &root, err));
     lf_sha256_of(c->bytes + root.index_offset, (size_t)root.index_size, sha256);
     if (memcmp(sha256, root.index_sha256, sizeof sha256) != 0)

@@ -53,10 +53,18 @@ static lorafmt_status check_id(const entry *e, uint32_t previous_id)
     return LORAFMT_OK;
 }
 
-static lorafmt_status check_size(entry *e, uint64_t index_size)
+/* Before what follows from it: another record size is another format, not damage. */
+static lorafmt_status check_record_size(const entry *e)
 {
     if (e->record_size == 0)
         return fail(e, LORAFMT_CORRUPT, LF_SECTION_RECORD_SIZE, "record_size", "must not be 0");
+    if (e->i < LF_N_REQUIRED && e->record_size != lf_section_types[e->i].record_size)
+        return fail(e, LORAFMT_UNSUPPORTED, LF_SECTION_RECORD_SIZE, "record_size", "this reader knows another record size");
+    return LORAFMT_OK;
+}
+
+static lorafmt_status check_size(entry *e, uint64_t index_size)
+{
     if (!lf_mul_u64(e->record_size, e->n_records, &e->size) || e->size > index_size - e->offset)
         return fail(e, LORAFMT_CORRUPT, LF_SECTION_N_RECORDS, "n_records", "more than the index has bytes for");
     return LORAFMT_OK;
@@ -68,10 +76,8 @@ static lorafmt_status take_known(const entry *e, lf_container *c)
         const lf_section_type *type = &lf_section_types[k];
         if (type->id != e->id)
             continue;
-        if (e->record_size != type->record_size && e->id >= LF_FIRST_IGNORABLE_SECTION)
-            break; // as if it were unknown
         if (e->record_size != type->record_size)
-            return fail(e, LORAFMT_UNSUPPORTED, LF_SECTION_RECORD_SIZE, "record_size", "this reader knows another record size");
+            break; // an ignorable one, as if it were unknown
         if (e->n_records < type->min_records)
             return fail(e, LORAFMT_CORRUPT, LF_SECTION_N_RECORDS, "n_records", "must not be empty");
         if (e->n_records > type->max_records)
@@ -106,6 +112,7 @@ static lorafmt_status decode_section_table(lf_container *c, uint32_t n_sections,
         const uint32_t previous_id = e.id;
         load_entry(c, i, offset, &e);
         LF_TRY(check_id(&e, previous_id));
+        LF_TRY(check_record_size(&e));
         LF_TRY(check_size(&e, index_size));
         LF_TRY(take_known(&e, c));
         offset = lf_round_up(offset + e.size, 8); // index_size is a multiple of 8, so this cannot pass it

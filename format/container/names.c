@@ -97,6 +97,15 @@ static lorafmt_status pool_fail(const lf_container *c, size_t offset, lorafmt_er
     return lf_fail(err, LORAFMT_CORRUPT, c->root.index_offset + c->sections[LF_NAMES].offset + offset, "names", "%s", text);
 }
 
+static size_t last_string(const char *pool, size_t size)
+{
+    size_t i = size - 1;
+
+    while (i && pool[i - 1] != '\0')
+        i--;
+    return i;
+}
+
 /* Every string of the pool, whether a record names it or not: an ignorable section may. */
 lorafmt_status lf_name_pool_check(const lf_container *c, lorafmt_error *err)
 {
@@ -106,7 +115,7 @@ lorafmt_status lf_name_pool_check(const lf_container *c, lorafmt_error *err)
     if (pool[0] != '\0')
         return pool_fail(c, 0, err, "the first string must be empty");
     if (pool[size - 1] != '\0')
-        return pool_fail(c, size - 1, err, "the last string must end with a NUL");
+        return pool_fail(c, last_string(pool, size), err, "the last string must end with a NUL");
     for (size_t i = 1; i < size;) {
         const char *s = pool + i;
         const size_t length = strlen(s);

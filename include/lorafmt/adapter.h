@@ -157,7 +157,8 @@ typedef struct lorafmt_source_options {
     const struct lorafmt_base *base;
     bool has_orientation; /**< take experts that are square in the base, whose shape does not tell, as `orientation` */
     lorafmt_orientation orientation;
-    unsigned n_threads; /**< at most so many to decode and check the tensors of a large `.lora`; 0 = one per CPU */
+    unsigned n_threads;  /**< at most so many to decode and check the tensors of a large `.lora`; 0 = one per CPU */
+    const char *adapter; /**< of a `.lora`, read the adapter of that name and no tensors but its own; NULL = all */
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */
@@ -217,6 +218,7 @@ typedef struct lorafmt_verify_result {
     size_t n_tensors;
     uint64_t n_bytes;     /**< of tensor data hashed */
     uint64_t n_nonfinite; /**< NaN and infinite elements in float tensors; not an error; lorafmt_tensor_elements() says where */
+    bool recovered;       /**< nothing is wrong but a root slot that is not in use (spec 3): the status is CORRUPT all the same */
 } lorafmt_verify_result;
 
 /**

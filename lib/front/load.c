@@ -22,6 +22,7 @@ typedef struct block {
 typedef struct loader {
     const lf_container *container;
     size_t n_tensors;
+    const bool *wanted; /* NULL = all */
     const void **loaded;
     lf_arena *arena;
     size_t n_blocks;
@@ -33,6 +34,11 @@ typedef struct loader {
  * Sizes before any memory is asked for or data looked at. Ranges that do not overlap fit into the file together; if others did
  * too, a small index could name the same bytes a million times.
  */
+static bool is_wanted(const loader *l, size_t i)
+{
+    return !l->wanted || l->wanted[i];
+}
+
 static lorafmt_status measure(loader *l, lorafmt_error *err)
 {
     lorafmt_container_info info;
@@ -42,10 +48,13 @@ static lorafmt_status measure(loader *l, lorafmt_error *err)
     for (size_t i = 0; i < l->n_tensors; i++) {
         lf_tensor_record t;
         lf_blocks blocks;
+        if (!is_wanted(l, i))
+            continue;
         LF_TRY(lf_container_tensor(l->container, i, &t, err));
         n_stored += t.stored_size; // no more than the file each, so that it does not overflow before the check
         if (n_stored > info.file_end)
-            return lf_fail(err, LORAFMT_CORRUPT, t.offset, "tensors", "together larger than the file, so that some overlap");
+            return lf_fail(err, LORAFMT_CORRUPT, lf_container_tensor_offset(l->container, i) + LF_TENSOR_OFFSET, "tensors",
+                           "together larger than the file, so that some overlap");
         l->n_bytes += t.tensor.size;
         if (t.tensor.data)
             continue;
@@ -68,6 +77,8 @@ static lorafmt_status allocate(loader *l, lorafmt_error *err)
         lf_tensor_record t;
         lf_blocks blocks;
         uint8_t *decoded;
+        if (!is_wanted(l, i))
+            continue;
         LF_TRY(lf_container_tensor(l->container, i, &t, err));
         l->loaded[i] = t.tensor.data;
         if (t.tensor.data)
@@ -99,6 +110,8 @@ static lorafmt_status check_digest(void *ctx, size_t i, void *scratch, lorafmt_e
     char field[48];
 
     (void)scratch;
+    if (!is_wanted(l, i))
+        return LORAFMT_OK;
     LF_TRY(lf_container_tensor(l->container, i, &t, err));
     lf_sha256_of(l->loaded[i], (size_t)t.tensor.size, digest);
     if (memcmp(digest, t.sha256, sizeof digest) == 0)
@@ -115,10 +128,10 @@ static lorafmt_status run(loader *l, size_t n, uint64_t n_bytes, unsigned n_thre
     return lf_parallel(n, n_threads < most ? n_threads : (unsigned)most, 0, item, l, err);
 }
 
-lorafmt_status lf_tensors_load(const lf_container *container, unsigned n_threads, lf_arena *arena, const void ***out,
-                               lorafmt_error *err)
+lorafmt_status lf_tensors_load(const lf_container *container, const bool *wanted, unsigned n_threads, lf_arena *arena,
+                               const void ***out, lorafmt_error *err)
 {
-    loader l = {.container = container, .n_tensors = lf_container_n_tensors(container), .arena = arena};
+    loader l = {.container = container, .wanted = wanted, .n_tensors = lf_container_n_tensors(container), .arena = arena};
 
     *out = NULL;
     n_threads = lf_n_threads(n_threads);

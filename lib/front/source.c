@@ -15,6 +15,7 @@
 #define MAX_CONFIG_SIZE (1u << 20)
 #define CONFIG_FILE "adapter_config.json"
 #define TENSOR_FILE "adapter_model.safetensors"
+#define NAMES_SIZE 512 // bytes of a list of names in a message
 
 /* The adapter's name: the directory's, or the file's without its extension. */
 static void default_name(const char *path, char out[LF_MAX_ADAPTER_NAME + 1])
@@ -45,23 +46,90 @@ static lorafmt_status note_extras(lorafmt_source *source, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-static lorafmt_status read_adapters(lorafmt_source *source, unsigned n_threads, lorafmt_error *err)
+/* Which tensors the factors of one adapter are. */
+static lorafmt_status mark_tensors(const lf_container *c, size_t adapter, bool *wanted, lorafmt_error *err)
 {
-    lorafmt_adapter *adapters;
-    lf_adapter_reader reader = {.container = source->container, .arena = &source->arena};
+    uint32_t first_site, first_metadata, first_factor, tensor;
+    lorafmt_adapter a;
+    lorafmt_factor factor;
+    lorafmt_site site;
+
+    LF_TRY(lf_container_adapter(c, adapter, &a, &first_site, &first_metadata, err));
+    for (size_t s = 0; s < a.n_sites; s++) {
+        LF_TRY(lf_container_site(c, first_site + s, &site, &first_factor, err));
+        for (uint32_t k = 0; k < site.n_factors; k++) {
+            LF_TRY(lf_container_factor(c, (size_t)first_factor + k, &factor, &tensor, err));
+            wanted[tensor] = true;
+        }
+    }
+    return LORAFMT_OK;
+}
+
+/* Add a name to "a, b, c", which is cut when there are many. */
+static void add_name(char *list, size_t size, const char *name)
+{
+    const size_t n = strlen(list);
+
+    snprintf(list + n, size - n, "%s%s", n ? ", " : "", name);
+}
+
+static lorafmt_status no_such_adapter(const char *name, const char *names, lorafmt_error *err)
+{
+    return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "no adapter '%s' in it; there is %s", name, names);
+}
+
+/* The place of an adapter in the table. */
+static lorafmt_status find_adapter(const lf_container *c, const char *name, size_t *out, lorafmt_error *err)
+{
+    uint32_t first_site, first_metadata;
+    lorafmt_adapter adapter;
+    char names[NAMES_SIZE] = "";
+
+    for (*out = 0; *out < lf_container_n_adapters(c); ++*out) {
+        LF_TRY(lf_container_adapter(c, *out, &adapter, &first_site, &first_metadata, err));
+        if (strcmp(adapter.name, name) == 0)
+            return LORAFMT_OK;
+        add_name(names, sizeof names, adapter.name);
+    }
+    return no_such_adapter(name, names, err);
+}
+
+/* Adapters [first, first + n). */
+static lorafmt_status read_range(lorafmt_source *source, size_t first, size_t n, const bool *wanted, unsigned n_threads,
+                                 lorafmt_error *err)
+{
+    lorafmt_adapter *adapters = lf_arena_alloc(&source->arena, n, sizeof *adapters);
+    lf_adapter_reader reader = {.container = source->container,
+                                .arena = &source->arena,
+                                .row_indexes = {.arena = &source->arena}};
     const void **loaded;
 
-    source->kind = LORAFMT_SOURCE_LORA;
-    source->n_adapters = lf_container_n_adapters(source->container);
-    adapters = lf_arena_alloc(&source->arena, source->n_adapters, sizeof *adapters);
     if (!adapters)
         return lf_no_memory(err);
-    LF_TRY(lf_tensors_load(source->container, n_threads, &source->arena, &loaded, err));
+    LF_TRY(lf_tensors_load(source->container, wanted, n_threads, &source->arena, &loaded, err));
     reader.loaded = loaded;
+    for (size_t i = 0; i < n; i++)
+        LF_TRY(lf_adapter_read(&reader, first + i, &adapters[i], err));
     source->adapters = adapters;
-    for (size_t i = 0; i < source->n_adapters; i++)
-        LF_TRY(lf_adapter_read(&reader, i, &adapters[i], err));
+    source->n_adapters = n;
     return note_extras(source, err);
+}
+
+static lorafmt_status read_adapters(lorafmt_source *source, const lorafmt_source_options *options, lorafmt_error *err)
+{
+    const unsigned n_threads = options ? options->n_threads : 0;
+    bool *wanted;
+    size_t i;
+
+    source->kind = LORAFMT_SOURCE_LORA;
+    if (!options || !options->adapter)
+        return read_range(source, 0, lf_container_n_adapters(source->container), NULL, n_threads, err);
+    LF_TRY(find_adapter(source->container, options->adapter, &i, err));
+    wanted = lf_arena_alloc(&source->arena, lf_container_n_tensors(source->container), sizeof *wanted);
+    if (!wanted)
+        return lf_no_memory(err);
+    LF_TRY(mark_tensors(source->container, i, wanted, err));
+    return read_range(source, i, 1, wanted, n_threads, err);
 }
 
 static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out, lorafmt_error *err)
@@ -213,7 +281,7 @@ static lorafmt_status open_file(lorafmt_source *source, const char *path, const 
     st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
     if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);
-    return st ? st : read_adapters(source, options ? options->n_threads : 0, err);
+    return st ? st : read_adapters(source, options, err);
 }
 
 static bool has_file(const char *directory, const char *name)
@@ -362,32 +430,21 @@ bool lorafmt_source_container(const lorafmt_source *source, lorafmt_container_in
     return source->container != NULL;
 }
 
-/* "a, b, c", cut when there are many. */
-static void list_names(const lorafmt_source *source, char *out, size_t size)
-{
-    size_t n = 0;
-
-    out[0] = '\0';
-    for (size_t i = 0; i < source->n_adapters && n + 1 < size; i++) {
-        const int k = snprintf(out + n, size - n, "%s%s", i ? ", " : "", source->adapters[i].name);
-        n += k > 0 ? (size_t)k : 0;
-    }
-}
-
 lorafmt_status lorafmt_source_choose(const lorafmt_source *source, const char *name, const lorafmt_adapter **out,
                                      lorafmt_error *err)
 {
-    char names[512];
+    char names[NAMES_SIZE] = "";
 
     *out = NULL;
-    for (size_t i = 0; i < source->n_adapters; i++)
+    for (size_t i = 0; i < source->n_adapters; i++) {
+        add_name(names, sizeof names, source->adapters[i].name);
         if (name ? strcmp(source->adapters[i].name, name) == 0 : source->n_adapters == 1)
             *out = &source->adapters[i];
+    }
     if (*out)
         return LORAFMT_OK;
-    list_names(source, names, sizeof names);
     if (!name)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "holds %zu adapters, choose one by #NAME: %s",
                        source->n_adapters, names);
-    return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "no adapter '%s' in it; there is %s", name, names);
+    return no_such_adapter(name, names, err);
 }

@@ -1073,6 +1073,9 @@ vector("bad-record-size-zero", "4.1", "record-size-zero", "An ignorable section 
        lambda: bend(more_sections(IGNORABLE), "section_table", 8, record_size=0))
 vector("unsupported-record-size", "4.1", "record-size", "Site records have 112 bytes.",
        lambda: blame(wide(smallest(), SITES, 112), "section_table", SITES - 1, "record_size"))
+second("unsupported-record-size-overrun", "4.1", "record-size",
+       "Site records have another size, by which the index would be too short.",
+       lambda: bend(smallest(), "section_table", SITES - 1, record_size=2 ** 20))
 second("bad-section-count", "4.1", "counts sections-end", "The history has a record that is not there.",
        lambda: bend(smallest(), "section_table", HISTORY - 1, n_records=1))
 vector("bad-section-count-overflow", "4.1", "counts overflow",
@@ -1111,6 +1114,8 @@ vector("bad-pool-first", "4.2", "pool-first", "The first string of the pool is n
        lambda: pool_fault(b"A\0a\0w\0", 0, name=2, target=4))
 vector("bad-pool-nul", "4.2", "pool-nul", "The last string of the pool has no NUL.",
        lambda: pool_fault(b"\0a\0w", 3))
+second("bad-pool-nul-long", "4.2", "pool-nul", "The last string of the pool, of two bytes, has no NUL.",
+       lambda: pool_fault(b"\0a\0w\0xy", 5))
 second("bad-pool-twice", "4.2", "pool-order", "A string is twice in the pool.",
        lambda: pool_fault(b"\0a\0w\0w\0", 5))
 second("bad-pool-empty-twice", "4.2", "pool-order", "The empty string is twice in the pool.",
@@ -1125,6 +1130,8 @@ vector("good-pool-unused", "4.2", "pool-unused",
        lambda: smallest(strings=["unused\n\x7f"]))
 second("bad-pool-unused", "4.2", "pool-unused utf8", "A string that no record names is not UTF-8.",
        lambda: in_pool(smallest(strings=[b"\xff"]), b"\xff"))
+second("bad-pool-utf8-inside", "4.2", "utf8", "A string is not UTF-8 from its second byte on.",
+       lambda: in_pool(smallest(strings=[b"x\xff"]), b"x\xff"))
 vector("bad-name-inside", "4.2", "pool-reference", "A `target` begins inside a string.",
        lambda: bend(one(linear("ww")), "sites", 0, target=4))
 second("bad-name-beyond", "4.2", "pool-reference", "A `target` is the offset of the pool's end.",
