@@ -18,6 +18,8 @@ PREFIX = 'base_model.model.'
 Q = 'model.layers.0.q_proj'
 EMBED = 'model.embed_tokens.weight'
 
+VECTORS = pathlib.Path(__file__).resolve().parent.parent / 'spec/vectors'
+
 
 def bf16(rows, cols, first=0x3f80):
     return Tensor('BF16', (rows, cols), struct.pack(f'<{rows * cols}H', *(first + i % 64 for i in range(rows * cols))))
@@ -242,6 +244,14 @@ def test_a_damaged_slot_is_recovered_and_said(lorapack, folder):
     expect(shown['container']['recovered'], True, 'recovered')
     code, _, message = lorapack.run('verify', packed)
     expect((code, 'root[1]' in message), (1, True), f'verify says {message}')
+
+
+def test_an_id_that_is_not_the_adapters_is_refused(lorapack, folder):
+    """spec 6.1: whoever shows or copies an adapter's id has computed it."""
+    vector = VECTORS / 'bad-adapter-id.lora'
+    for arguments in (['inspect', vector], ['pack', vector, '-o', folder / 'out']):
+        code, _, message = lorapack.run(*arguments)
+        expect((code, 'adapter_id' in message), (1, True), f'{arguments[0]} says {message}')
 
 
 def test_a_flipped_bit_in_tensor_data_stops_all_that_read_it(lorapack, folder):

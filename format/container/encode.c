@@ -7,6 +7,7 @@
 #include "format/base/bytes.h"
 #include "format/base/dtype.h"
 #include "format/base/error.h"
+#include "format/base/tensor_map.h"
 #include "format/container/internal.h"
 
 #include <inttypes.h>
@@ -79,10 +80,30 @@ static uint32_t store_tensor(plan *p, dedupe *table, const lorafmt_tensor *t, co
     return table->slots[slot] - 1;
 }
 
+/* Store the tensor of factor f. Data that several factors name is hashed once. */
+static lorafmt_status plan_factor(plan *p, dedupe *table, lf_tensor_map *seen, size_t *first_factor, size_t f,
+                                  const lorafmt_tensor *t, lorafmt_error *err)
+{
+    const size_t i = lf_tensor_map_find(seen, t);
+
+    if (i != SIZE_MAX) {
+        memcpy(p->sha256s[f], p->sha256s[first_factor[i]], LF_SHA256_SIZE);
+        p->tensor_of[f] = p->tensor_of[first_factor[i]];
+        return LORAFMT_OK;
+    }
+    first_factor[seen->n] = f;
+    if (!lf_tensor_map_add(seen, t))
+        return lf_no_memory(err);
+    lf_sha256_of(t->data, (size_t)t->size, p->sha256s[f]);
+    p->tensor_of[f] = store_tensor(p, table, t, p->sha256s[f]);
+    return LORAFMT_OK;
+}
+
 static lorafmt_status plan_tensors(plan *p, lorafmt_error *err)
 {
     const size_t n = (size_t)p->n_records[LF_FACTORS];
-    size_t f = 0, n_slots = 1;
+    size_t f = 0, n_slots = 1, *first_factor = lf_arena_alloc(&p->arena, n, sizeof *first_factor);
+    lf_tensor_map seen = {.arena = &p->arena};
     dedupe table;
 
     while (n_slots < 2 * n)
@@ -91,16 +112,13 @@ static lorafmt_status plan_tensors(plan *p, lorafmt_error *err)
     p->sha256s = lf_arena_alloc(&p->arena, n, sizeof *p->sha256s);
     p->tensor_of = lf_arena_alloc(&p->arena, n, sizeof *p->tensor_of);
     p->tensors = lf_arena_alloc(&p->arena, n, sizeof *p->tensors);
-    if (!table.slots || !p->sha256s || !p->tensor_of || !p->tensors)
+    if (!first_factor || !table.slots || !p->sha256s || !p->tensor_of || !p->tensors)
         return lf_no_memory(err);
     for (size_t a = 0; a < p->n_adapters; a++)
         for (size_t i = 0; i < p->adapters[a]->n_sites; i++) {
             const lorafmt_site *site = &p->adapters[a]->sites[i];
-            for (uint32_t k = 0; k < site->n_factors; k++, f++) {
-                const lorafmt_tensor *t = &site->factors[k].tensor;
-                lf_sha256_of(t->data, (size_t)t->size, p->sha256s[f]);
-                p->tensor_of[f] = store_tensor(p, &table, t, p->sha256s[f]);
-            }
+            for (uint32_t k = 0; k < site->n_factors; k++)
+                LF_TRY(plan_factor(p, &table, &seen, first_factor, f++, &site->factors[k].tensor, err));
         }
     return LORAFMT_OK;
 }

@@ -7,15 +7,17 @@
 #define LF_ADAPTER_H
 
 #include "format/base/arena.h"
+#include "format/base/tensor_map.h"
 #include "format/container/container.h"
 #include "lorafmt/adapter.h"
 
-/* Reads adapters of one container. n_value_bytes starts at zero. */
+/* Reads adapters of one container. What is not set by the caller starts at zero. */
 typedef struct lf_adapter_reader {
     const lf_container *container;
     lf_arena *arena;
     const void *const *loaded; /* per tensor of the container: its decoded data, whose digest was found right */
     uint64_t n_value_bytes;    /* of metadata so far: spec 4.7 */
+    lf_tensor_map row_indexes; /* that were found right; its arena is set */
 } lf_adapter_reader;
 
 /*
@@ -44,8 +46,10 @@ typedef struct lf_adapter_place {
 /*
  * Every rule of spec 4.3 to 4.7 about what an adapter says: names, order of sites, ranks, scale against rule, alpha finite,
  * factors against kind and rank, shapes. Fields in errors are targets; place may be NULL. Sites of unknown kinds pass.
+ * row_indexes are numbers of rows that need no second look, and get those that had their first.
  */
-lorafmt_status lf_adapter_check(const lorafmt_adapter *adapter, lf_adapter_place *place, lorafmt_error *err);
+lorafmt_status lf_adapter_check(const lorafmt_adapter *adapter, lf_tensor_map *row_indexes, lf_adapter_place *place,
+                                lorafmt_error *err);
 
 /* Order sites and metadata as the spec wants them. */
 void lf_adapter_sort(lorafmt_site *sites, size_t n_sites, lorafmt_metadata *metadata, size_t n_metadata);

@@ -49,6 +49,7 @@ const lorafmt_factor *lorafmt_site_factor(const lorafmt_site *site, unsigned rol
 typedef struct checker {
     const lorafmt_adapter *adapter;
     const lorafmt_site *site;
+    lf_tensor_map *row_indexes;
     lf_adapter_place place;
     lorafmt_error *err;
 } checker;
@@ -188,6 +189,8 @@ static lorafmt_status check_row_index(checker *c, const lorafmt_factor *rows, co
         return BAD_TENSOR(c, rows, LF_TENSOR_DTYPE, "row_index is %s, must be I64", lorafmt_dtype_name(rows->tensor.dtype));
     if (rows->tensor.n_dims != 1 || value->n_dims == 0 || rows->tensor.shape[0] != value->shape[0])
         return BAD_TENSOR(c, rows, LF_TENSOR_SHAPE, "row_index must have one number per row of value");
+    if (lf_tensor_map_find(c->row_indexes, &rows->tensor) != SIZE_MAX)
+        return LORAFMT_OK;
     for (uint64_t i = 0; i < rows->tensor.shape[0]; i++) {
         const uint64_t row = lf_load_u64le((const uint8_t *)rows->tensor.data + 8 * i);
         if (row > INT64_MAX || (i && row <= last))
@@ -195,7 +198,7 @@ static lorafmt_status check_row_index(checker *c, const lorafmt_factor *rows, co
                         "row_index must be 0 or more and strictly ascending");
         last = row;
     }
-    return LORAFMT_OK;
+    return lf_tensor_map_add(c->row_indexes, &rows->tensor) ? LORAFMT_OK : lf_no_memory(c->err);
 }
 
 static lorafmt_status check_whole(checker *c)
@@ -380,9 +383,10 @@ static lorafmt_status check_adapter(checker *c)
     return check_metadata(c);
 }
 
-lorafmt_status lf_adapter_check(const lorafmt_adapter *adapter, lf_adapter_place *place, lorafmt_error *err)
+lorafmt_status lf_adapter_check(const lorafmt_adapter *adapter, lf_tensor_map *row_indexes, lf_adapter_place *place,
+                                lorafmt_error *err)
 {
-    checker c = {.adapter = adapter, .err = err};
+    checker c = {.adapter = adapter, .row_indexes = row_indexes, .err = err};
     const lorafmt_status st = check_adapter(&c);
 
     if (place)

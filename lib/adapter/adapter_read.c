@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* From the records of a container to an adapter in memory. */
+#include "format/base/digest.h"
 #include "format/base/error.h"
 #include "format/base/text.h"
+#include "format/container/format.h"
 #include "lib/adapter/adapter.h"
 
 #include <string.h>
@@ -21,6 +23,46 @@ static lorafmt_status read_factors(lf_adapter_reader *reader, uint32_t first, lo
     return LORAFMT_OK;
 }
 
+/* The digests of all factors, which are those of their data. */
+static lorafmt_status read_digests(const lf_adapter_reader *reader, const lorafmt_adapter *adapter, uint32_t first_site,
+                                   uint8_t (*out)[LF_SHA256_SIZE], lorafmt_error *err)
+{
+    uint32_t first_factor, tensor;
+    lf_tensor_record record;
+    lorafmt_factor factor;
+    lorafmt_site site;
+
+    for (size_t s = 0; s < adapter->n_sites; s++) {
+        LF_TRY(lf_container_site(reader->container, first_site + s, &site, &first_factor, err));
+        for (uint32_t k = 0; k < site.n_factors; k++, out++) {
+            LF_TRY(lf_container_factor(reader->container, (size_t)first_factor + k, &factor, &tensor, err));
+            LF_TRY(lf_container_tensor(reader->container, tensor, &record, err));
+            memcpy(*out, record.sha256, sizeof *out);
+        }
+    }
+    return LORAFMT_OK;
+}
+
+/* Who asks for an adapter's id gets one that is true. */
+static lorafmt_status check_id(const lf_adapter_reader *reader, size_t i, const lorafmt_adapter *adapter, uint32_t first_site,
+                               lorafmt_error *err)
+{
+    uint8_t(*digests)[LF_SHA256_SIZE], id[LF_SHA256_SIZE];
+    size_t n = 0;
+
+    for (size_t s = 0; s < adapter->n_sites; s++)
+        n += adapter->sites[s].n_factors;
+    digests = lf_arena_alloc(reader->arena, n, sizeof *digests);
+    if (!digests)
+        return lf_no_memory(err);
+    LF_TRY(read_digests(reader, adapter, first_site, digests, err));
+    lf_adapter_id(adapter, (const uint8_t(*)[LF_SHA256_SIZE])digests, id);
+    if (memcmp(id, adapter->id, sizeof id) != 0)
+        return lf_fail(err, LORAFMT_CORRUPT, lf_container_adapter_offset(reader->container, i) + LF_ADAPTER_ID, adapter->name,
+                       "adapter_id is not the id of what the adapter holds");
+    return LORAFMT_OK;
+}
+
 static lorafmt_status read_metadata(lf_adapter_reader *reader, uint32_t first, size_t n, lorafmt_metadata *out,
                                     lorafmt_error *err)
 {
@@ -28,7 +70,8 @@ static lorafmt_status read_metadata(lf_adapter_reader *reader, uint32_t first, s
         LF_TRY(lf_container_metadata(reader->container, first + i, &out[i], err));
         reader->n_value_bytes += strlen(out[i].value);
         if (reader->n_value_bytes > LF_MAX_VALUES)
-            return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, out[i].key, "metadata values of more than 2^28 bytes");
+            return lf_fail(err, LORAFMT_CORRUPT, lf_container_metadata_offset(reader->container, first + i) + LF_METADATA_VALUE,
+                           out[i].key, "metadata values of more than 2^28 bytes");
     }
     return LORAFMT_OK;
 }
@@ -93,9 +136,10 @@ lorafmt_status lf_adapter_read(lf_adapter_reader *reader, size_t i, lorafmt_adap
     out->sites = sites;
     out->metadata = metadata;
     out->has_id = true;
-    if ((st = lf_adapter_check(out, &place, err)) && err)
+    st = lf_adapter_check(out, &reader->row_indexes, &place, err);
+    if (st && err)
         err->offset = offset_of(reader->container, i, &place);
-    return st;
+    return st ? st : check_id(reader, i, out, first_site, err);
 }
 
 void lorafmt_adapter_id(const lorafmt_adapter *adapter, uint8_t out[32])

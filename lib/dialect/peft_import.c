@@ -291,6 +291,8 @@ static lorafmt_status set_metadata(lf_importer *im, lorafmt_adapter *out, lorafm
 
 static lorafmt_status finish(lf_importer *im, lorafmt_adapter *out, lorafmt_error *err)
 {
+    lf_tensor_map row_indexes = {.arena = im->arena};
+
     memset(out, 0, sizeof *out);
     out->name = lf_arena_strdup(im->arena, im->in->name);
     out->base_name = lf_arena_strdup(im->arena, im->config->base_name ? im->config->base_name : "");
@@ -301,7 +303,7 @@ static lorafmt_status finish(lf_importer *im, lorafmt_adapter *out, lorafmt_erro
     lf_adapter_sort(im->sites, im->n_sites, NULL, 0);
     out->sites = im->sites;
     out->n_sites = im->n_sites;
-    return lf_adapter_check(out, NULL, err);
+    return lf_adapter_check(out, &row_indexes, NULL, err);
 }
 
 lorafmt_status lf_peft_import(const lf_peft_input *in, lf_arena *arena, lorafmt_adapter *out, lf_notes *notes, lorafmt_error *err)

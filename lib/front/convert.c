@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* The same values in another dtype, rounded once. A finite value must stay finite. */
-static lorafmt_status convert_tensor(lorafmt_tensor *t, lorafmt_dtype to, const char *target, lf_arena *arena, lorafmt_error *err)
+static lorafmt_status convert_data(lorafmt_tensor *t, lorafmt_dtype to, const char *target, lf_arena *arena, lorafmt_error *err)
 {
     const size_t unit = lorafmt_dtype_bits(t->dtype) / 8, to_unit = lorafmt_dtype_bits(to) / 8;
     const uint64_t n_elements = t->size / unit, n_before = lf_count_nonfinite(t);
@@ -39,9 +39,32 @@ static lorafmt_status convert_tensor(lorafmt_tensor *t, lorafmt_dtype to, const 
     return LORAFMT_OK;
 }
 
-static lorafmt_status convert_site(lorafmt_site *site, lorafmt_dtype to, lf_arena *arena, lorafmt_error *err)
+/* A tensor before and after; the converter's map finds it by the first. */
+typedef struct conversion {
+    lorafmt_tensor before, after;
+} conversion;
+
+/* Convert a tensor, or take what came of it for another factor. */
+static lorafmt_status convert_tensor(lf_converter *c, lorafmt_tensor *t, const char *target, lorafmt_error *err)
 {
-    lorafmt_factor *factors = lf_arena_alloc(arena, site->n_factors, sizeof *factors);
+    const size_t i = lf_tensor_map_find(&c->converted, t);
+    conversion *new;
+
+    if (i != SIZE_MAX) {
+        *t = ((const conversion *)c->converted.tensors[i])->after;
+        return LORAFMT_OK;
+    }
+    if (!(new = lf_arena_alloc(c->arena, 1, sizeof *new)))
+        return lf_no_memory(err);
+    *new = (conversion){*t, *t};
+    LF_TRY(convert_data(&new->after, c->options->dtype, target, c->arena, err));
+    *t = new->after;
+    return lf_tensor_map_add(&c->converted, &new->before) ? LORAFMT_OK : lf_no_memory(err);
+}
+
+static lorafmt_status convert_site(lf_converter *c, lorafmt_site *site, lorafmt_error *err)
+{
+    lorafmt_factor *factors = lf_arena_alloc(c->arena, site->n_factors, sizeof *factors);
     lorafmt_status st = LORAFMT_OK;
 
     if (!factors)
@@ -52,8 +75,8 @@ static lorafmt_status convert_site(lorafmt_site *site, lorafmt_dtype to, lf_aren
     memcpy(factors, site->factors, site->n_factors * sizeof *factors);
     site->factors = factors;
     for (uint32_t i = 0; i < site->n_factors && !st; i++)
-        if (lf_dtype_is_real(factors[i].tensor.dtype) && factors[i].tensor.dtype != to)
-            st = convert_tensor(&factors[i].tensor, to, site->target, arena, err);
+        if (lf_dtype_is_real(factors[i].tensor.dtype) && factors[i].tensor.dtype != c->options->dtype)
+            st = convert_tensor(c, &factors[i].tensor, site->target, err);
     return st;
 }
 
@@ -116,10 +139,10 @@ done:
     return st;
 }
 
-lorafmt_status lf_adapter_convert(const lorafmt_adapter *in, const lorafmt_pack_options *options, lf_arena *arena,
-                                  lorafmt_adapter *out, lorafmt_error *err)
+lorafmt_status lf_adapter_convert(lf_converter *c, const lorafmt_adapter *in, lorafmt_adapter *out, lorafmt_error *err)
 {
-    lorafmt_site *sites = lf_arena_alloc(arena, in->n_sites, sizeof *sites);
+    const lorafmt_pack_options *options = c->options;
+    lorafmt_site *sites = lf_arena_alloc(c->arena, in->n_sites, sizeof *sites);
     const lf_fpenv env = lf_fpenv_enter();
     lorafmt_status st = sites ? LORAFMT_OK : lf_no_memory(err);
 
@@ -131,10 +154,10 @@ lorafmt_status lf_adapter_convert(const lorafmt_adapter *in, const lorafmt_pack_
     if (options->name)
         out->name = options->name;
     for (size_t i = 0; i < in->n_sites && !st && options->dtype; i++)
-        st = convert_site(&sites[i], options->dtype, arena, err);
+        st = convert_site(c, &sites[i], err);
     lf_fpenv_leave(env);
     LF_TRY(st);
-    LF_TRY(join_metadata(options, arena, out, err));
-    LF_TRY(lf_adapter_check(out, NULL, err));
+    LF_TRY(join_metadata(options, c->arena, out, err));
+    LF_TRY(lf_adapter_check(out, &c->row_indexes, NULL, err));
     return options->base ? record_base(out, sites, options, err) : LORAFMT_OK;
 }

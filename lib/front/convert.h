@@ -4,10 +4,17 @@
 #define LF_FRONT_CONVERT_H
 
 #include "format/base/arena.h"
+#include "format/base/tensor_map.h"
 #include "lorafmt/files.h"
 
+/* What adapters of one file share: options, the arena of all copies, and which tensors were converted or checked. */
+typedef struct lf_converter {
+    const lorafmt_pack_options *options;
+    lf_arena *arena;
+    lf_tensor_map converted, row_indexes; /* their arena is set, all else zero */
+} lf_converter;
+
 /* A copy of an adapter with the options applied, in the arena; data that stays as it is stays borrowed. Checked. */
-lorafmt_status lf_adapter_convert(const lorafmt_adapter *in, const lorafmt_pack_options *options, lf_arena *arena,
-                                  lorafmt_adapter *out, lorafmt_error *err);
+lorafmt_status lf_adapter_convert(lf_converter *converter, const lorafmt_adapter *in, lorafmt_adapter *out, lorafmt_error *err);
 
 #endif

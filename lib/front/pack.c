@@ -5,6 +5,7 @@
 #include "lib/front/source.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define REPORT_SIZE (UINT64_C(8) << 20) // between two calls of the progress callback
@@ -57,10 +58,32 @@ static lorafmt_status check_options(const lorafmt_pack_options *o, size_t n_adap
     return LORAFMT_OK;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static lorafmt_status check_names(const lorafmt_adapter *const *adapters, size_t n, lf_arena *arena, lorafmt_error *err)
+{
+    const char **names = lf_arena_alloc(arena, n, sizeof *names);
+
+    if (!names)
+        return lf_no_memory(err);
+    for (size_t i = 0; i < n; i++)
+        names[i] = adapters[i]->name;
+    qsort(names, n, sizeof *names, compare_names);
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(names[i - 1], names[i]) == 0)
+            return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, names[i],
+                           "two adapters of this name; pack one of them alone under another name first");
+    return LORAFMT_OK;
+}
+
 static lorafmt_status convert_all(const lorafmt_adapter *const *adapters, size_t n, const lorafmt_pack_options *options,
                                   lf_arena *arena, const lorafmt_adapter ***out, lorafmt_error *err)
 {
     const lorafmt_adapter **converted = lf_arena_alloc(arena, n, sizeof *converted);
+    lf_converter converter = {.options = options, .arena = arena, .converted = {.arena = arena}, .row_indexes = {.arena = arena}};
 
     if (!converted)
         return lf_no_memory(err);
@@ -68,15 +91,11 @@ static lorafmt_status convert_all(const lorafmt_adapter *const *adapters, size_t
         lorafmt_adapter *a = lf_arena_alloc(arena, 1, sizeof *a);
         if (!a)
             return lf_no_memory(err);
-        LF_TRY(lf_adapter_convert(adapters[i], options, arena, a, err));
+        LF_TRY(lf_adapter_convert(&converter, adapters[i], a, err));
         converted[i] = a;
-        for (size_t j = 0; j < i; j++)
-            if (strcmp(converted[j]->name, a->name) == 0)
-                return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, a->name,
-                               "two adapters of this name; pack one of them alone under another name first");
     }
     *out = converted;
-    return LORAFMT_OK;
+    return check_names(converted, n, arena, err);
 }
 
 static lorafmt_status write_container(const lorafmt_adapter *const *adapters, size_t n, uint32_t align_log2, const char *path,
