@@ -226,9 +226,13 @@ static bool rows_fit(const lorafmt_site *site, const lorafmt_view_tensor *tensor
     const lorafmt_tensor *value = value_of(site);
     const lorafmt_tensor *numbers = &lorafmt_site_factor(site, LORAFMT_ROLE_ROW_INDEX)->tensor;
 
-    return value->n_dims == tensor->n_dims && value->n_dims > 1 &&
-           memcmp(value->shape + 1, tensor->shape + 1, (value->n_dims - 1) * sizeof value->shape[0]) == 0 &&
-           lf_load_u64le((const uint8_t *)numbers->data + 8 * (numbers->shape[0] - 1)) < tensor->shape[0]; // ascending
+    if (value->n_dims != tensor->n_dims || value->n_dims < 2 || numbers->n_dims != 1 || numbers->shape[0] != value->shape[0] ||
+        memcmp(value->shape + 1, tensor->shape + 1, (value->n_dims - 1) * sizeof value->shape[0]) != 0)
+        return false;
+    for (uint64_t i = 0; i < numbers->shape[0]; i++)
+        if (lf_load_u64le((const uint8_t *)numbers->data + 8 * i) >= tensor->shape[0])
+            return false;
+    return true;
 }
 
 static bool same_rows(const lorafmt_site *a, const lorafmt_site *b)
