@@ -492,6 +492,8 @@ static void test_attentions_that_are_none(void **state)
     import_bad(CONFIG(""), tensors + 2, 2, NULL, LORAFMT_CORRUPT, "no factors of its own");
     import_bad(CONFIG(""), mixed, 4, NULL, LORAFMT_CORRUPT, "inside and outside of an attention");
     import_bad(CONFIG(", \"use_dora\": true"), tensors, 4, NULL, LORAFMT_UNSUPPORTED, "use_dora or lora_bias");
+    import_bad(CONFIG(""), (const lf_peft_tensor[]){tensors[0], tensors[1], T("m.base_layer.out_proj.weight", 2, 3, 3)}, 3, NULL,
+               LORAFMT_CORRUPT, "0 wrappers"); // the output projection is not adapted
 }
 
 /* --- names that others changed --- */

@@ -150,7 +150,7 @@ static unsigned count_wrappers(const lf_importer *im, const char *module)
 /* PEFT saves the parameters of an adapted layer with a .base_layer for each wrapper. */
 static lorafmt_status check_depth(const lf_importer_entry *e, unsigned n_wrappers, lorafmt_error *err)
 {
-    if (e->key.part == LF_PEFT_BASE_LAYER && e->key.depth != n_wrappers)
+    if (e->key.part == LF_PEFT_BASE_LAYER && (n_wrappers == 0 || e->key.depth != n_wrappers))
         return lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, e->tensor->name,
                        "in %u base_layer, and %u wrappers of this module have LoRA factors", e->key.depth, n_wrappers);
     return LORAFMT_OK;
