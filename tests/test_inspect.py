@@ -383,6 +383,21 @@ def as_safetensor(made):
     return tensors.Tensor(made.dtype, tuple(made.shape), made.decoded)
 
 
+def test_uncountable(lorapack, folder):
+    """Parameters of targets that 64 bits do not hold are not known; the sum went round, and the share was of what was left."""
+    side = 1 << 20
+    factors = [(build.A, build.tensor('F16', [1, side, 1, 1], 0)), (build.B, build.tensor('F16', [side, 1, 1, 1], 0)),
+               (build.MID, build.tensor('F16', [1, 1, 1 << 10, 1 << 10], 0))]
+    for n, known in (15, True), (17, False):
+        packed = lora(folder / f'{n}.lora', [build.Site(f'm.{i:02}.conv.weight', build.CONV2D, factors) for i in range(n)])
+        adapter = inspected(lorapack, packed)
+        wanted = n << 60 if known else None
+        expect(adapter['n_target_parameters'] == wanted, f'{n} sites: {adapter["n_target_parameters"]} parameters')
+        expect((adapter['share'] is not None) == known, f'{n} sites: share {adapter["share"]}')
+        out = ' '.join(run(lorapack, 'inspect', packed)[1].split())
+        expect(('the share is not known' in out) != known, f'{n} sites: {out}')
+
+
 def test_colour(lorapack, folder):
     """Only a terminal that wants it gets colour, and the text is the same."""
     source = write_adapter(folder / 'odd', {Q_PROJ: layer(random.Random(7), b_scale=0)})

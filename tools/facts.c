@@ -35,6 +35,16 @@ bool site_is_low_rank(const lorafmt_site *site)
     return site->kind >= LORAFMT_KIND_LINEAR && site->kind <= LORAFMT_KIND_EXPERTS;
 }
 
+static uint64_t count_add(uint64_t a, uint64_t b)
+{
+    return a < COUNT_UNKNOWN - b ? a + b : COUNT_UNKNOWN;
+}
+
+static uint64_t count_multiply(uint64_t a, uint64_t b)
+{
+    return b && a > COUNT_UNKNOWN / b ? COUNT_UNKNOWN : a * b;
+}
+
 matrix_shape site_shape(const lorafmt_site *site)
 {
     const lorafmt_factor *a = lorafmt_site_factor(site, LORAFMT_ROLE_A), *b = lorafmt_site_factor(site, LORAFMT_ROLE_B);
@@ -48,7 +58,7 @@ matrix_shape site_shape(const lorafmt_site *site)
     shape.n_out = b->tensor.shape[0] / shape.n_experts;
     shape.n_in = tensor_n_elements(&a->tensor) / a->tensor.shape[0];
     for (uint32_t i = 2; mid && i < mid->tensor.n_dims; i++)
-        shape.n_in *= mid->tensor.shape[i];
+        shape.n_in = count_multiply(shape.n_in, mid->tensor.shape[i]);
     return shape;
 }
 
@@ -56,7 +66,7 @@ static uint64_t count_targets(const lorafmt_site *site)
 {
     const matrix_shape shape = site_shape(site);
 
-    return shape.n_experts * shape.n_out * shape.n_in;
+    return count_multiply(count_multiply(shape.n_experts, shape.n_out), shape.n_in);
 }
 
 /*
@@ -125,7 +135,7 @@ static int gather_site(const lorafmt_site *site, adapter_facts *facts, site_fact
             facts->n_low_rank += tensor_n_elements(&site->factors[f].tensor);
     }
     if (site_is_low_rank(site))
-        facts->n_target_parameters += count_targets(site);
+        facts->n_target_parameters = count_add(facts->n_target_parameters, count_targets(site));
     if (!facts->shared_too_much)
         status = lorafmt_site_norm(site, &out->norm, &err);
     if (status && status != LORAFMT_UNSUPPORTED)
@@ -145,6 +155,11 @@ int adapter_facts_gather(const lorafmt_adapter *adapter, const source_facts *sou
     for (size_t i = 0; i < adapter->n_sites && code == EXIT_DONE; i++)
         code = gather_site(&adapter->sites[i], out, &out->sites[i]);
     return code;
+}
+
+bool adapter_share_is_known(const adapter_facts *facts)
+{
+    return facts->n_target_parameters && facts->n_target_parameters != COUNT_UNKNOWN;
 }
 
 void adapter_facts_free(adapter_facts *facts)

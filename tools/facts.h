@@ -27,6 +27,9 @@ typedef struct site_facts {
     uint64_t n_bytes;
 } site_facts;
 
+/* Counts of parameters, which no file needs to hold, stop here. */
+#define COUNT_UNKNOWN UINT64_MAX
+
 typedef struct adapter_facts {
     const lorafmt_adapter *adapter;
     adapter_stats stats;
@@ -34,7 +37,7 @@ typedef struct adapter_facts {
     const tensor_table *tensors; /* of the source */
     bool shared_too_much;
     uint64_t n_low_rank;          /* parameters of low-rank sites */
-    uint64_t n_target_parameters; /* of the matrices that they change */
+    uint64_t n_target_parameters; /* of the matrices that they change, or COUNT_UNKNOWN */
     size_t n_magnitudes;          /* sites with one */
 } adapter_facts;
 
@@ -44,6 +47,9 @@ int adapter_facts_gather(const lorafmt_adapter *adapter, const source_facts *sou
 void source_facts_free(source_facts *facts);
 void adapter_facts_free(adapter_facts *facts);
 
+/* Are there matrices that its low-rank sites change, and is their size known? */
+bool adapter_share_is_known(const adapter_facts *facts);
+
 /* The median of finite numbers, which are put in order; 0 when there are none. */
 double median_of(double *x, size_t n);
 
@@ -52,8 +58,8 @@ bool site_is_low_rank(const lorafmt_site *site);
 
 /* The logical matrix of a low-rank site, a kernel flattened into its inputs. */
 typedef struct matrix_shape {
-    uint64_t n_experts; /* of that shape each; 1 for other kinds, 0 when nothing is known */
-    uint64_t n_out, n_in;
+    uint64_t n_experts;   /* of that shape each; 1 for other kinds, 0 when nothing is known */
+    uint64_t n_out, n_in; /* n_in may be COUNT_UNKNOWN */
 } matrix_shape;
 
 matrix_shape site_shape(const lorafmt_site *site);
