@@ -383,6 +383,49 @@ def as_safetensor(made):
     return tensors.Tensor(made.dtype, tuple(made.shape), made.decoded)
 
 
+def additive(target):
+    """A site that takes little room."""
+    return build.Site(target, build.ADDITIVE, [(build.VALUE, build.f32(1))])
+
+
+def rows_of(lorapack, source, kind):
+    """What stands before `kind` in each line of a table."""
+    code, out, err = run(lorapack, 'inspect', source)
+    expect(code == 0, f'{source}: exit {code}: {err}')
+    expect(not too_wide(out), f'{source}: wider than 80 columns: {too_wide(out)}')
+    return re.findall(f'^  (\\S+) +(?:\\d+  )?{kind} .*$', out, re.MULTILINE)
+
+
+def test_paths(lorapack, folder):
+    """Module types of one name are told apart by all of their paths, in the order of the bytes. It was by the first 255."""
+    deep = 'm.0.' + 'deep.' * 100
+    long = lora(folder / 'long.lora', [additive(f'{deep}{name}.q.weight') for name in 'xy'])
+    found = rows_of(lorapack, long, 'additive')
+    expect(len(found) == 2 and all(row.endswith(f'deep.{name}.q') for row, name in zip(found, 'xy')), f'modules are {found}')
+    short = lora(folder / 'short.lora', [additive(f'm.0.{path}.q.weight') for path in ('e-c', 'e.12', 'e.7', 'e.7x', 'e')])
+    found = rows_of(lorapack, short, 'additive')
+    expect(found == ['e-c.q', 'e.*.q', 'e.7x.q', 'e.q'], f'modules are {found}')
+
+
+def test_long_unicode(lorapack, folder):
+    """A cut leaves characters whole and the ends of names, by which they differ. It was made after 200 bytes."""
+    for character in 'äあ😀':
+        name = character * (1000 // len(character.encode()))
+        modules = lora(folder / f'{ord(character)}.lora', [additive(name + end) for end in 'ab'])
+        found = rows_of(lorapack, modules, 'additive')
+        expect([row[-1] for row in found] == ['a', 'b'], f'modules are {found}')
+        whole = lora(folder / f'{ord(character)}-whole.lora',
+                     [build.Site(name + end, build.SAVED, [(build.VALUE, build.f32(1))]) for end in 'ab'])
+        found += rows_of(lorapack, whole, 'saved')
+        expect([row[-1] for row in found] == ['a', 'b'] * 2, f'replaced are {found}')
+        stack = name[:-20]
+        layers = lora(folder / f'{ord(character)}-layers.lora', [additive(f'{stack}{end}.{i}.q.weight') for end in 'ab' for i in (0, 11)])
+        out = run(lorapack, 'inspect', layers)[1]
+        found += re.findall(r'^  (\S+ \d+) +1 +1\.000.*$', out, re.MULTILINE)
+        expect([row.split('.')[-1][-4:].lstrip(character) for row in found[4:]] == ['a 0', 'a 11', 'b 0', 'b 11'], f'layers are\n{out}')
+        expect('\\x' not in out + ''.join(found) and not too_wide(out), f'a character is cut in {found}')
+
+
 def test_uncountable(lorapack, folder):
     """Parameters of targets that 64 bits do not hold are not known; the sum went round, and the share was of what was left."""
     side = 1 << 20
