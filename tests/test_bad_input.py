@@ -280,8 +280,8 @@ def check_case(program, change, expected, folder):
 
 
 def limit_file_size():
-    """Every file this process writes ends after 16 bytes, as on a full disk but for the errno."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    """Every file this process writes ends after 16 bytes, as after ulimit -f in a shell: going on would be its end by SIGXFSZ."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
 
 

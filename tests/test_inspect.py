@@ -20,6 +20,10 @@ import tensors
 from lorapack import Complaint, Lorapack
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(HERE.parent / 'spec/vectors'))
+import build # what packing would not make: sites and tensors as one likes
+
 DEMO = HERE.parent / 'examples/demo-model'
 CODES = {'F64': 'd', 'F32': 'f', 'F16': 'e'}
 PREFIX = 'base_model.model.'
@@ -289,6 +293,128 @@ def test_shared_tensors(lorapack, folder):
     expect(not any(site['norm'] for site in inspected(lorapack, packed)['sites']), 'norms of shared tensors are computed')
     expect('norms are left out' in run(lorapack, 'inspect', packed)[1], 'does not say that norms are left out')
     check_shown(lorapack, packed)
+
+
+def norms(lorapack, source):
+    """Of all sites of all adapters, in order."""
+    adapters = json.loads(lorapack.must('inspect', source, '--json'))['adapters']
+    return [site['norm'] for adapter in adapters for site in adapter['sites']]
+
+
+def linear(target, a, b, rank):
+    """A site of scale 1."""
+    return build.Site(target, build.LINEAR, [(build.A, a), (build.B, b)], rank=rank, alpha=float(rank))
+
+
+def lora(path, *adapters):
+    """Write a file of adapters; a list is the sites of one that is called a."""
+    path.write_bytes(build.File(*(build.Adapter('a', item) if isinstance(item, list) else item for item in adapters)).bytes())
+    return path
+
+
+def test_work_of_norms(lorapack, folder):
+    """Norms may take 8 times the work that they would if nothing were shared, over all adapters together. It was bytes that
+    counted, up to 64 times and for each adapter alone, so that 8 MB could take minutes."""
+    a, b = build.f32(3, 5), build.f32(4, 3)
+    for n, shown in (8, True), (9, False):
+        one = lora(folder / f'one-{n}.lora', [linear(f'm.{i}.q.weight', a, b, 3) for i in range(n)])
+        many = lora(folder / f'many-{n}.lora', *(build.Adapter(f'a{i}', [linear('m.q.weight', a, b, 3)]) for i in range(n)))
+        for path in one, many:
+            found = norms(lorapack, path)
+            expect(len(found) == n and len(set(found)) == 1 and (found[0] is not None) == shown, f'{path.name}: norms {found}')
+            expect(('norms are left out' in run(lorapack, 'inspect', path)[1]) != shown, f'{path.name}: what is said of norms')
+        expect(norms(lorapack, f'{many}#a1') == norms(lorapack, lora(folder / 'alone.lora', [linear('m.q.weight', a, b, 3)])),
+               'a single one of many adapters is not shown as if it were alone')
+    zero = build.tensor('F32', [4, 3], 0)
+    fresh = lora(folder / 'fresh.lora', [linear(f'm.{i:03}.q.weight', build.f32(3, 5, start=i), zero, 3) for i in range(1, 200)])
+    expect(norms(lorapack, fresh) == [0] * 199, f'norms of an untrained adapter are {set(norms(lorapack, fresh))}')
+    b = build.f32(1000, 1)
+    large = lora(folder / 'large.lora', [linear(f'm.{i:03}.q.weight', build.f32(1, 1, start=i), b, 1) for i in range(1, 100)])
+    expect(set(norms(lorapack, large)) == {None}, 'a large B is read for each of many small A')
+
+
+def test_adapters_that_share(lorapack, folder):
+    """A tensor of several adapters is looked at once; what is said of it is said of each, and equal are those of one adapter."""
+    a, b = build.tensor('F32', [2, 3], 1, 2), build.tensor('F32', [4, 2], 3, -1)
+    bad = build.tensor('F32', [4, 2], math.nan, 1, math.inf, 1, 1, 1, 1, 1)
+    packed = lora(folder / 'shared.lora', build.Adapter('left', [linear('k.weight', a, b, 2), linear('q.weight', a, bad, 2)]),
+                  build.Adapter('right', [linear('q.weight', a, b, 2), linear('v.weight', build.f32(2, 3), bad, 2)]))
+    product = product_norm(tensors.values(as_safetensor(a)), tensors.values(as_safetensor(b)), 2, 1)
+    found = norms(lorapack, packed)
+    expect(math.isclose(found[0], product) and found[0] == found[2] and found[1] is found[3] is None, f'norms are {found}')
+    adapters = json.loads(lorapack.must('inspect', packed, '--json'))['adapters']
+    odd = [[(item['what'], item['target'], item['text']) for item in adapter['oddities']] for adapter in adapters]
+    not_finite = '2 of 8 elements of B are NaN or infinite'
+    expect(odd == [[('not-finite', 'q.weight', not_finite), ('same-tensor', 'k.weight', 'A is also in 1 other place')],
+                   [('not-finite', 'v.weight', not_finite)]], f'odd are {odd}')
+    wanted = [('left', 'q.weight', 'B', 2), ('right', 'v.weight', 'B', 2)]
+    items = json.loads(lorapack.must('verify', packed, '--json'))['nonfinite']
+    expect([tuple(item.values()) for item in items] == wanted, f'not finite are {items}')
+    code, _, err = run(lorapack, 'verify', packed, '--finite')
+    expect(code == 1 and all(f'  {name}: {target}: 2 of 8 elements' in err for name, target, _, _ in wanted), err)
+
+
+def as_safetensor(made):
+    """A tensor of a made file as one of a safetensors file."""
+    return tensors.Tensor(made.dtype, tuple(made.shape), made.decoded)
+
+
+def additive(target):
+    """A site that takes little room."""
+    return build.Site(target, build.ADDITIVE, [(build.VALUE, build.f32(1))])
+
+
+def rows_of(lorapack, source, kind):
+    """What stands before `kind` in each line of a table."""
+    code, out, err = run(lorapack, 'inspect', source)
+    expect(code == 0, f'{source}: exit {code}: {err}')
+    expect(not too_wide(out), f'{source}: wider than 80 columns: {too_wide(out)}')
+    return re.findall(f'^  (\\S+) +(?:\\d+  )?{kind} .*$', out, re.MULTILINE)
+
+
+def test_paths(lorapack, folder):
+    """Module types of one name are told apart by all of their paths, in the order of the bytes. It was by the first 255."""
+    deep = 'm.0.' + 'deep.' * 100
+    long = lora(folder / 'long.lora', [additive(f'{deep}{name}.q.weight') for name in 'xy'])
+    found = rows_of(lorapack, long, 'additive')
+    expect(len(found) == 2 and all(row.endswith(f'deep.{name}.q') for row, name in zip(found, 'xy')), f'modules are {found}')
+    short = lora(folder / 'short.lora', [additive(f'm.0.{path}.q.weight') for path in ('e-c', 'e.12', 'e.7', 'e.7x', 'e')])
+    found = rows_of(lorapack, short, 'additive')
+    expect(found == ['e-c.q', 'e.*.q', 'e.7x.q', 'e.q'], f'modules are {found}')
+
+
+def test_long_unicode(lorapack, folder):
+    """A cut leaves characters whole and the ends of names, by which they differ. It was made after 200 bytes."""
+    for character in 'äあ😀':
+        name = character * (1000 // len(character.encode()))
+        modules = lora(folder / f'{ord(character)}.lora', [additive(name + end) for end in 'ab'])
+        found = rows_of(lorapack, modules, 'additive')
+        expect([row[-1] for row in found] == ['a', 'b'], f'modules are {found}')
+        whole = lora(folder / f'{ord(character)}-whole.lora',
+                     [build.Site(name + end, build.SAVED, [(build.VALUE, build.f32(1))]) for end in 'ab'])
+        found += rows_of(lorapack, whole, 'saved')
+        expect([row[-1] for row in found] == ['a', 'b'] * 2, f'replaced are {found}')
+        stack = name[:-20]
+        layers = lora(folder / f'{ord(character)}-layers.lora', [additive(f'{stack}{end}.{i}.q.weight') for end in 'ab' for i in (0, 11)])
+        out = run(lorapack, 'inspect', layers)[1]
+        found += re.findall(r'^  (\S+ \d+) +1 +1\.000.*$', out, re.MULTILINE)
+        expect([row.split('.')[-1][-4:].lstrip(character) for row in found[4:]] == ['a 0', 'a 11', 'b 0', 'b 11'], f'layers are\n{out}')
+        expect('\\x' not in out + ''.join(found) and not too_wide(out), f'a character is cut in {found}')
+
+
+def test_uncountable(lorapack, folder):
+    """Parameters of targets that 64 bits do not hold are not known; the sum went round, and the share was of what was left."""
+    side = 1 << 20
+    factors = [(build.A, build.tensor('F16', [1, side, 1, 1], 0)), (build.B, build.tensor('F16', [side, 1, 1, 1], 0)),
+               (build.MID, build.tensor('F16', [1, 1, 1 << 10, 1 << 10], 0))]
+    for n, known in (15, True), (17, False):
+        packed = lora(folder / f'{n}.lora', [build.Site(f'm.{i:02}.conv.weight', build.CONV2D, factors) for i in range(n)])
+        adapter = inspected(lorapack, packed)
+        wanted = n << 60 if known else None
+        expect(adapter['n_target_parameters'] == wanted, f'{n} sites: {adapter["n_target_parameters"]} parameters')
+        expect((adapter['share'] is not None) == known, f'{n} sites: share {adapter["share"]}')
+        out = ' '.join(run(lorapack, 'inspect', packed)[1].split())
+        expect(('the share is not known' in out) != known, f'{n} sites: {out}')
 
 
 def test_colour(lorapack, folder):

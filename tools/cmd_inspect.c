@@ -24,9 +24,10 @@ static const option inspect_options[] = {
     {0},
 };
 
-static int gather(const lorafmt_adapter *adapter, const lorafmt_model *model, const char *base, inspected *out)
+static int gather(const lorafmt_adapter *adapter, const source_facts *source, const lorafmt_model *model, const char *base,
+                  inspected *out)
 {
-    int code = adapter_facts_gather(adapter, &out->facts);
+    int code = adapter_facts_gather(adapter, source, &out->facts);
 
     if (code == EXIT_DONE)
         code = oddities_find(&out->facts, &out->oddities);
@@ -39,20 +40,26 @@ static int gather(const lorafmt_adapter *adapter, const lorafmt_model *model, co
 static int inspect(const inspect_args *args, const input *in, const lorafmt_model *model)
 {
     const lorafmt_adapter **adapters = NULL;
+    source_facts source = {0};
     inspected *found = NULL;
     size_t n = 0;
     int code = input_adapters(in, &adapters, &n);
 
     if (code == EXIT_DONE && !(found = calloc(n, sizeof *found)))
         code = message_no_memory();
+    if (code == EXIT_DONE)
+        code = source_facts_gather(adapters, n, &source);
+    if (code == EXIT_DONE)
+        code = same_tensors_mark(&source.tensors);
     for (size_t i = 0; i < n && code == EXIT_DONE; i++)
-        code = gather(adapters[i], model, args->base, &found[i]);
+        code = gather(adapters[i], &source, model, args->base, &found[i]);
     if (code == EXIT_DONE)
         code = args->json ? inspect_json(in, found, n) : inspect_print(in, found, n, args->sites);
     for (size_t i = 0; found && i < n; i++) {
         oddities_free(&found[i].oddities);
         adapter_facts_free(&found[i].facts);
     }
+    source_facts_free(&source);
     free(found);
     free(adapters);
     return code;

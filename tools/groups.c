@@ -6,7 +6,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 typedef int compare_sites(const void *a, const void *b);
 
@@ -15,20 +14,13 @@ static int compare_numbers(double a, double b)
     return (a > b) - (a < b);
 }
 
-static int compare_paths(const site_facts *a, const site_facts *b)
-{
-    char left[PATH_TEXT_SIZE], right[PATH_TEXT_SIZE];
-
-    return strcmp(path_text(a->place.path, left), path_text(b->place.path, right));
-}
-
 static int compare_modules(const void *a_, const void *b_)
 {
     const site_facts *a = *(const site_facts *const *)a_, *b = *(const site_facts *const *)b_;
     int order = span_compare(a->place.module, b->place.module);
 
     if (!order)
-        order = compare_paths(a, b);
+        order = path_compare(a->place.path, b->place.path);
     if (!order)
         order = (int)a->site->kind - (int)b->site->kind;
     if (!order)
@@ -74,7 +66,7 @@ static void find_namesakes(group_list *list)
         const span name = list->groups[i].sites[0]->place.module;
         for (end = i + 1; end < list->n && !span_compare(name, list->groups[end].sites[0]->place.module);)
             end++;
-        if (compare_paths(list->groups[i].sites[0], list->groups[end - 1].sites[0]))
+        if (path_compare(list->groups[i].sites[0]->place.path, list->groups[end - 1].sites[0]->place.path))
             for (size_t k = i; k < end; k++)
                 list->groups[k].has_namesake = true;
     }

@@ -123,26 +123,30 @@ int input_choose(const input *in, const lorafmt_adapter **out)
     return EXIT_DONE;
 }
 
+int source_adapters(const lorafmt_source *source, const lorafmt_adapter ***out, size_t *n)
+{
+    *n = lorafmt_source_n_adapters(source);
+    if (!(*out = calloc(*n, sizeof(const lorafmt_adapter *))))
+        return message_no_memory();
+    for (size_t i = 0; i < *n; i++)
+        (*out)[i] = lorafmt_source_adapter(source, i);
+    return EXIT_DONE;
+}
+
 int input_adapters(const input *in, const lorafmt_adapter ***out, size_t *n)
 {
-    const lorafmt_adapter **adapters;
-    int code = EXIT_DONE;
+    int code;
 
-    *out = NULL;
-    *n = in->name ? 1 : lorafmt_source_n_adapters(in->source);
-    if (!(adapters = calloc(*n, sizeof(const lorafmt_adapter *))))
+    if (!in->name)
+        return source_adapters(in->source, out, n);
+    *n = 1;
+    if (!(*out = calloc(1, sizeof(const lorafmt_adapter *))))
         return message_no_memory();
-    if (in->name)
-        code = input_choose(in, &adapters[0]);
-    else
-        for (size_t i = 0; i < *n; i++)
-            adapters[i] = lorafmt_source_adapter(in->source, i);
-    if (code != EXIT_DONE) {
-        free(adapters);
-        return code;
+    if ((code = input_choose(in, *out)) != EXIT_DONE) {
+        free(*out);
+        *out = NULL;
     }
-    *out = adapters;
-    return EXIT_DONE;
+    return code;
 }
 
 void input_close(input *in)

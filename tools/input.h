@@ -51,7 +51,11 @@ int input_open_base(const char *path, lorafmt_model **out);
 /* The adapter that was named, or the only one. Returns an exit code. */
 int input_choose(const input *in, const lorafmt_adapter **out);
 
-/* The adapters that the input stands for, the named one or all, in an array that is the caller's. Returns an exit code. */
+/*
+ * The adapters of a source; and those that the input stands for, the named one or all. In an array that is the caller's, NULL on
+ * failure. Both return an exit code.
+ */
+int source_adapters(const lorafmt_source *source, const lorafmt_adapter ***out, size_t *n);
 int input_adapters(const input *in, const lorafmt_adapter ***out, size_t *n);
 
 void input_close(input *in);

@@ -159,8 +159,11 @@ static void json_adapter(json_out *j, const inspected *in)
     json_base(j, adapter);
     json_u64(j, "n_parameters", facts->stats.n_parameters);
     json_u64(j, "n_bytes", facts->stats.n_bytes);
-    json_u64(j, "n_target_parameters", facts->n_target_parameters);
-    json_known(j, "share", facts->n_target_parameters, (double)facts->n_low_rank / (double)facts->n_target_parameters);
+    if (facts->n_target_parameters == COUNT_UNKNOWN)
+        json_null(j, "n_target_parameters");
+    else
+        json_u64(j, "n_target_parameters", facts->n_target_parameters);
+    json_known(j, "share", adapter_share_is_known(facts), (double)facts->n_low_rank / (double)facts->n_target_parameters);
     json_fit(j, facts, &in->fit);
     json_oddities(j, &in->oddities);
     json_u64(j, "n_sites", adapter->n_sites);

@@ -128,8 +128,12 @@ static void print_parameters(const page *p, const adapter_facts *facts)
     page_field_wrapped(p, "parameters", line);
     if (!facts->n_target_parameters)
         return;
-    snprintf(line, sizeof line, "%" PRIu64 ", %s of the %s in the matrices it adds to", facts->n_low_rank,
-             share_text(facts->n_low_rank, facts->n_target_parameters, text), count_text(facts->n_target_parameters, whole));
+    if (adapter_share_is_known(facts))
+        snprintf(line, sizeof line, "%" PRIu64 ", %s of the %s in the matrices it adds to", facts->n_low_rank,
+                 share_text(facts->n_low_rank, facts->n_target_parameters, text), count_text(facts->n_target_parameters, whole));
+    else
+        snprintf(line, sizeof line, "%" PRIu64 ", of so many in the matrices it adds to that the share is not known",
+                 facts->n_low_rank);
     page_field_wrapped(p, "low-rank", line);
 }
 

@@ -39,6 +39,14 @@ static void append_short(char *cell, bool given, double number)
         text_append(cell, CELL_SIZE, "-");
 }
 
+/* A name from outside: cut to what a line holds, in its middle. */
+static void append_name(char *cell, const char *name)
+{
+    char text[SHORT_TEXT_SIZE];
+
+    text_append(cell, CELL_SIZE, "%s", text_shorten(name, PAGE_COLUMNS, text));
+}
+
 static void append_size(char *cell, uint64_t n_bytes)
 {
     char text[NUMBER_TEXT_SIZE];
@@ -88,9 +96,10 @@ static void fill_module(const void *ctx, size_t i, char cells[][CELL_SIZE])
     for (size_t k = 0; k < g->n; k++)
         n_bytes += g->sites[k]->n_bytes;
     if (g->has_namesake)
-        text_append(cells[MODULE], CELL_SIZE, "%s", path_text(s->place.path, path));
+        path_text(s->place.path, path);
     else
-        text_append(cells[MODULE], CELL_SIZE, "%.*s", (int)s->place.module.length, s->place.module.text);
+        snprintf(path, sizeof path, "%.*s", (int)s->place.module.length, s->place.module.text);
+    append_name(cells[MODULE], path);
     text_append(cells[N_SITES], CELL_SIZE, "%zu", g->n);
     text_append(cells[KIND], CELL_SIZE, "%s", lorafmt_kind_name(s->site->kind));
     append_number(cells[RANK], s->site->rank != 0, s->site->rank);
@@ -152,16 +161,17 @@ static void fill_layer(const void *ctx, size_t i, char cells[][CELL_SIZE])
     const layers *l = ctx;
     const group *g = &l->list.groups[i];
     const place *at = &g->sites[0]->place;
-    char bar[BAR_TEXT_SIZE];
+    char bar[BAR_TEXT_SIZE], name[PATH_TEXT_SIZE + NUMBER_TEXT_SIZE];
     size_t n_known;
     const double norm = group_norm(g, &n_known);
 
     if (at->has_layer && l->one_stack)
-        text_append(cells[LAYER], CELL_SIZE, "%5" PRIu64, at->layer);
+        snprintf(name, sizeof name, "%5" PRIu64, at->layer);
     else if (at->has_layer)
-        text_append(cells[LAYER], CELL_SIZE, "%.*s %" PRIu64, (int)at->stack.length, at->stack.text, at->layer);
+        snprintf(name, sizeof name, "%.*s %" PRIu64, (int)at->stack.length, at->stack.text, at->layer);
     else
-        text_append(cells[LAYER], CELL_SIZE, "other");
+        snprintf(name, sizeof name, "other");
+    append_name(cells[LAYER], name);
     text_append(cells[N_LAYER_SITES], CELL_SIZE, "%zu", g->n);
     append_norm(cells[LAYER_NORM], n_known, norm);
     if (isfinite(norm) && l->greatest > 0)
@@ -216,11 +226,10 @@ static void fill_whole(const void *ctx, size_t i, char cells[][CELL_SIZE])
     const lorafmt_site *site = ((const lorafmt_site *const *)ctx)[i];
     const lorafmt_tensor *t = &site->factors[0].tensor;
     uint64_t n_bytes = 0;
-    char name[SHORT_TEXT_SIZE];
 
     for (uint32_t f = 0; f < site->n_factors; f++)
         n_bytes += site->factors[f].tensor.size;
-    text_append(cells[TENSOR], CELL_SIZE, "%s", text_shorten(site->target, PAGE_COLUMNS, name));
+    append_name(cells[TENSOR], site->target);
     text_append(cells[WHOLE_KIND], CELL_SIZE, "%s", lorafmt_kind_name(site->kind));
     append_dtypes(cells[DTYPE], site);
     for (uint32_t d = 0; d < t->n_dims; d++)

@@ -7,6 +7,7 @@
 #include "lorafmt/version.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,6 +173,7 @@ int main(int argc, char **argv)
     const char *name = argc > 1 ? argv[1] : NULL;
     const command *c;
 
+    signal(SIGXFSZ, SIG_IGN); // a file that becomes too large is an error of writing, after which nothing is left behind
     if (!name) {
         print_commands(stderr);
         return EXIT_USAGE;

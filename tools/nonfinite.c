@@ -2,6 +2,7 @@
 #include "tools/nonfinite.h"
 
 #include "tools/command.h"
+#include "tools/input.h"
 #include "tools/message.h"
 #include "tools/tensors.h"
 
@@ -26,29 +27,34 @@ static int add(nonfinite_list *list, const nonfinite *item)
     return EXIT_DONE;
 }
 
-static int find_in_adapter(const lorafmt_adapter *adapter, nonfinite_list *out)
+static int find_in_adapter(const lorafmt_adapter *adapter, const tensor_table *tensors, nonfinite_list *out)
 {
-    tensor_table tensors;
-    int code = tensor_table_make(adapter, &tensors);
+    int code = EXIT_DONE;
 
     for (size_t i = 0; i < adapter->n_sites; i++)
         for (uint32_t f = 0; f < adapter->sites[i].n_factors && code == EXIT_DONE; f++) {
             nonfinite item = {.adapter = adapter, .site = &adapter->sites[i], .factor = &adapter->sites[i].factors[f]};
-            item.n = tensor_table_find(&tensors, &item.factor->tensor)->elements.n_nonfinite;
+            item.n = tensor_table_find(tensors, &item.factor->tensor)->elements.n_nonfinite;
             if (item.n)
                 code = add(out, &item);
         }
-    tensor_table_free(&tensors);
     return code;
 }
 
 int nonfinite_find(const lorafmt_source *source, nonfinite_list *out)
 {
-    int code = EXIT_DONE;
+    const lorafmt_adapter **adapters;
+    tensor_table tensors = {0};
+    size_t n;
+    int code = source_adapters(source, &adapters, &n);
 
     memset(out, 0, sizeof *out);
-    for (size_t i = 0; i < lorafmt_source_n_adapters(source) && code == EXIT_DONE; i++)
-        code = find_in_adapter(lorafmt_source_adapter(source, i), out);
+    if (code == EXIT_DONE)
+        code = tensor_table_make(adapters, n, &tensors);
+    for (size_t i = 0; i < n && code == EXIT_DONE; i++)
+        code = find_in_adapter(adapters[i], &tensors, out);
+    tensor_table_free(&tensors);
+    free(adapters);
     return code;
 }
 

@@ -94,7 +94,7 @@ static int check_rank(const lorafmt_site *site, oddity_list *list)
 
 static int check_factor(const adapter_facts *facts, const lorafmt_site *site, const lorafmt_factor *factor, oddity_list *list)
 {
-    const tensor_entry *t = tensor_table_find(&facts->tensors, &factor->tensor);
+    const tensor_entry *t = tensor_table_find(facts->tensors, &factor->tensor);
     const char *role = lorafmt_role_name(factor->role);
 
     if (factor->role > LORAFMT_ROLE_ROW_INDEX &&
@@ -221,7 +221,7 @@ int oddities_find(const adapter_facts *facts, oddity_list *out)
     memset(out, 0, sizeof *out);
     for (size_t i = 0; i < facts->adapter->n_sites && code == EXIT_DONE; i++)
         code = check_site(facts, &facts->adapter->sites[i], out);
-    if (code == EXIT_DONE && (check_norms(facts, out) || check_adapter(facts, out) || same_tensors_find(&facts->tensors, out)))
+    if (code == EXIT_DONE && (check_norms(facts, out) || check_adapter(facts, out) || same_tensors_find(facts, out)))
         code = EXIT_FAILED;
     if (out->n)
         qsort(out->items, out->n, sizeof *out->items, compare_oddities);

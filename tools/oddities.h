@@ -48,8 +48,9 @@ void oddities_free(oddity_list *list);
 /* For those who find them. An exit code. */
 int oddity_add(oddity_list *list, odd what, const char *target, const char *format, ...) MESSAGE_FORMAT(4);
 
-/* Tensors with the same data. An exit code. */
-int same_tensors_find(const tensor_table *tensors, oddity_list *out);
+/* Find equal tensors of the table, once for all adapters; then an adapter's factors with the same data. Exit codes. */
+int same_tensors_mark(tensor_table *tensors);
+int same_tensors_find(const adapter_facts *facts, oddity_list *out);
 
 /* "zero-factor" */
 const char *odd_name(odd what);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/place.h"
 
-#include "tools/text.h"
-
 #include <string.h>
 
 #define MOST_DIGITS 18
@@ -85,18 +83,40 @@ int span_compare(span a, span b)
     return order ? order : (a.length > b.length) - (a.length < b.length);
 }
 
-const char *path_text(span path, char buf[PATH_TEXT_SIZE])
+/* The next byte of a path as path_text() has it, 0 at its end; moves *at past what it stands for. */
+static char next_byte(span path, const char **at)
 {
     const char *end = path.text + path.length;
+    const bool starts = *at == path.text || (*at)[-1] == '.';
 
-    buf[0] = '\0';
-    for (const char *at = path.text; at < end;) {
-        span part = component(at);
-        if (part.length > (size_t)(end - at))
-            part.length = (size_t)(end - at);
-        text_append(buf, PATH_TEXT_SIZE, "%s%.*s", at > path.text ? "." : "", is_number(part) ? 1 : (int)part.length,
-                    is_number(part) ? "*" : part.text);
-        at += part.length + 1;
+    if (*at == end)
+        return '\0';
+    if (starts && is_number(component(*at))) {
+        *at += component(*at).length;
+        return '*';
     }
+    return *(*at)++;
+}
+
+int path_compare(span a, span b)
+{
+    const char *at_a = a.text, *at_b = b.text;
+    unsigned char left, right;
+
+    do {
+        left = (unsigned char)next_byte(a, &at_a);
+        right = (unsigned char)next_byte(b, &at_b);
+    } while (left == right && left);
+    return (left > right) - (left < right);
+}
+
+const char *path_text(span path, char buf[PATH_TEXT_SIZE])
+{
+    const char *at = path.text;
+    size_t n = 0;
+
+    while (n < PATH_TEXT_SIZE - 1 && (buf[n] = next_byte(path, &at)))
+        n++;
+    buf[n] = '\0';
     return buf;
 }

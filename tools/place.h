@@ -31,7 +31,10 @@ place place_of(const char *target);
 int span_compare(span a, span b);
 
 /* A path with "*" for each component that is a number, as "mlp.experts.*.gate_proj"; returns buf. */
-#define PATH_TEXT_SIZE 256
+#define PATH_TEXT_SIZE 1025 /* spec 4.2: targets are at most 1024 bytes */
 const char *path_text(span path, char buf[PATH_TEXT_SIZE]);
+
+/* In the order of their texts. */
+int path_compare(span a, span b);
 
 #endif

@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef struct content {
-    const tensor_entry *entry;
+    tensor_entry *entry;
     uint64_t hash; /* of dtype, shape and data */
 } content;
 
@@ -38,9 +38,7 @@ static int compare_contents(const void *a_, const void *b_)
 
     if (a->hash != b->hash)
         return a->hash < b->hash ? -1 : 1;
-    if (a->entry->site != b->entry->site)
-        return a->entry->site < b->entry->site ? -1 : 1;
-    return (int)a->entry->role - (int)b->entry->role;
+    return (a->entry->first_use > b->entry->first_use) - (a->entry->first_use < b->entry->first_use);
 }
 
 static bool is_same(const lorafmt_tensor *a, const lorafmt_tensor *b)
@@ -50,34 +48,85 @@ static bool is_same(const lorafmt_tensor *a, const lorafmt_tensor *b)
 }
 
 /* Contents of one hash. Each is compared with the first only, so that made-up collisions cost nothing. */
-static int check_run(const content *run, size_t n, oddity_list *out)
+static void mark_run(const content *run, size_t n)
 {
-    const tensor_entry *first = run->entry;
-    size_t n_uses = first->n_uses;
-
+    run->entry->equal = run->entry;
     for (size_t i = 1; i < n; i++)
-        n_uses += is_same(first->tensor, run[i].entry->tensor) ? run[i].entry->n_uses : 0;
-    if (n_uses == 1 || first->elements.all_zero) // zeros are alike without meaning anything
-        return EXIT_DONE;
-    return oddity_add(out, ODD_SAME_TENSOR, first->site->target, "%s is also in %zu other place%s",
-                      lorafmt_role_name(first->role), n_uses - 1, n_uses == 2 ? "" : "s");
+        run[i].entry->equal = is_same(run->entry->tensor, run[i].entry->tensor) ? run->entry : run[i].entry;
 }
 
-int same_tensors_find(const tensor_table *tensors, oddity_list *out)
+int same_tensors_mark(tensor_table *tensors)
 {
     content *contents = calloc(tensors->n, sizeof *contents);
-    int code = EXIT_DONE;
 
     if (!contents)
         return message_no_memory();
     for (size_t i = 0; i < tensors->n; i++)
         contents[i] = (content){&tensors->entries[i], hash_of(tensors->entries[i].tensor)};
     qsort(contents, tensors->n, sizeof *contents, compare_contents);
-    for (size_t i = 0, end; i < tensors->n && code == EXIT_DONE; i = end) {
+    for (size_t i = 0, end; i < tensors->n; i = end) {
         for (end = i + 1; end < tensors->n && contents[end].hash == contents[i].hash;)
             end++;
-        code = check_run(contents + i, end - i, out);
+        mark_run(contents + i, end - i);
     }
     free(contents);
+    return EXIT_DONE;
+}
+
+typedef struct use {
+    const tensor_entry *content;
+    const lorafmt_site *site;
+    uint16_t role;
+} use;
+
+static int compare_uses(const void *a_, const void *b_)
+{
+    const use *a = a_, *b = b_;
+
+    if (a->content != b->content)
+        return a->content < b->content ? -1 : 1;
+    if (a->site != b->site)
+        return a->site < b->site ? -1 : 1;
+    return (int)a->role - (int)b->role;
+}
+
+static size_t list_uses(const adapter_facts *facts, use *out)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < facts->adapter->n_sites; i++)
+        for (uint32_t f = 0; f < facts->adapter->sites[i].n_factors; f++) {
+            const lorafmt_site *site = &facts->adapter->sites[i];
+            const tensor_entry *entry = tensor_table_find(facts->tensors, &site->factors[f].tensor);
+            if (!entry->elements.all_zero) // zeros are alike without meaning anything
+                out[n++] = (use){entry->equal, site, site->factors[f].role};
+        }
+    return n;
+}
+
+static int check_run(const use *run, size_t n, oddity_list *out)
+{
+    if (n == 1)
+        return EXIT_DONE;
+    return oddity_add(out, ODD_SAME_TENSOR, run->site->target, "%s is also in %zu other place%s", lorafmt_role_name(run->role),
+                      n - 1, n == 2 ? "" : "s");
+}
+
+int same_tensors_find(const adapter_facts *facts, oddity_list *out)
+{
+    use *uses = calloc(adapter_n_factors(facts->adapter), sizeof *uses);
+    int code = EXIT_DONE;
+    size_t n;
+
+    if (!uses)
+        return message_no_memory();
+    n = list_uses(facts, uses);
+    qsort(uses, n, sizeof *uses, compare_uses);
+    for (size_t i = 0, end; i < n && code == EXIT_DONE; i = end) {
+        for (end = i + 1; end < n && uses[end].content == uses[i].content;)
+            end++;
+        code = check_run(uses + i, end - i, out);
+    }
+    free(uses);
     return code;
 }

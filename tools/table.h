@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 #define TABLE_COLUMNS 12
-#define CELL_SIZE 200
+#define CELL_SIZE (4 * PAGE_COLUMNS + 1) /* a line of UTF-8 */
 
 typedef struct column {
     const char *head;

@@ -21,47 +21,52 @@ static int compare_addresses(const void *a_, const void *b_)
 
     if (left != right)
         return left < right ? -1 : 1;
-    return (a->site > b->site) - (a->site < b->site); // the first user stays first
+    return (a->first_use > b->first_use) - (a->first_use < b->first_use);
 }
 
-static void list_uses(const lorafmt_adapter *adapter, tensor_entry *out)
-{
-    for (size_t i = 0; i < adapter->n_sites; i++)
-        for (uint32_t f = 0; f < adapter->sites[i].n_factors; f++) {
-            const lorafmt_site *site = &adapter->sites[i];
-            *out++ = (tensor_entry){.tensor = &site->factors[f].tensor, .site = site, .role = site->factors[f].role, .n_uses = 1};
-        }
-}
-
-/* Uses of one tensor lie beside each other: keep the first. */
-static size_t join_uses(tensor_entry *uses, size_t n_uses)
+size_t adapter_n_factors(const lorafmt_adapter *adapter)
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < n_uses; i++)
-        if (n && uses[n - 1].tensor->data == uses[i].tensor->data)
-            uses[n - 1].n_uses++;
-        else
-            uses[n++] = uses[i];
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        n += adapter->sites[i].n_factors;
     return n;
 }
 
-int tensor_table_make(const lorafmt_adapter *adapter, tensor_table *out)
+static void list_uses(const lorafmt_adapter *adapter, tensor_table *out)
+{
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        for (uint32_t f = 0; f < adapter->sites[i].n_factors; f++, out->n++)
+            out->entries[out->n] =
+                (tensor_entry){.tensor = &adapter->sites[i].factors[f].tensor, .site = &adapter->sites[i], .first_use = out->n};
+}
+
+/* Uses of one tensor lie beside each other: keep the first. */
+static void join_uses(tensor_table *table)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < table->n; i++)
+        if (!n || table->entries[n - 1].tensor->data != table->entries[i].tensor->data)
+            table->entries[n++] = table->entries[i];
+    table->n = n;
+}
+
+int tensor_table_make(const lorafmt_adapter *const *adapters, size_t n_adapters, tensor_table *out)
 {
     size_t n_uses = 0;
 
     memset(out, 0, sizeof *out);
-    for (size_t i = 0; i < adapter->n_sites; i++)
-        n_uses += adapter->sites[i].n_factors;
+    for (size_t i = 0; i < n_adapters; i++)
+        n_uses += adapter_n_factors(adapters[i]);
     if (!(out->entries = calloc(n_uses, sizeof *out->entries)))
         return message_no_memory();
-    list_uses(adapter, out->entries);
+    for (size_t i = 0; i < n_adapters; i++)
+        list_uses(adapters[i], out);
     qsort(out->entries, n_uses, sizeof *out->entries, compare_addresses);
-    out->n = join_uses(out->entries, n_uses);
-    for (size_t i = 0; i < out->n; i++) {
+    join_uses(out);
+    for (size_t i = 0; i < out->n; i++)
         lorafmt_tensor_elements(out->entries[i].tensor, &out->entries[i].elements);
-        out->n_bytes += out->entries[i].tensor->size;
-    }
     return EXIT_DONE;
 }
 

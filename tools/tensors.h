@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The tensors of an adapter, each once however many of its sites share it, and what their elements are. */
+/* The tensors of adapters, each once however many of their sites share it, and what their elements are. */
 #ifndef TOOLS_TENSORS_H
 #define TOOLS_TENSORS_H
 
@@ -11,23 +11,25 @@
 typedef struct tensor_entry {
     const lorafmt_tensor *tensor;
     const lorafmt_site *site; /* that uses it first */
-    uint16_t role;
-    size_t n_uses;
+    size_t first_use;         /* counted over all factors */
     lorafmt_elements elements;
+    const struct tensor_entry *equal; /* one for all of the same dtype, shape and data; NULL until same_tensors_mark() */
 } tensor_entry;
 
 typedef struct tensor_table {
     tensor_entry *entries; /* by address of their data */
     size_t n;
-    uint64_t n_bytes;
 } tensor_table;
 
 /* Returns an exit code, having said why it is not 0; tensor_table_free() in any case. */
-int tensor_table_make(const lorafmt_adapter *adapter, tensor_table *out);
+int tensor_table_make(const lorafmt_adapter *const *adapters, size_t n_adapters, tensor_table *out);
 void tensor_table_free(tensor_table *table);
 
-/* The entry of a tensor of the adapter. */
+/* The entry of a tensor of the adapters. */
 const tensor_entry *tensor_table_find(const tensor_table *table, const lorafmt_tensor *tensor);
+
+/* Of all its sites. */
+size_t adapter_n_factors(const lorafmt_adapter *adapter);
 
 /* Its elements; 0 for a dtype of a newer format. */
 uint64_t tensor_n_elements(const lorafmt_tensor *tensor);
