@@ -170,12 +170,39 @@ static uint32_t bits_of(float x)
     return u;
 }
 
+static const float special[] = {0.0f, -0.0f, 0x1p-149f, 0x1p-126f, 0x1p127f, INFINITY, -INFINITY, NAN};
+
+/* Mostly in (-4, 12), one in 50 special. */
+static float draw(uint64_t *seed)
+{
+    const uint64_t bits = random_bits(seed);
+    return bits % 50 == 0 ? special[random_bits(seed) % 8] : (float)random_bits(seed) * 0x1p-60f - 4;
+}
+
+/* A right factor in panels, whose elements right(p, j) are drawn; what fills up the last panel is zero. */
+static void draw_panels(uint64_t *seed, size_t rank, size_t n, float *panels)
+{
+    memset(panels, 0, lf_panels_size(rank, n) * sizeof *panels);
+    for (size_t p = 0; p < rank; p++)
+        for (size_t j = 0; j < n; j++)
+            panels[lf_panel_at(rank, j) + p * LF_PANEL] = draw(seed);
+}
+
+/* The definition. */
+static float updated(const lf_update *u, size_t row, size_t j, float acc)
+{
+    float delta = 0;
+
+    for (size_t p = 0; p < u->rank; p++)
+        delta = fmaf(u->left[row * u->rank + p], u->panels[j / 16 * 16 * u->rank + p * 16 + j % 16], delta);
+    return fmaf(u->scale, delta, acc);
+}
+
 /* Every level the CPU has against the definition, element by element: tails, misaligned columns, special values, guards. */
 static void test_low_rank_levels_give_the_same_bytes(void **state)
 {
-    enum { RANK = 5, N = 2 * 64 + 9, STRIDE = N + 3 };
-    static const float special[] = {0.0f, -0.0f, 0x1p-149f, 0x1p127f, INFINITY, -INFINITY, NAN};
-    static float left[RANK], right[RANK * STRIDE + 1], acc[N + 1], wanted[N + 1], out[N + 1];
+    enum { RANK = 5, N = 2 * 64 + 9 };
+    static float left[RANK], panels[(N + 16) * RANK], acc[N + 1], wanted[N + 1], out[N + 1];
     uint64_t seed = 3;
     (void)state;
     for (unsigned flags = 0; flags <= LF_CPU_FMA; flags++) {
@@ -185,25 +212,104 @@ static void test_low_rank_levels_give_the_same_bytes(void **state)
         lf_kernels_init(&kernels, flags);
         for (size_t rank = 0; rank <= RANK; rank++)
             for (size_t n = 0; n <= N; n++) {
-                const size_t shift = n & 1; // right is then not aligned
+                const lf_update u = {left, panels, rank, 0.3f};
                 for (size_t i = 0; i < RANK; i++)
                     left[i] = (float)random_bits(&seed) * 0x1p-60f - 4;
-                for (size_t i = 0; i < RANK * STRIDE + 1; i++)
-                    right[i] =
-                        random_bits(&seed) % 50 == 0 ? special[random_bits(&seed) % 7] : (float)random_bits(&seed) * 0x1p-60f - 4;
+                draw_panels(&seed, rank, n, panels);
                 for (size_t j = 0; j <= N; j++) {
-                    float delta = 0;
-                    acc[j] = wanted[j] = out[j] = (float)random_bits(&seed) * 0x1p-60f;
-                    for (size_t p = 0; p < rank && j < n; p++)
-                        delta = fmaf(left[p], right[shift + p * STRIDE + j], delta);
-                    if (j < n)
-                        wanted[j] = fmaf(0.3f, delta, acc[j]);
+                    acc[j] = out[j] = (float)random_bits(&seed) * 0x1p-60f;
+                    wanted[j] = j < n ? updated(&u, 0, j, acc[j]) : acc[j];
                 }
-                kernels.low_rank_f32(out, n, left, right + shift, STRIDE, rank, 0.3f);
+                kernels.low_rank_f32(out, n, left, panels, rank, 0.3f);
                 for (size_t j = 0; j <= N; j++) // what is behind n stays; a NaN is a NaN: the narrowing makes it canonical
                     assert_true(bits_of(out[j]) == bits_of(wanted[j]) || (isnan(out[j]) && isnan(wanted[j])));
             }
     }
+}
+
+enum { MAX_ROWS = 15, MAX_COLS = 53, MAX_RANK = 19, MAX_UPDATES = 3, GAP = 5 }; // bytes between rows
+
+/* A block of drawn shape, types and elements. Rows are not aligned. */
+typedef struct drawn {
+    lf_update updates[MAX_UPDATES];
+    lf_block block;
+    float left[MAX_UPDATES][MAX_ROWS * MAX_RANK], panels[MAX_UPDATES][(MAX_COLS + LF_PANEL) * MAX_RANK];
+    uint8_t src[MAX_ROWS * (MAX_COLS * 4 + GAP) + 1], dst[MAX_ROWS * (MAX_COLS * 4 + GAP) + 1];
+    uint8_t wanted[MAX_ROWS * (MAX_COLS * 4 + GAP) + 1];
+} drawn;
+
+static void draw_block(uint64_t *seed, drawn *d)
+{
+    lf_block *b = &d->block;
+
+    *b = (lf_block){.from = (lf_real)(random_bits(seed) % 3),
+                    .to = (lf_real)(random_bits(seed) % 3),
+                    .src = d->src + 1,
+                    .dst = d->dst + 1,
+                    .n_rows = random_bits(seed) % (MAX_ROWS + 1),
+                    .n_cols = random_bits(seed) % (MAX_COLS + 1),
+                    .updates = d->updates,
+                    .n_updates = 1 + random_bits(seed) % MAX_UPDATES};
+    b->src_stride = b->n_cols * lf_real_size(b->from) + GAP;
+    b->dst_stride = b->n_cols * lf_real_size(b->to) + GAP;
+    for (size_t k = 0; k < b->n_updates; k++) {
+        const size_t rank = random_bits(seed) % (MAX_RANK + 1);
+        for (size_t i = 0; i < b->n_rows * rank; i++)
+            d->left[k][i] = draw(seed);
+        draw_panels(seed, rank, b->n_cols, d->panels[k]);
+        d->updates[k] = (lf_update){d->left[k], d->panels[k], rank, draw(seed)};
+    }
+    for (size_t i = 0; i < sizeof d->src; i++) {
+        d->src[i] = (uint8_t)random_bits(seed);
+        d->dst[i] = d->wanted[i] = (uint8_t)random_bits(seed);
+    }
+}
+
+/* What must come of it, one element after the other. */
+static void work_out(const drawn *d, uint8_t *out, lf_tally *tally)
+{
+    const lf_block *b = &d->block;
+
+    for (size_t row = 0; row < b->n_rows; row++)
+        for (size_t j = 0; j < b->n_cols; j++) {
+            float acc;
+            lf_widen_f32(b->from, (const uint8_t *)b->src + row * b->src_stride + j * lf_real_size(b->from), &acc, 1);
+            for (size_t k = 0; k < b->n_updates; k++)
+                acc = updated(&b->updates[k], row, j, acc);
+            lf_narrow_f32(b->to, &acc, out + row * b->dst_stride + j * lf_real_size(b->to), 1, tally);
+        }
+}
+
+static void test_blocks_of_every_level_have_the_same_bytes(void **state)
+{
+    static drawn d;
+    uint64_t seed = 11, n_nan = 0, n_inf = 0;
+    (void)state;
+    for (unsigned flags = 0; flags <= LF_CPU_FMA; flags++) {
+        lf_kernels kernels;
+        if (flags & ~lf_cpu_flags())
+            continue;
+        lf_kernels_init(&kernels, flags);
+        for (size_t i = 0; i < 3000; i++) {
+            lf_tally wanted = {0}, tally = {0};
+            draw_block(&seed, &d);
+            work_out(&d, d.wanted + 1, &wanted);
+            kernels.merge_block(&d.block, &tally);
+            assert_memory_equal(d.dst, d.wanted, sizeof d.dst);
+            assert_int_equal(tally.n_nan, wanted.n_nan);
+            assert_int_equal(tally.n_inf, wanted.n_inf);
+            n_nan += tally.n_nan;
+            n_inf += tally.n_inf;
+            if (d.block.from != d.block.to)
+                continue;
+            d.block.dst = d.src + 1; // in place
+            kernels.merge_block(&d.block, &tally);
+            for (size_t row = 0; row < d.block.n_rows; row++)
+                assert_memory_equal(d.src + 1 + row * d.block.src_stride, d.wanted + 1 + row * d.block.src_stride,
+                                    d.block.src_stride - GAP);
+        }
+    }
+    assert_true(n_nan > 1000 && n_inf > 1000);
 }
 
 static void test_low_rank_levels_in_f64(void **state)
@@ -260,10 +366,15 @@ static void test_environment_is_set_and_restored(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_16_bit_value_survives),  cmocka_unit_test(test_f16_values),
-        cmocka_unit_test(test_narrowing_is_to_nearest_even), cmocka_unit_test(test_f32_and_f64_round_alike),
-        cmocka_unit_test(test_nan_is_canonical_and_counted), cmocka_unit_test(test_low_rank_levels_give_the_same_bytes),
-        cmocka_unit_test(test_low_rank_levels_in_f64),       cmocka_unit_test(test_environment_is_set_and_restored),
+        cmocka_unit_test(test_every_16_bit_value_survives),
+        cmocka_unit_test(test_f16_values),
+        cmocka_unit_test(test_narrowing_is_to_nearest_even),
+        cmocka_unit_test(test_f32_and_f64_round_alike),
+        cmocka_unit_test(test_nan_is_canonical_and_counted),
+        cmocka_unit_test(test_low_rank_levels_give_the_same_bytes),
+        cmocka_unit_test(test_blocks_of_every_level_have_the_same_bytes),
+        cmocka_unit_test(test_low_rank_levels_in_f64),
+        cmocka_unit_test(test_environment_is_set_and_restored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

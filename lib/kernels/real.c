@@ -238,3 +238,12 @@ void lf_narrow_f64(lf_real to, const double *src, void *dst, size_t n, lf_tally 
         lf_narrow_f32(to, &out, (uint8_t *)dst + i * lf_real_size(to), 1, tally);
     }
 }
+
+void lf_tally_add(lf_real type, const void *data, size_t n, lf_tally *tally)
+{
+    for (size_t i = 0; i < n; i++) {
+        double x;
+        lf_widen_f64(type, (const uint8_t *)data + i * lf_real_size(type), &x, 1);
+        tally_f64(tally, x);
+    }
+}

@@ -29,4 +29,7 @@ typedef struct lf_tally {
 void lf_narrow_f32(lf_real to, const float *src, void *dst, size_t n, lf_tally *tally);
 void lf_narrow_f64(lf_real to, const double *src, void *dst, size_t n, lf_tally *tally);
 
+/* Count n elements that were narrowed. */
+void lf_tally_add(lf_real type, const void *data, size_t n, lf_tally *tally);
+
 #endif

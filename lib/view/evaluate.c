@@ -10,6 +10,8 @@
 #include <math.h>
 #include <string.h>
 
+#define MOST_UPDATES 64 // of one block
+
 lf_real lf_real_of(lorafmt_dtype dtype)
 {
     switch (dtype) {
@@ -104,19 +106,25 @@ static void add_value(const lf_plan *plan, const lf_term *t, uint64_t row, size_
     }
 }
 
+static const float *panels_of(const lf_plan *plan, const lf_term *t, uint64_t row)
+{
+    return (const float *)t->right + (size_t)(row / t->panel_rows) * lf_panels_size(t->rank, plan->n_cols);
+}
+
 void lf_add_term(const lf_kernels *kernels, const lf_plan *plan, const lf_term *t, uint64_t row, size_t col, size_t n,
                  lf_acc *acc)
 {
-    const size_t left = (size_t)row * t->rank, right = t->rank ? (size_t)(row / t->panel_rows) * t->rank * plan->n_cols + col : 0;
+    const size_t left = (size_t)row * t->rank;
 
     if (t->rank == 0)
         add_value(plan, t, row, col, n, acc);
     else if (plan->f64)
-        kernels->low_rank_f64(acc->f64, n, (const double *)t->left + left, (const double *)t->right + right, plan->n_cols,
-                              t->rank, t->scale);
+        kernels->low_rank_f64(acc->f64, n, (const double *)t->left + left,
+                              (const double *)t->right + (size_t)(row / t->panel_rows) * t->rank * plan->n_cols + col,
+                              plan->n_cols, t->rank, t->scale);
     else
-        kernels->low_rank_f32(acc->f32, n, (const float *)t->left + left, (const float *)t->right + right, plan->n_cols, t->rank,
-                              (float)t->scale);
+        kernels->low_rank_f32(acc->f32, n, (const float *)t->left + left, panels_of(plan, t, row) + lf_panel_at(t->rank, col),
+                              t->rank, (float)t->scale);
 }
 
 void lf_apply_dora(const lf_plan *plan, const lf_dora *dora, uint64_t row, size_t col, size_t n, lf_acc *acc)
@@ -156,6 +164,50 @@ static void evaluate_tile(const lf_kernels *kernels, const lf_plan *plan, uint64
         lf_narrow_f32(real, acc.f32, dst, n, tally);
 }
 
+/* Is it nothing but low-rank updates of what the base has, in f32? Then blocks of rows are made at once. */
+static bool is_plain(const lf_plan *plan)
+{
+    for (size_t k = 0; k < plan->n_terms; k++)
+        if (plan->terms[k].rank == 0 || plan->terms[k].dora)
+            return false;
+    return !plan->f64 && !plan->value && !plan->rows && plan->n_terms && plan->n_terms <= MOST_UPDATES;
+}
+
+/* Rows [row, row + n_rows) of a plain plan. No block goes over the edge between two experts. */
+static void evaluate_plain(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, lf_block *block, lf_tally *tally)
+{
+    const size_t n_rows = block->n_rows;
+    lf_update updates[MOST_UPDATES];
+
+    block->updates = updates;
+    block->n_updates = plan->n_terms;
+    for (size_t done = 0; done < n_rows; done += block->n_rows) {
+        block->n_rows = n_rows - done;
+        for (size_t k = 0; k < plan->n_terms; k++) {
+            const lf_term *t = &plan->terms[k];
+            const uint64_t left = t->panel_rows - (row + done) % t->panel_rows;
+            updates[k] = (lf_update){(const float *)t->left + (size_t)(row + done) * t->rank, panels_of(plan, t, row + done),
+                                     t->rank, (float)t->scale};
+            block->n_rows = left < block->n_rows ? (size_t)left : block->n_rows;
+        }
+        kernels->merge_block(block, tally);
+        block->src = (const uint8_t *)block->src + block->n_rows * block->src_stride;
+        block->dst = (uint8_t *)block->dst + block->n_rows * block->dst_stride;
+    }
+}
+
+/* Rows of any plan, a tile of one row at a time. */
+static void evaluate_rows(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, lf_block *block, lf_tally *tally)
+{
+    for (size_t i = 0; i < block->n_rows; i++) {
+        const uint8_t *from = plan->value ? NULL : (const uint8_t *)block->src + i * block->src_stride;
+        for (size_t col = 0; col < plan->n_cols; col += LF_TILE) {
+            const size_t n = plan->n_cols - col < LF_TILE ? plan->n_cols - col : LF_TILE;
+            evaluate_tile(kernels, plan, row + i, col, n, from, (uint8_t *)block->dst + i * block->dst_stride, tally);
+        }
+    }
+}
+
 static void copy_rows(const lf_plan *plan, uint64_t n_rows, const void *src, size_t src_stride, void *dst, size_t dst_stride)
 {
     for (uint64_t i = 0; i < n_rows; i++)
@@ -167,6 +219,7 @@ lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, ui
 {
     const lf_plan *plan;
     lf_tally tally = {0};
+    lf_block block;
     lf_fpenv env;
 
     if (view->check_only)
@@ -185,14 +238,19 @@ lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, ui
         copy_rows(plan, n_rows, src, src_stride, dst, dst_stride);
         return LORAFMT_OK;
     }
+    block = (lf_block){.from = lf_real_of(plan->info.dtype),
+                       .to = lf_real_of(plan->info.dtype),
+                       .src = src,
+                       .dst = dst,
+                       .src_stride = src_stride,
+                       .dst_stride = dst_stride,
+                       .n_rows = (size_t)n_rows,
+                       .n_cols = plan->n_cols};
     env = lf_fpenv_enter();
-    for (uint64_t i = 0; i < n_rows; i++) {
-        const uint8_t *from = plan->value ? NULL : (const uint8_t *)src + i * src_stride;
-        for (size_t col = 0; col < plan->n_cols; col += LF_TILE) {
-            const size_t n = plan->n_cols - col < LF_TILE ? plan->n_cols - col : LF_TILE;
-            evaluate_tile(&view->kernels, plan, row + i, col, n, from, (uint8_t *)dst + i * dst_stride, &tally);
-        }
-    }
+    if (is_plain(plan))
+        evaluate_plain(&view->kernels, plan, row, &block, &tally);
+    else
+        evaluate_rows(&view->kernels, plan, row, &block, &tally);
     lf_fpenv_leave(env);
     if (counts) {
         counts->n_nan += tally.n_nan;

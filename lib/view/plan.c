@@ -13,7 +13,7 @@ typedef struct lf_panel {
     const lorafmt_tensor *tensor; /* NULL = free */
     size_t n_experts;             /* matrices that it holds, one below the other */
     bool counted, zero;
-    void *matrix[2][2]; /* [transposed][f64] */
+    void *matrix[2][2][2]; /* [right][transposed][f64] */
 } lf_panel;
 
 typedef struct planner {
@@ -78,12 +78,50 @@ static void *widen_matrices(lf_arena *arena, const lorafmt_tensor *t, size_t n_m
     return out;
 }
 
-static const void *matrix_of(const planner *p, const lorafmt_tensor *t, size_t n_experts, bool transposed, bool f64)
+/* A matrix [rank x n_cols] in panels. Transposed, it lies as [n_cols x rank] in src. */
+static void put_in_panels(lf_real from, const uint8_t *src, size_t rank, size_t n_cols, bool transposed, float *panels)
 {
-    void **matrix = &find_panel(p, t, n_experts)->matrix[transposed][f64];
+    const size_t unit = lf_real_size(from);
+
+    if (!transposed)
+        for (size_t p = 0; p < rank; p++)
+            for (size_t j = 0; j < n_cols; j += LF_PANEL)
+                lf_widen_f32(from, src + (p * n_cols + j) * unit, panels + lf_panel_at(rank, j) + p * LF_PANEL,
+                             n_cols - j < LF_PANEL ? n_cols - j : LF_PANEL);
+    for (size_t i = 0; transposed && i < n_cols * rank; i++)
+        lf_widen_f32(from, src + i * unit, panels + lf_panel_at(rank, i / rank) + i % rank * LF_PANEL, 1);
+}
+
+/* The same in f32 for a right factor, each in panels. */
+static void *widen_panels(lf_arena *arena, const lorafmt_tensor *t, size_t n_matrices, bool transposed)
+{
+    const lf_real from = lf_real_of(t->dtype);
+    const size_t size = (size_t)t->size / lf_real_size(from) / n_matrices, rows = (size_t)t->shape[0] / n_matrices;
+    const size_t rank = transposed ? size / rows : rows, n_cols = size / rank, step = lf_panels_size(rank, n_cols);
+    float *out = lf_arena_alloc(arena, n_matrices * step, sizeof *out);
+
+    for (size_t i = 0; out && i < n_matrices; i++)
+        put_in_panels(from, (const uint8_t *)t->data + i * size * lf_real_size(from), rank, n_cols, transposed, out + i * step);
+    return out;
+}
+
+static const void *left_of(const planner *p, const lorafmt_tensor *t, size_t n_experts, bool transposed, bool f64)
+{
+    void **matrix = &find_panel(p, t, n_experts)->matrix[0][transposed][f64];
 
     if (!*matrix)
         *matrix = widen_matrices(&p->view->arena, t, n_experts, transposed, f64);
+    return *matrix;
+}
+
+static const void *right_of(const planner *p, const lorafmt_tensor *t, size_t n_experts, bool transposed, bool f64)
+{
+    void **matrix = &find_panel(p, t, n_experts)->matrix[1][transposed][f64];
+
+    if (f64)
+        return left_of(p, t, n_experts, transposed, true);
+    if (!*matrix)
+        *matrix = widen_panels(&p->view->arena, t, n_experts, transposed);
     return *matrix;
 }
 
@@ -123,8 +161,8 @@ static bool fill_low_rank(const planner *p, const lorafmt_bound_site *bound, lf_
     }
     term->rank = site->rank;
     term->panel_rows = plan->info.n_rows / n_experts;
-    term->left = matrix_of(p, swapped ? a : b, n_experts, swapped, plan->f64);
-    term->right = matrix_of(p, swapped ? b : a, n_experts, swapped, plan->f64);
+    term->left = left_of(p, swapped ? a : b, n_experts, swapped, plan->f64);
+    term->right = right_of(p, swapped ? b : a, n_experts, swapped, plan->f64);
     return term->left && term->right && (!magnitude || add_dora(p->view, &magnitude->tensor, swapped, plan, term));
 }
 

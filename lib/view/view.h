@@ -29,8 +29,8 @@ typedef struct lf_dora {
 } lf_dora;
 
 /*
- * What a site adds to a tensor: a low-rank update in the working type, left [rows x rank], right [rank x cols], of which each
- * expert has one; or, with rank 0, a tensor of the same shape.
+ * What a site adds to a tensor: a low-rank update in the working type, left [rows x rank], right [rank x cols], in panels in f32,
+ * of which each expert has one; or, with rank 0, a tensor of the same shape.
  */
 typedef struct lf_term {
     double scale; /* weight x scale, rounded to the working type */
