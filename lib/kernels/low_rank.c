@@ -52,7 +52,7 @@ static void merge_block(const lf_block *b, lf_tally *tally)
 unsigned lf_cpu_flags(void)
 {
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") ? LF_CPU_FMA : 0;
+    return lf_cpu_flags_x86();
 #else
     return 0;
 #endif

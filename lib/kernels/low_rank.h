@@ -89,6 +89,7 @@ lf_gram_f64 lf_gram_f64_scalar;
 #if defined(__x86_64__)
 lf_gram_f64 lf_gram_f64_avx2;
 lf_merge_block lf_merge_block_avx2;
+unsigned lf_cpu_flags_x86(void);
 void lf_kernels_init_x86(lf_kernels *kernels, unsigned cpu_flags);
 #endif
 

@@ -3,7 +3,9 @@
 
 #if defined(__x86_64__)
 
+#include <cpuid.h>
 #include <immintrin.h>
+#include <stdbool.h>
 
 #define TARGET __attribute__((target("avx2,fma")))
 
@@ -68,6 +70,19 @@ TARGET static void low_rank_f64_fma(double *acc, size_t n, const double *left, c
             delta = __builtin_fma(left[p], right[p * stride + j], delta);
         acc[j] = __builtin_fma(scale, delta, acc[j]);
     }
+}
+
+/* Not every compiler's __builtin_cpu_supports() knows F16C. AVX2 says that the system keeps the registers. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+unsigned lf_cpu_flags_x86(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c() ? LF_CPU_FMA : 0;
 }
 
 void lf_kernels_init_x86(lf_kernels *kernels, unsigned cpu_flags)
