@@ -33,6 +33,7 @@ LIBRARIES = {
     'nettle/': ['format/base'],
     'cjson/': ['format/foreign', 'lib/dialect', 'lib/model'],
     'pcre2.h': ['lib/dialect'],
+    'cpuid.h': ['lib/kernels'],
     'immintrin.h': ['lib/kernels'],
     'xmmintrin.h': ['lib/kernels'],
     'arm_neon.h': ['lib/kernels'],

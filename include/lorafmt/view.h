@@ -135,6 +135,22 @@ typedef struct lorafmt_counts {
     uint64_t n_inf;
 } lorafmt_counts;
 
+/**
+ * What evaluating did to elements of a tensor. Let d be what the adapters add, in the working type and before it is rounded to the
+ * tensor's dtype, and r = result - base what came of it. Sums are over the elements whose d and r are finite; those of two row
+ * ranges may be added. The counts are exact; the order of summing, and so the last digits of the sums, depend on how rows are
+ * split.
+ */
+typedef struct lorafmt_change {
+    uint64_t n_elements;
+    uint64_t n_unchanged;  /**< the result has the bits of the base */
+    uint64_t n_nan, n_inf; /**< in the result */
+    uint64_t max_ulp;      /**< largest distance between base and result, in steps from one number of the dtype to the next */
+    double sum_asked;      /**< of d squared: the square of the Frobenius norm of what was asked for */
+    double sum_realised;   /**< of r squared */
+    double sum_along;      /**< of d times r; divided by sum_asked it is the part of what was asked for that was realised */
+} lorafmt_change;
+
 /** Immutable after bind; usable by many threads. */
 typedef struct lorafmt_view lorafmt_view;
 
@@ -199,6 +215,15 @@ LORAFMT_API lorafmt_status lorafmt_view_prepare(lorafmt_view *view, size_t tenso
 LORAFMT_API lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows,
                                                  const void *src, size_t src_stride, void *dst, size_t dst_stride,
                                                  lorafmt_counts *counts, lorafmt_error *err);
+
+/**
+ * The same bytes as lorafmt_view_evaluate(), and what that did.
+ *
+ * @param change  added to; of a tensor without reads_base only n_elements, n_nan and n_inf are
+ */
+LORAFMT_API lorafmt_status lorafmt_view_measure(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows,
+                                                const void *src, size_t src_stride, void *dst, size_t dst_stride,
+                                                lorafmt_change *change, lorafmt_error *err);
 
 #ifdef __cplusplus
 }

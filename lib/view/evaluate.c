@@ -138,18 +138,58 @@ void lf_apply_dora(const lf_plan *plan, const lf_dora *dora, uint64_t row, size_
     }
 }
 
+/* Steps between numbers of a type, from 0: what lies between two of them is the difference. */
+static int64_t steps_of(lf_real type, const uint8_t *element)
+{
+    const size_t unit = lf_real_size(type);
+    uint64_t bits = 0, sign = UINT64_C(1) << (8 * unit - 1);
+
+    memcpy(&bits, element, unit);
+    return bits & sign ? -(int64_t)(bits ^ sign) : (int64_t)bits;
+}
+
+/* What became of n elements: base and out are in the tensor's dtype, acc is out before it was rounded. */
+static void measure(const lf_plan *plan, const uint8_t *base, const lf_acc *acc, const uint8_t *out, size_t n,
+                    lorafmt_change *change)
+{
+    const lf_real type = lf_real_of(plan->info.dtype);
+    const size_t unit = lf_real_size(type);
+
+    for (size_t j = 0; j < n; j++, base += unit, out += unit) {
+        const int64_t from = steps_of(type, base), to = steps_of(type, out);
+        const uint64_t ulp = to > from ? (uint64_t)to - (uint64_t)from : (uint64_t)from - (uint64_t)to;
+        double before, after, asked;
+        lf_widen_f64(type, base, &before, 1);
+        lf_widen_f64(type, out, &after, 1);
+        asked = plan->f64 ? acc->f64[j] - before : (double)(acc->f32[j] - (float)before);
+        change->n_unchanged += memcmp(base, out, unit) == 0;
+        if (!isfinite(after) || !isfinite(asked))
+            continue;
+        change->max_ulp = ulp > change->max_ulp ? ulp : change->max_ulp;
+        change->sum_asked += asked * asked;
+        change->sum_realised += (after - before) * (after - before);
+        change->sum_along += asked * (after - before);
+    }
+}
+
 /* Elements [col, col + n) of one row, n <= LF_TILE: start from what is there, add the terms, round once. */
 static void evaluate_tile(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src,
-                          uint8_t *dst, lf_tally *tally)
+                          uint8_t *dst, lf_tally *tally, lorafmt_change *change)
 {
     const lf_real real = lf_real_of(plan->info.dtype);
     const size_t unit = lorafmt_dtype_bits(plan->info.dtype) / 8;
-    uint8_t start[LF_TILE * sizeof(double)];
+    uint8_t start[LF_TILE * sizeof(double)], base[LF_TILE * sizeof(double)];
     lf_acc acc;
 
     dst += col * unit;
+    if (change && plan->info.reads_base)
+        memcpy(base, src + col * unit, n * unit);
     if (plan->n_terms == 0) {
         memmove(dst, start_of(plan, row, col, n, src, start, tally), n * unit);
+        if (change && plan->info.reads_base) {
+            lf_widen_start(plan, row, col, n, base - col * unit, &acc);
+            measure(plan, base, &acc, dst, n, change);
+        }
         return;
     }
     lf_widen_start(plan, row, col, n, src, &acc);
@@ -162,6 +202,8 @@ static void evaluate_tile(const lf_kernels *kernels, const lf_plan *plan, uint64
         lf_narrow_f64(real, acc.f64, dst, n, tally);
     else
         lf_narrow_f32(real, acc.f32, dst, n, tally);
+    if (change && plan->info.reads_base)
+        measure(plan, base, &acc, dst, n, change);
 }
 
 /* Is it nothing but low-rank updates of what the base has, in f32? Then blocks of rows are made at once. */
@@ -197,13 +239,14 @@ static void evaluate_plain(const lf_kernels *kernels, const lf_plan *plan, uint6
 }
 
 /* Rows of any plan, a tile of one row at a time. */
-static void evaluate_rows(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, lf_block *block, lf_tally *tally)
+static void evaluate_rows(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, lf_block *block, lf_tally *tally,
+                          lorafmt_change *change)
 {
     for (size_t i = 0; i < block->n_rows; i++) {
         const uint8_t *from = plan->value ? NULL : (const uint8_t *)block->src + i * block->src_stride;
         for (size_t col = 0; col < plan->n_cols; col += LF_TILE) {
             const size_t n = plan->n_cols - col < LF_TILE ? plan->n_cols - col : LF_TILE;
-            evaluate_tile(kernels, plan, row + i, col, n, from, (uint8_t *)block->dst + i * block->dst_stride, tally);
+            evaluate_tile(kernels, plan, row + i, col, n, from, (uint8_t *)block->dst + i * block->dst_stride, tally, change);
         }
     }
 }
@@ -214,11 +257,11 @@ static void copy_rows(const lf_plan *plan, uint64_t n_rows, const void *src, siz
         memmove((uint8_t *)dst + i * dst_stride, (const uint8_t *)src + i * src_stride, plan->info.row_size);
 }
 
-lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const void *src,
-                                     size_t src_stride, void *dst, size_t dst_stride, lorafmt_counts *counts, lorafmt_error *err)
+static lorafmt_status evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const void *src,
+                               size_t src_stride, void *dst, size_t dst_stride, lf_tally *tally, lorafmt_change *change,
+                               lorafmt_error *err)
 {
     const lf_plan *plan;
-    lf_tally tally = {0};
     lf_block block;
     lf_fpenv env;
 
@@ -247,14 +290,36 @@ lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, ui
                        .n_rows = (size_t)n_rows,
                        .n_cols = plan->n_cols};
     env = lf_fpenv_enter();
-    if (is_plain(plan))
-        evaluate_plain(&view->kernels, plan, row, &block, &tally);
+    if (is_plain(plan) && !change)
+        evaluate_plain(&view->kernels, plan, row, &block, tally);
     else
-        evaluate_rows(&view->kernels, plan, row, &block, &tally);
+        evaluate_rows(&view->kernels, plan, row, &block, tally, change);
     lf_fpenv_leave(env);
+    if (change)
+        change->n_elements += n_rows * plan->n_cols;
+    return LORAFMT_OK;
+}
+
+lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const void *src,
+                                     size_t src_stride, void *dst, size_t dst_stride, lorafmt_counts *counts, lorafmt_error *err)
+{
+    lf_tally tally = {0};
+
+    LF_TRY(evaluate(view, tensor, row, n_rows, src, src_stride, dst, dst_stride, &tally, NULL, err));
     if (counts) {
         counts->n_nan += tally.n_nan;
         counts->n_inf += tally.n_inf;
     }
+    return LORAFMT_OK;
+}
+
+lorafmt_status lorafmt_view_measure(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const void *src,
+                                    size_t src_stride, void *dst, size_t dst_stride, lorafmt_change *change, lorafmt_error *err)
+{
+    lf_tally tally = {0};
+
+    LF_TRY(evaluate(view, tensor, row, n_rows, src, src_stride, dst, dst_stride, &tally, change, err));
+    change->n_nan += tally.n_nan;
+    change->n_inf += tally.n_inf;
     return LORAFMT_OK;
 }
