@@ -18,8 +18,9 @@
  */
 #include <string.h>
 
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
+#if defined(UNROLL)
+#elif defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif

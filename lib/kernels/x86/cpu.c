@@ -19,6 +19,9 @@ unsigned lf_cpu_flags_x86(void)
 
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
         flags |= LF_CPU_FMA;
+    if (flags && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        flags |= LF_CPU_AVX512;
     return flags;
 }
 
@@ -33,6 +36,8 @@ void lf_kernels_init_x86(lf_kernels *kernels, unsigned cpu_flags)
     kernels->add_scaled_f64 = lf_add_scaled_f64_fma;
     kernels->widen_groups = lf_widen_groups_avx2;
     kernels->gram_f64 = lf_gram_f64_avx2;
+    if (cpu_flags & LF_CPU_AVX512)
+        kernels->merge_block = lf_merge_block_avx512;
 }
 
 #else
