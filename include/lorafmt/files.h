@@ -18,7 +18,7 @@ extern "C" {
 /**
  * Called now and then by long work, from one thread at a time.
  *
- * @param done, total  bytes of output
+ * @param done, total  bytes of output; those that are read again for digests count twice
  * @return false to stop: the function removes what it wrote and returns LORAFMT_CANCELLED
  */
 typedef bool (*lorafmt_progress)(void *ctx, uint64_t done, uint64_t total);
@@ -63,6 +63,15 @@ typedef struct lorafmt_merge_options {
     bool force;         /**< replace an existing output */
     lorafmt_progress progress;
     void *progress_ctx;
+
+    /**
+     * Arrays of the caller's with an element for each tensor of the view, filled when merging succeeds; NULL saves the work.
+     *
+     * changes  what merging did to each computed tensor, zero for the others. The same for any n_threads.
+     * digests  SHA-256 of each tensor, changed or not, read back from the output before that is put in place.
+     */
+    lorafmt_change *changes;
+    uint8_t (*digests)[32];
 } lorafmt_merge_options;
 
 typedef struct lorafmt_merge_result {
