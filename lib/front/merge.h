@@ -61,6 +61,10 @@ void lf_layout_free(lf_layout *layout);
 /* Add the tasks of a file, which is `base` in the base model. */
 lorafmt_status lf_layout_plan(const lf_layout *layout, const lf_safetensors *base, lf_task_list *list, lorafmt_error *err);
 
+/* Is the header of a file, `base` in the base model, what merging writes? Else MISMATCH, with the first thing that is not. */
+lorafmt_status lf_layout_compare_header(const lf_layout *layout, const lf_model_file *base, const lf_model_file *found,
+                                        lorafmt_error *err);
+
 /* SHA-256 of each tensor of a file, which is written; digests are those of all tensors of the view. */
 lorafmt_status lf_layout_digests(const lf_layout *layout, int fd, const char *path, unsigned n_threads, lf_progress *progress,
                                  uint8_t (*digests)[32], lorafmt_error *err);
