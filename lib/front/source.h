@@ -10,6 +10,7 @@
  *   merge.c    base + view -> new model
  *     layout.c  its files   tasks.c  their tensors   digests.c  what these are   side_files.c  what lies around them
  *   compare.c  base + view <-> a model that is there: its tensors   compare_header.c  what its files say of them
+ *   receipt.c  the receipt of a merge, read back   receipt_compare.c  held against another
  *   parallel.c items of work on several threads   progress.c  how far it is
  */
 #ifndef LF_FRONT_SOURCE_H
