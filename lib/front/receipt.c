@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* A tensor takes some 1000 bytes and 25 values; the largest model of today has 10^5 of them. */
 #define MAX_SIZE (UINT64_C(256) << 20)
@@ -69,8 +70,8 @@ static lorafmt_status read_map(lorafmt_receipt *r, const cJSON *object, lorafmt_
     if (!texts)
         return lf_no_memory(err);
     for (const cJSON *item = map->child; item; item = item->next) {
-        if (!cJSON_IsString(item))
-            return refuse(item, "map", "an array of texts", err);
+        if (!cJSON_IsString(item) || !strchr(item->valuestring, '=') || strcmp(item->valuestring, "=") == 0)
+            return refuse(item, "map", "an array of OLD=NEW", err);
         texts[r->options.n_map++] = item->valuestring;
     }
     r->options.map = texts;
