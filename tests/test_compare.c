@@ -243,6 +243,7 @@ static void test_contract(void **state)
     assert_int_equal(result.n_differing, 0);
     assert_int_equal(lorafmt_model_open("base", &other, NULL), LORAFMT_OK);
     assert_int_equal(lorafmt_compare(other, t->view, other, NULL, &result, NULL), LORAFMT_MISUSE);
+    lorafmt_model_free(other);
     assert_int_equal(truncate("out", 100), 0);
     assert_int_equal(lorafmt_model_open("out", &other, NULL), LORAFMT_CORRUPT);
     assert_null(other);

@@ -47,11 +47,6 @@ static void json_base(const receipt *r, json_out *j)
     json_object_end(j);
 }
 
-static const char *choice(unsigned chosen, const char *first, const char *second, const char *third)
-{
-    return chosen == 0 ? NULL : chosen == 1 ? first : chosen == 2 ? second : third;
-}
-
 /* All on the command line that changes the result, beside base, adapters and weights. */
 static void json_options(const receipt *r, json_out *j)
 {
@@ -60,7 +55,7 @@ static void json_options(const receipt *r, json_out *j)
     for (size_t i = 0; i < r->binding->map.n; i++)
         json_text(j, NULL, r->binding->map.items[i]);
     json_array_end(j);
-    json_text(j, "orientation", choice(r->binding->orientation, "out-in", "in-out", "shape"));
+    json_text(j, "orientation", orientation_word(r->binding->orientation));
     json_bool(j, "any_base", r->binding->any_base);
     json_bool(j, "allow_unmatched", r->binding->allow_unmatched);
     if (r->input->alpha.given)
@@ -68,7 +63,7 @@ static void json_options(const receipt *r, json_out *j)
     else
         json_null(j, "alpha");
     json_bool(j, "rslora", r->input->rslora);
-    json_text(j, "experts_orientation", choice(r->input->experts_orientation, "out-in", "in-out", NULL));
+    json_text(j, "experts_orientation", orientation_word(r->input->experts_orientation));
     json_object_end(j);
 }
 

@@ -33,32 +33,20 @@ typedef struct replay_job {
     bool as_written;          /* tensors differ, and yet all have the digests of the receipt */
 } replay_job;
 
-static int bad_word(const replay_job *job, const char *key, const char *word)
-{
-    return message_error("%s: options.%s: \"%s\", must be one of the words of lorapack merge --%s", job->args->receipt, key, word,
-                         key);
-}
-
-/* The place of a word among those of an option, counted from 1; 0 for NULL. */
-static bool find_word(const char *word, const char *const words[3], unsigned *out)
-{
-    for (*out = 0; word && *out < 3 && words[*out]; ++*out)
-        if (!strcmp(word, words[*out])) {
-            ++*out;
-            return true;
-        }
-    return word == NULL;
-}
+#define SHAPE_WORD 3 /* the choice of --orientation that --experts-orientation has not */
 
 /* The options of the merge, from its receipt. */
 static int take_options(replay_job *job, const lorafmt_receipt_options *o)
 {
-    static const char *const orientations[3] = {"out-in", "in-out", "shape"}, *const experts[3] = {"out-in", "in-out"};
-
-    if (!find_word(o->orientation, orientations, &job->binding.orientation))
-        return bad_word(job, "orientation", o->orientation);
-    if (!find_word(o->experts_orientation, experts, &job->input.experts_orientation))
-        return bad_word(job, "experts_orientation", o->experts_orientation);
+    if (!orientation_parse(o->orientation, &job->binding.orientation))
+        return message_error("%s: options.orientation: \"%s\", must be out-in, in-out or shape", job->args->receipt,
+                             o->orientation);
+    if (!orientation_parse(o->experts_orientation, &job->input.experts_orientation) ||
+        job->input.experts_orientation == SHAPE_WORD)
+        return message_error("%s: options.experts_orientation: \"%s\", must be out-in or in-out", job->args->receipt,
+                             o->experts_orientation);
+    if (o->rslora && !o->has_alpha)
+        return message_error("%s: options.rslora: true without an alpha, as no merge has it", job->args->receipt);
     job->binding.any_base = o->any_base;
     job->binding.allow_unmatched = o->allow_unmatched;
     job->input.alpha = (option_number){o->has_alpha, o->alpha};
@@ -124,14 +112,14 @@ static receipt what_is_known(const replay_job *job)
     return r;
 }
 
-/* Before the work: are base and adapters, and what became of every site, those of the receipt? */
+/* Before the work: are base and adapters, and once they are bound what became of every site, those of the receipt? */
 static int check_inputs(const replay_job *job)
 {
     const receipt r = what_is_known(job);
     lorafmt_error err;
     const lorafmt_status st = hold_against_receipt(job, &r, &err);
 
-    if (st == LORAFMT_MISMATCH)
+    if (st == LORAFMT_MISMATCH && !job->view)
         text_append(err.text, sizeof err.text,
                     "; base and adapters must be those of the receipt, in its order and with its weights");
     return st ? message_failure(&err, job->args->receipt) : EXIT_DONE;
@@ -158,7 +146,7 @@ static int compare(replay_job *job)
     st = lorafmt_compare(job->base, job->view, job->merged, &options, &job->result, &err);
     progress_end(&p);
     if (st == LORAFMT_CANCELLED)
-        return message_error("%s: interrupted, and nothing is said about it", job->output);
+        return message_error("%s: interrupted before all of it was compared", job->output);
     return st ? message_failure(&err, job->output) : EXIT_DONE;
 }
 

@@ -36,8 +36,10 @@ typedef struct lorafmt_receipt_options {
 } lorafmt_receipt_options;
 
 /**
+ * Read a receipt.
+ *
  * @return LORAFMT_OK; NOT_FOUND; IO; LIMIT (more than 256 MiB or 2^22 values); CORRUPT (not JSON, or not a receipt: a member of
- *         lorafmt_receipt_options is missing or of another type); NO_MEMORY
+ *         lorafmt_receipt_options is missing or of another type); NOT_LORAFMT (not a regular file); NO_MEMORY
  */
 LORAFMT_API lorafmt_status lorafmt_receipt_open(const char *path, lorafmt_receipt **out, lorafmt_error *err);
 LORAFMT_API void lorafmt_receipt_free(lorafmt_receipt *receipt);
