@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 import judge
-from lorapack import Complaint, Lorapack, merge, names, round_trip, same_files
+from lorapack import Complaint, Lorapack, merge, names, replay, round_trip, same_files
 
 CASES = pathlib.Path(__file__).resolve().parent / 'conformance'
 
@@ -53,11 +53,11 @@ STRAY = re.compile(r'\.lora_[AB]\.\w+\.weight$')
 
 
 def check_merge(lorapack, case, folder, scratch):
-    """Merge, judge, and do it again from packed adapters."""
+    """Merge, judge, do it again from packed adapters, and again to verify what the first merge wrote."""
     adapters = [folder / adapter['dir'] for adapter in case['adapters']]
     packed = [scratch / f'{adapter["name"]}.lora' for adapter in case['adapters']]
-    out, out_packed = scratch / 'merged', scratch / 'merged-packed'
-    lorapack.must(*merge(folder / 'base', adapters, out))
+    out, out_packed, receipt = scratch / 'merged', scratch / 'merged-packed', scratch / 'receipt.json'
+    lorapack.must(*merge(folder / 'base', adapters, out), '--receipt', receipt, '--receipt-digests')
     complaints = list(judge.complaints(case, folder, out))
     if complaints:
         raise Complaint('; '.join(complaints[:3]))
@@ -68,6 +68,7 @@ def check_merge(lorapack, case, folder, scratch):
     lorapack.must(*merge(folder / 'base', packed, out_packed))
     if not same_files(out, out_packed):
         raise Complaint('merging from the .lora file gives other bytes')
+    lorapack.must(*replay(receipt, folder / 'base', adapters, out))
 
 
 def check_refused(lorapack, case, folder, scratch, word):

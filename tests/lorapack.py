@@ -37,6 +37,11 @@ def merge(base, adapters, out):
     return ['merge', '--base', base, '-o', out, *(argument for adapter in adapters for argument in ('--adapter', adapter))]
 
 
+def replay(receipt, base, adapters, out):
+    """Arguments that verify a merged model against its receipt."""
+    return ['verify', '--receipt', receipt, '--base', base, out, *(argument for adapter in adapters for argument in ('--adapter', adapter))]
+
+
 def names(folder):
     """The files of a folder."""
     return sorted(path.name for path in folder.iterdir())

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "format/base/digest.h"
 #include "lib/io/io.h"
 #include "lorafmt/files.h"
 #include "tests/adapters.h"
@@ -103,6 +104,26 @@ static void test_cancelled(void **state)
     lf_names_free(names, n_names);
 }
 
+/* 1 + 1 = 2 in every element, which is a whole binade further: 2^23 steps. */
+static void test_what_merging_did(void **state)
+{
+    static const float twos[6] = {2, 2, 2, 2, 2, 2};
+    fixture *t = *state;
+    lorafmt_change change = {.n_elements = 99}; // what was there is overwritten
+    uint8_t digest[1][32], expected[32];
+    const lorafmt_merge_options options = {.struct_size = sizeof options, .changes = &change, .digests = digest};
+    lorafmt_merge_result result;
+
+    assert_int_equal(lorafmt_merge(t->model, t->view, "out", &options, NULL, NULL, &result, NULL), LORAFMT_OK);
+    assert_int_equal(change.n_elements, 6);
+    assert_int_equal(change.n_unchanged, 0);
+    assert_int_equal(change.n_nan + change.n_inf, 0);
+    assert_int_equal(change.max_ulp, 1 << 23);
+    assert_true(change.sum_asked == 6 && change.sum_realised == 6 && change.sum_along == 6);
+    lf_sha256_of(twos, sizeof twos, expected);
+    assert_memory_equal(digest[0], expected, 32);
+}
+
 static void test_options_of_another_version(void **state)
 {
     fixture *t = *state;
@@ -193,6 +214,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_view_of_another_base, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_merging_did, setup, teardown),
         cmocka_unit_test_setup_teardown(test_options_of_another_version, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values_too_large_for_a_dtype, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_adapter_of_a_file, setup, teardown),

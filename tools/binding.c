@@ -56,6 +56,22 @@ const char *effect_name(lorafmt_effect effect)
     return "unknown";
 }
 
+static const char *const orientation_words[] = {"out-in", "in-out", "shape"}; // in the order of the options' choices
+
+const char *orientation_word(unsigned chosen)
+{
+    return chosen ? orientation_words[chosen - 1] : NULL;
+}
+
+bool orientation_parse(const char *word, unsigned *chosen)
+{
+    *chosen = 0;
+    for (unsigned i = 0; word && i < sizeof orientation_words / sizeof orientation_words[0]; i++)
+        if (!strcmp(word, orientation_words[i]))
+            *chosen = i + 1;
+    return !word || *chosen;
+}
+
 bool binding_is_asked(const binding_args *args)
 {
     return args->map.n || args->orientation || args->any_base || args->allow_unmatched;

@@ -31,6 +31,10 @@ typedef struct binding_args {
      "leave out what finds no tensor in the base, and list it"}
 /* clang-format on */
 
+/* The word of --orientation (or --experts-orientation) that was chosen, NULL for 0; and back, 0 for NULL. false: no such word. */
+const char *orientation_word(unsigned chosen);
+bool orientation_parse(const char *word, unsigned *chosen);
+
 /* Is any of them given? */
 bool binding_is_asked(const binding_args *args);
 

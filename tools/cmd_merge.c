@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/binding.h"
 #include "tools/command.h"
-#include "tools/input.h"
 #include "tools/message.h"
 #include "tools/path.h"
 #include "tools/progress.h"
 #include "tools/receipt.h"
+#include "tools/stack.h"
 #include "tools/tokenizer.h"
 
 #include <inttypes.h>
@@ -23,6 +23,7 @@ typedef struct merge_args {
     input_args input;
     bool dry_run, force, json, quiet;
     const char *receipt;
+    bool receipt_digests;
 } merge_args;
 
 static const option merge_options[] = {
@@ -33,7 +34,10 @@ static const option merge_options[] = {
      "given many times, and the order counts"},
     {"output", 'o', "OUT", OPTION_TEXT, offsetof(merge_args, output), "a directory when the base is one, else a file"},
     {"dry-run", 0, NULL, OPTION_FLAG, offsetof(merge_args, dry_run), "find out whether and how all fits, write no model"},
-    {"receipt", 0, "FILE.json", OPTION_TEXT, offsetof(merge_args, receipt), "write what became of every site (docs/json.md)"},
+    {"receipt", 0, "FILE.json", OPTION_TEXT, offsetof(merge_args, receipt),
+     "write what became of every site and tensor (docs/json.md); verify --receipt holds the model against it"},
+    {"receipt-digests", 0, NULL, OPTION_FLAG, offsetof(merge_args, receipt_digests),
+     "with --receipt or --json: the SHA-256 of every tensor, too"},
     {"json", 0, NULL, OPTION_FLAG, offsetof(merge_args, json), "print the receipt instead of a summary"},
     {"force", 0, NULL, OPTION_FLAG, offsetof(merge_args, force), "replace what exists"},
     {"threads", 0, "N", OPTION_COUNT, offsetof(merge_args, n_threads),
@@ -48,10 +52,10 @@ static const option merge_options[] = {
 typedef struct merge_job {
     const merge_args *args;
     lorafmt_model *model;
-    input *inputs;
-    lorafmt_stack_entry *stack;
-    size_t n; /* inputs */
+    adapter_stack stack;
     lorafmt_view *view;
+    lorafmt_change *changes; /* for the receipt, or NULL */
+    uint8_t (*digests)[32];  /* the same */
     left_behind *left;
     size_t n_left;
     lorafmt_merge_result result;
@@ -65,6 +69,10 @@ static int check_args(const merge_args *args)
         return message_usage(NAME, "--adapter is missing");
     if (!args->output && !args->dry_run)
         return message_usage(NAME, "-o OUT is missing (or --dry-run)");
+    if (args->receipt_digests && !args->receipt && !args->json)
+        return message_usage(NAME, "--receipt-digests needs --receipt or --json");
+    if (args->receipt_digests && args->dry_run)
+        return message_usage(NAME, "--receipt-digests: a dry run writes nothing that has digests");
     return EXIT_DONE;
 }
 
@@ -111,42 +119,31 @@ static int check_absent(const merge_args *args, const char *path)
     return EXIT_DONE;
 }
 
-static int parse_adapters(merge_job *job)
+/* With --force the output would take an adapter away that lies in it. */
+static int check_adapters(const merge_job *job)
 {
-    const text_list *adapters = &job->args->adapters;
+    const char *output = job->args->output;
+    bool within = false;
     int code = EXIT_DONE;
 
-    job->inputs = calloc(adapters->n, sizeof *job->inputs);
-    job->stack = calloc(adapters->n, sizeof *job->stack);
-    if (!job->inputs || !job->stack)
-        return message_no_memory();
-    for (; job->n < adapters->n && code == EXIT_DONE; job->n++)
-        code = input_parse(NAME, adapters->items[job->n], true, &job->inputs[job->n]);
+    for (size_t i = 0; output && i < job->stack.n && code == EXIT_DONE; i++) {
+        code = path_within(job->stack.inputs[i].path, output, &within);
+        if (within)
+            return message_usage(NAME, "%s: the output must not hold the adapter %s", output, job->stack.inputs[i].path);
+    }
     return code;
-}
-
-static int open_adapter(const merge_job *job, input *in, lorafmt_stack_entry *entry)
-{
-    bool within = false;
-    int code = input_open(NAME, &job->args->input, job->model, job->args->quiet, in);
-
-    if (code == EXIT_DONE && job->args->output)
-        code = path_within(in->path, job->args->output, &within);
-    if (code != EXIT_DONE)
-        return code;
-    if (within)
-        return message_usage(NAME, "%s: the output must not hold the adapter %s", job->args->output, in->path);
-    entry->weight = in->weight;
-    return input_choose(in, &entry->adapter);
 }
 
 static int open_all(merge_job *job)
 {
-    int code = input_open_base(job->args->base, &job->model);
+    const merge_args *args = job->args;
+    int code = stack_parse(NAME, &args->adapters, &job->stack);
 
-    for (size_t i = 0; i < job->n && code == EXIT_DONE; i++)
-        code = open_adapter(job, &job->inputs[i], &job->stack[i]);
-    return code;
+    if (code == EXIT_DONE)
+        code = input_open_base(args->base, &job->model);
+    if (code == EXIT_DONE)
+        code = stack_open(NAME, &args->input, job->model, args->quiet, &job->stack);
+    return code == EXIT_DONE ? check_adapters(job) : code;
 }
 
 /* What cannot be kept for the receipt is said at once. */
@@ -166,6 +163,18 @@ static void collect_left(void *ctx, const char *file, const char *why)
     entry->why = strdup(why);
 }
 
+/* Room for what the receipt says of tensors. */
+static int reserve_receipt(merge_job *job)
+{
+    const size_t n = lorafmt_view_n_tensors(job->view) + 1;
+
+    if ((job->args->receipt || job->args->json) && !(job->changes = calloc(n, sizeof *job->changes)))
+        return message_no_memory();
+    if (job->args->receipt_digests && !(job->digests = calloc(n, sizeof *job->digests)))
+        return message_no_memory();
+    return EXIT_DONE;
+}
+
 static int write_model(merge_job *job)
 {
     const merge_args *args = job->args;
@@ -174,7 +183,9 @@ static int write_model(merge_job *job)
                                            .n_threads = args->n_threads,
                                            .force = args->force,
                                            .progress = progress_update,
-                                           .progress_ctx = &p};
+                                           .progress_ctx = &p,
+                                           .changes = job->changes,
+                                           .digests = job->digests};
     lorafmt_error err;
     lorafmt_status st;
 
@@ -210,12 +221,14 @@ static int report(const merge_job *job)
     const receipt r = {.base_path = args->base,
                        .model = job->model,
                        .view = job->view,
-                       .inputs = job->inputs,
-                       .stack = job->stack,
-                       .n_stack = job->n,
+                       .stack = &job->stack,
+                       .binding = &args->binding,
+                       .input = &args->input,
                        .output = args->output,
                        .dry_run = args->dry_run,
                        .result = job->result,
+                       .changes = job->changes,
+                       .digests = job->digests,
                        .left = job->left,
                        .n_left = job->n_left};
     int code;
@@ -228,8 +241,8 @@ static int report(const merge_job *job)
         receipt_print(&r);
     if (!args->quiet) {
         say_left(job);
-        for (size_t i = 0; i < job->n; i++)
-            tokenizer_compare(args->base, job->inputs[i].path);
+        for (size_t i = 0; i < job->stack.n; i++)
+            tokenizer_compare(args->base, job->stack.inputs[i].path);
     }
     if (!args->quiet && (counts->n_nan || counts->n_inf))
         message_warning("%s: %" PRIu64 " computed elements are NaN and %" PRIu64 " are infinite", args->output, counts->n_nan,
@@ -242,14 +255,14 @@ static int merge(merge_job *job)
     const merge_args *args = job->args;
     int code;
 
-    if ((code = parse_adapters(job)) || (code = open_all(job)))
+    if ((code = open_all(job)))
         return code;
-    if ((code = binding_bind(NAME, &args->binding, false, job->model, job->stack, job->n,
-                             job->n == 1 ? job->inputs[0].path : args->base, &job->view)))
+    if ((code = binding_bind(NAME, &args->binding, false, job->model, job->stack.entries, job->stack.n,
+                             job->stack.n == 1 ? job->stack.inputs[0].path : args->base, &job->view)))
         return code;
     if (args->dry_run)
         receipt_foresee(job->model, job->view, &job->result);
-    else if ((code = write_model(job)))
+    else if ((code = reserve_receipt(job)) || (code = write_model(job)))
         return code;
     return report(job);
 }
@@ -257,15 +270,14 @@ static int merge(merge_job *job)
 static void close_all(merge_job *job)
 {
     lorafmt_view_free(job->view);
-    for (size_t i = 0; i < job->n; i++)
-        input_close(&job->inputs[i]);
+    stack_close(&job->stack);
     for (size_t i = 0; i < job->n_left; i++) {
         free(job->left[i].file);
         free(job->left[i].why);
     }
     free(job->left);
-    free(job->inputs);
-    free(job->stack);
+    free(job->changes);
+    free(job->digests);
     lorafmt_model_free(job->model);
 }
 

@@ -5,6 +5,7 @@
 #include "tools/json_out.h"
 #include "tools/message.h"
 #include "tools/nonfinite.h"
+#include "tools/replay.h"
 #include "tools/stats.h"
 #include "tools/text.h"
 
@@ -20,6 +21,9 @@ typedef struct verify_args {
     binding_args binding;
     input_args input;
     bool finite, json;
+    const char *receipt;
+    text_list adapters;
+    unsigned n_threads;
 } verify_args;
 
 static const option verify_options[] = {
@@ -27,6 +31,11 @@ static const option verify_options[] = {
     BINDING_OPTIONS(verify_args, binding),
     {"finite", 0, NULL, OPTION_FLAG, offsetof(verify_args, finite), "fail when an element is NaN or infinite, and say where"},
     INPUT_OPTIONS(verify_args, input),
+    {"receipt", 0, "FILE.json", OPTION_TEXT, offsetof(verify_args, receipt),
+     "IN is a merged model: merge again as this receipt says, and compare"},
+    {"adapter", 0, "IN[#NAME][=WEIGHT]", OPTION_LIST, offsetof(verify_args, adapters),
+     "with --receipt: an adapter of the merge; all, in their order"},
+    {"threads", 0, "N", OPTION_COUNT, offsetof(verify_args, n_threads), "with --receipt: threads to compute with"},
     {"json", 0, NULL, OPTION_FLAG, offsetof(verify_args, json), "print the result as JSON (docs/json.md)"},
     {0},
 };
@@ -162,14 +171,38 @@ static int verify_adapters(const verify_args *args, const lorafmt_model *model, 
     return code;
 }
 
+static bool input_is_asked(const input_args *args)
+{
+    return args->alpha.given || args->rslora || args->experts_orientation;
+}
+
+static int run_replay(const verify_args *args, const char *output)
+{
+    const replay_args with = {args->receipt, args->base, &args->adapters, args->n_threads, args->json};
+
+    if (!args->base)
+        return message_usage(NAME, "--receipt needs --base");
+    if (!args->adapters.n)
+        return message_usage(NAME, "--receipt needs --adapter, as often as the merge had it");
+    if (args->finite || binding_is_asked(&args->binding) || input_is_asked(&args->input))
+        return message_usage(NAME,
+                             "the receipt says how to read and bind: with --receipt go --base, --adapter, --threads, --json");
+    return replay(NAME, &with, output);
+}
+
 static int run_verify(const void *args_, size_t n_inputs, char *const *inputs)
 {
     const verify_args *args = args_;
     lorafmt_model *model = NULL;
     input in;
-    int code = input_parse(NAME, inputs[0], false, &in);
+    int code;
 
     (void)n_inputs;
+    if (args->receipt)
+        return run_replay(args, inputs[0]);
+    if (args->adapters.n || args->n_threads)
+        return message_usage(NAME, "--adapter and --threads need --receipt");
+    code = input_parse(NAME, inputs[0], false, &in);
     if (code == EXIT_DONE && !args->base && binding_is_asked(&args->binding))
         code = message_usage(NAME, "--map, --orientation, --any-base and --allow-unmatched need --base");
     if (code == EXIT_DONE)
@@ -187,10 +220,14 @@ const command cmd_verify = {
     .name = NAME,
     .usage = "verify IN[#NAME] [--base BASE] [--finite] [options]",
     .summary = "check every digest and rule, and whether it fits a base",
-    .about = "Check all there is to check: every digest, id, order and padding of a .lora file, every rule of "
-             "other files. With --base, bind each adapter to that model as merging would, and print how many of its targets were "
-             "found. NaN and infinite elements are allowed, unless --finite is given.",
-    .example = "lorapack verify legal.lora --base model\n",
+    .about =
+        "Check all there is to check: every digest, id, order and padding of a .lora file, every rule of "
+        "other files. With --base, bind each adapter to that model as merging would, and print how many of its targets were "
+        "found. NaN and infinite elements are allowed, unless --finite is given. With --receipt, IN is a model that merge wrote: "
+        "everything is computed again from base and adapters as the receipt says, and every byte of IN and every number of "
+        "the receipt compared. Side files are not.",
+    .example = "lorapack verify legal.lora --base model\n"
+               "lorapack verify --receipt receipt.json --base model --adapter legal.lora merged\n",
     .options = verify_options,
     .args_size = sizeof(verify_args),
     .min_inputs = 1,

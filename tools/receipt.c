@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/receipt.h"
 
-#include "tools/binding.h"
+#include "tools/changes.h"
 #include "tools/json_out.h"
 #include "tools/message.h"
 #include "tools/stats.h"
@@ -14,6 +14,7 @@
 
 #define STRING(x) #x
 #define VERSION_TEXT(major, minor) STRING(major) "." STRING(minor)
+#define ARITHMETIC "spec 7 of " VERSION_TEXT(LORAFMT_FORMAT_MAJOR, LORAFMT_FORMAT_MINOR)
 
 /* Longer lists are in the JSON. */
 #define MOST_LISTED 20
@@ -39,37 +40,77 @@ static void json_base(const receipt *r, json_out *j)
     const bool known = lorafmt_base_structure(lorafmt_model_base(r->model), structure, NULL) == LORAFMT_OK;
 
     json_object(j, "base");
-    json_text(j, "path", r->base_path);
+    if (r->base_path)
+        json_text(j, "path", r->base_path);
     json_digest(j, "structure", known ? structure : NULL);
     json_u64(j, "n_tensors", lorafmt_model_base(r->model)->n_tensors);
     json_object_end(j);
 }
 
-static void json_adapter(const receipt *r, size_t entry, json_out *j)
+/* All on the command line that changes the result, beside base, adapters and weights. */
+static void json_options(const receipt *r, json_out *j)
 {
-    const lorafmt_adapter *adapter = r->stack[entry].adapter;
-    coverage c;
-
-    coverage_count(r->view, entry, &c);
-    json_object(j, NULL);
-    json_text(j, "name", adapter->name);
-    json_adapter_id(j, adapter);
-    json_text(j, "source", r->inputs[entry].path);
-    json_double(j, "weight", r->stack[entry].weight);
-    json_u64(j, "n_sites", adapter->n_sites);
-    json_u64(j, "n_matched", c.n_matched);
-    json_text(j, "bridge", lorafmt_view_bridge(r->view, entry));
+    json_object(j, "options");
+    json_array(j, "map");
+    for (size_t i = 0; i < r->binding->map.n; i++)
+        json_text(j, NULL, r->binding->map.items[i]);
+    json_array_end(j);
+    json_text(j, "orientation", orientation_word(r->binding->orientation));
+    json_bool(j, "any_base", r->binding->any_base);
+    json_bool(j, "allow_unmatched", r->binding->allow_unmatched);
+    if (r->input->alpha.given)
+        json_double(j, "alpha", r->input->alpha.value);
+    else
+        json_null(j, "alpha");
+    json_bool(j, "rslora", r->input->rslora);
+    json_text(j, "experts_orientation", orientation_word(r->input->experts_orientation));
     json_object_end(j);
 }
 
-static void json_site(const receipt *r, const lorafmt_bound_site *bound, json_out *j)
+static void json_bound(const receipt *r, size_t entry, json_out *j)
+{
+    coverage c;
+
+    coverage_count(r->view, entry, &c);
+    json_u64(j, "n_matched", c.n_matched);
+    json_text(j, "bridge", lorafmt_view_bridge(r->view, entry));
+}
+
+static void json_adapter(const receipt *r, size_t entry, bool named, json_out *j)
+{
+    const lorafmt_stack_entry *e = &r->stack->entries[entry];
+
+    json_object(j, NULL);
+    if (named)
+        json_text(j, "name", e->adapter->name);
+    json_adapter_id(j, e->adapter);
+    if (named)
+        json_text(j, "source", r->stack->inputs[entry].path);
+    json_double(j, "weight", e->weight);
+    json_u64(j, "n_sites", e->adapter->n_sites);
+    if (r->view)
+        json_bound(r, entry, j);
+    json_object_end(j);
+}
+
+/* An adapter may have another name in another file: its id is what counts. */
+static void json_adapters(const receipt *r, bool named, json_out *j)
+{
+    json_array(j, "adapters");
+    for (size_t i = 0; i < r->stack->n; i++)
+        json_adapter(r, i, named, j);
+    json_array_end(j);
+}
+
+static void json_site(const receipt *r, const lorafmt_bound_site *bound, bool named, json_out *j)
 {
     const lorafmt_site *site = bound->site;
     const bool found = bound->match != LORAFMT_MATCH_NONE;
 
     json_object(j, NULL);
     json_u64(j, "entry", bound->entry);
-    json_text(j, "adapter", r->stack[bound->entry].adapter->name);
+    if (named)
+        json_text(j, "adapter", r->stack->entries[bound->entry].adapter->name);
     json_text(j, "target", site->target);
     json_text(j, "kind", lorafmt_kind_name(site->kind));
     json_text(j, "tensor", found ? lorafmt_view_get_tensor(r->view, bound->tensor)->name : NULL);
@@ -77,11 +118,11 @@ static void json_site(const receipt *r, const lorafmt_bound_site *bound, json_ou
     json_text(j, "effect", effect_name(bound->effect));
     json_u64(j, "rank", site->rank);
     json_double(j, "scale", site->scale);
-    json_double(j, "weight", r->stack[bound->entry].weight);
+    json_double(j, "weight", r->stack->entries[bound->entry].weight);
     json_object_end(j);
 }
 
-static void json_sites(const receipt *r, json_out *j)
+static void json_sites(const receipt *r, bool named, json_out *j)
 {
     size_t n_matched = 0;
     const size_t n = lorafmt_view_n_sites(r->view);
@@ -90,7 +131,7 @@ static void json_sites(const receipt *r, json_out *j)
     for (size_t i = 0; i < n; i++) {
         const lorafmt_bound_site *bound = lorafmt_view_get_site(r->view, i);
         n_matched += bound->match != LORAFMT_MATCH_NONE;
-        json_site(r, bound, j);
+        json_site(r, bound, named, j);
     }
     json_array_end(j);
     json_object(j, "coverage");
@@ -138,29 +179,54 @@ static void json_left(const receipt *r, json_out *j)
     json_array_end(j);
 }
 
+/* What binding says of the merged model. */
+static void json_view(const receipt *r, bool named, json_out *j)
+{
+    json_sites(r, named, j);
+    json_tensors(r, j);
+    if (lorafmt_view_vocab_size(r->view))
+        json_u64(j, "vocab_size", lorafmt_view_vocab_size(r->view));
+    else
+        json_null(j, "vocab_size");
+    json_bool(j, "unties", lorafmt_view_unties(r->view));
+}
+
 void receipt_json(const receipt *r, FILE *to)
 {
     json_out j = {.to = to};
 
     json_object(&j, NULL);
     json_text(&j, "release", lorafmt_release());
-    json_text(&j, "arithmetic", "spec 7 of " VERSION_TEXT(LORAFMT_FORMAT_MAJOR, LORAFMT_FORMAT_MINOR));
+    json_text(&j, "arithmetic", ARITHMETIC);
     json_bool(&j, "dry_run", r->dry_run);
     json_text(&j, "output", r->output);
     json_base(r, &j);
-    json_array(&j, "adapters");
-    for (size_t i = 0; i < r->n_stack; i++)
-        json_adapter(r, i, &j);
-    json_array_end(&j);
-    json_sites(r, &j);
-    json_tensors(r, &j);
+    json_adapters(r, true, &j);
+    json_options(r, &j);
+    json_view(r, true, &j);
     json_written(r, &j);
-    if (lorafmt_view_vocab_size(r->view))
-        json_u64(&j, "vocab_size", lorafmt_view_vocab_size(r->view));
-    else
-        json_null(&j, "vocab_size");
-    json_bool(&j, "unties", lorafmt_view_unties(r->view));
+    json_changes(&j, r->view, r->changes);
+    json_digests(&j, r->view, r->digests);
     json_left(r, &j);
+    json_object_end(&j);
+}
+
+void receipt_replay_json(const receipt *r, FILE *to)
+{
+    json_out j = {.to = to};
+
+    json_object(&j, NULL);
+    json_text(&j, "arithmetic", ARITHMETIC);
+    json_base(r, &j);
+    json_adapters(r, false, &j);
+    if (r->view)
+        json_view(r, false, &j);
+    if (r->changes) {
+        json_written(r, &j);
+        json_changes(&j, r->view, r->changes);
+    }
+    if (r->digests)
+        json_digests(&j, r->view, r->digests);
     json_object_end(&j);
 }
 
@@ -171,8 +237,8 @@ static void print_adapter(const receipt *r, size_t entry)
     coverage c;
 
     coverage_count(r->view, entry, &c);
-    print_line(stdout, "%s: %s, weight %s", r->stack[entry].adapter->name, coverage_text(&c, text),
-               number_text(r->stack[entry].weight, weight));
+    print_line(stdout, "%s: %s, weight %s", r->stack->entries[entry].adapter->name, coverage_text(&c, text),
+               number_text(r->stack->entries[entry].weight, weight));
     if (bridge)
         print_line(stdout, "  names: %s", bridge);
 }
@@ -227,7 +293,7 @@ static void print_result(const receipt *r)
 
 void receipt_print(const receipt *r)
 {
-    for (size_t i = 0; i < r->n_stack; i++)
+    for (size_t i = 0; i < r->stack->n; i++)
         print_adapter(r, i);
     print_special_sites(r);
     print_config_changes(r);

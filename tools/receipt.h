@@ -3,7 +3,8 @@
 #ifndef TOOLS_RECEIPT_H
 #define TOOLS_RECEIPT_H
 
-#include "tools/input.h"
+#include "tools/binding.h"
+#include "tools/stack.h"
 
 #include "lorafmt/files.h"
 
@@ -21,12 +22,14 @@ typedef struct receipt {
     const char *base_path;
     const lorafmt_model *model;
     const lorafmt_view *view;
-    const input *inputs; /* one for each entry of the stack */
-    const lorafmt_stack_entry *stack;
-    size_t n_stack;
+    const adapter_stack *stack;
+    const binding_args *binding;
+    const input_args *input;
     const char *output; /* NULL when the command line names none */
     bool dry_run;
-    lorafmt_merge_result result; /* of a dry run: tensors as they would be, nothing written */
+    lorafmt_merge_result result;   /* of a dry run: tensors as they would be, nothing written */
+    const lorafmt_change *changes; /* of all tensors of the view, or NULL */
+    uint8_t (*digests)[32];        /* the same */
     const left_behind *left;
     size_t n_left;
 } receipt;
@@ -35,6 +38,13 @@ typedef struct receipt {
 void receipt_foresee(const lorafmt_model *model, const lorafmt_view *view, lorafmt_merge_result *out);
 
 void receipt_json(const receipt *r, FILE *to);
+
+/*
+ * What a replay knows, and without what may be otherwise each time: paths, options, what was left behind. Before a bind (view is
+ * NULL) that is the base and the adapters; before tensors are compared (changes is NULL) what became of every site, too.
+ */
+void receipt_replay_json(const receipt *r, FILE *to);
+
 void receipt_print(const receipt *r);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * From files to files: pack adapters into a `.lora`, unpack one to a PEFT directory, merge a view into a new model.
+ * From files to files: pack adapters into a `.lora`, unpack one to a PEFT directory, merge a view into a new model, hold a model
+ * against a view.
  * Every output is written beside its target, synced, and renamed into place: it is whole or absent.
  */
 #ifndef LORAFMT_FILES_H
@@ -18,7 +19,7 @@ extern "C" {
 /**
  * Called now and then by long work, from one thread at a time.
  *
- * @param done, total  bytes of output
+ * @param done, total  bytes of output; those that are read again for digests count twice
  * @return false to stop: the function removes what it wrote and returns LORAFMT_CANCELLED
  */
 typedef bool (*lorafmt_progress)(void *ctx, uint64_t done, uint64_t total);
@@ -63,6 +64,15 @@ typedef struct lorafmt_merge_options {
     bool force;         /**< replace an existing output */
     lorafmt_progress progress;
     void *progress_ctx;
+
+    /**
+     * Arrays of the caller's with an element for each tensor of the view, filled when merging succeeds; NULL saves the work.
+     *
+     * changes  what merging did to each computed tensor, zero for the others. The same for any n_threads.
+     * digests  SHA-256 of each tensor, changed or not, read back from the output before that is put in place.
+     */
+    lorafmt_change *changes;
+    uint8_t (*digests)[32];
 } lorafmt_merge_options;
 
 typedef struct lorafmt_merge_result {
@@ -90,6 +100,50 @@ LORAFMT_API lorafmt_status lorafmt_merge(const lorafmt_model *model, lorafmt_vie
                                          const lorafmt_merge_options *options,
                                          void (*report)(void *ctx, const char *file, const char *why), void *report_ctx,
                                          lorafmt_merge_result *out, lorafmt_error *err);
+
+/** An element of a model that is not what its view says. */
+typedef struct lorafmt_difference {
+    size_t tensor;                 /**< of the view; SIZE_MAX when there is no difference */
+    uint64_t row, col;             /**< rows as in lorafmt_view_tensor.n_rows, so 0 for less than 2 dimensions */
+    size_t size;                   /**< bytes of the element; 1 for those smaller than a byte, then col is the first in it */
+    uint8_t found[8], expected[8]; /**< these bytes, little-endian */
+    double found_number, expected_number; /**< the same, of F32, F16, BF16 and F64; else NaN */
+} lorafmt_difference;
+
+typedef struct lorafmt_compare_options {
+    size_t struct_size; /**< sizeof(lorafmt_compare_options) */
+    unsigned n_threads; /**< 0 = one per CPU; the result does not depend on it */
+    lorafmt_progress progress;
+    void *progress_ctx;
+
+    /** As in lorafmt_merge_options: what merging does, to the bit, and the digests of the tensors that are there. */
+    lorafmt_change *changes;
+    uint8_t (*digests)[32];
+} lorafmt_compare_options;
+
+typedef struct lorafmt_compare_result {
+    uint64_t n_bytes;         /**< of the files that hold tensors */
+    size_t n_tensors;         /**< compared */
+    size_t n_differing;       /**< tensors of which any byte differs */
+    lorafmt_difference first; /**< in the order of files and of tensors in them */
+    lorafmt_counts counts;    /**< as in lorafmt_merge_result */
+} lorafmt_compare_result;
+
+/**
+ * Hold a model against a view: compute everything again and compare it, byte for byte, with what is there. Takes the memory of a
+ * merge, twice. Side files (config.json, the shard index beyond where tensors are) are not compared.
+ *
+ * @param base    the model whose lorafmt_model_base() the view was bound to
+ * @param view    prepared here, as far as it was not
+ * @param merged  what lorafmt_merge() may have written
+ *
+ * @return LORAFMT_OK, also when tensors differ, which *out says; MISMATCH (other files, tensors, shapes, metadata or header
+ *         bytes: then no data is compared from there on); MISUSE (another base, a bad option); CORRUPT (a file was truncated
+ *         meanwhile); IO; NO_MEMORY; CANCELLED. On failure *out is zero.
+ */
+LORAFMT_API lorafmt_status lorafmt_compare(const lorafmt_model *base, lorafmt_view *view, const lorafmt_model *merged,
+                                           const lorafmt_compare_options *options, lorafmt_compare_result *out,
+                                           lorafmt_error *err);
 
 #ifdef __cplusplus
 }

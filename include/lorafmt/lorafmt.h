@@ -7,6 +7,7 @@
 #include "lorafmt/error.h"
 #include "lorafmt/files.h"
 #include "lorafmt/model.h"
+#include "lorafmt/receipt.h"
 #include "lorafmt/tensor.h"
 #include "lorafmt/version.h"
 #include "lorafmt/view.h"

@@ -7,8 +7,11 @@
  *   verify.c   check all there is to check
  *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
  *   unpack.c   adapter -> PEFT directory
- *   merge.c    base + view -> new model   tasks.c  its tensors   side_files.c  what lies around them
- *   parallel.c items of work on several threads
+ *   merge.c    base + view -> new model
+ *     layout.c  its files   tasks.c  their tensors   digests.c  what these are   side_files.c  what lies around them
+ *   compare.c  base + view <-> a model that is there: its tensors   compare_header.c  what its files say of them
+ *   receipt.c  the receipt of a merge, read back   receipt_compare.c  held against another
+ *   parallel.c items of work on several threads   progress.c  how far it is
  */
 #ifndef LF_FRONT_SOURCE_H
 #define LF_FRONT_SOURCE_H

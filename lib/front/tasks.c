@@ -4,66 +4,49 @@
 #include "lib/front/merge.h"
 #include "lib/front/parallel.h"
 
-#include <inttypes.h>
-#include <pthread.h>
-
 typedef struct job {
     const lf_task_list *list;
-    pthread_mutex_t lock; // guards what follows and *progress
-    lf_merge_progress *progress;
-    lorafmt_counts *counts;
-    bool stopped;
+    lf_progress *progress;
 } job;
 
-static lorafmt_status compute(const lf_task_list *list, const lf_task *task, void *buffer, lorafmt_counts *counts,
-                              lorafmt_error *err)
+static lorafmt_status evaluate(const lf_task_list *list, lf_task *task, void *buffer, size_t stride, lorafmt_error *err)
+{
+    lorafmt_counts counts = {0};
+
+    if (list->measure)
+        return lorafmt_view_measure(list->view, task->tensor, task->row, task->n_rows, buffer, stride, buffer, stride,
+                                    &task->change, err);
+    LF_TRY(
+        lorafmt_view_evaluate(list->view, task->tensor, task->row, task->n_rows, buffer, stride, buffer, stride, &counts, err));
+    task->change.n_nan = counts.n_nan;
+    task->change.n_inf = counts.n_inf;
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_task_compute(const lf_task_list *list, lf_task *task, void *buffer, lorafmt_error *err)
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, task->tensor);
 
     if (info->reads_base)
         LF_TRY(lf_file_read(list->src, list->src_path, task->src, buffer, (size_t)task->size, err));
-    LF_TRY(lorafmt_view_evaluate(list->view, task->tensor, task->row, task->n_rows, buffer, (size_t)info->row_size, buffer,
-                                 (size_t)info->row_size, counts, err));
+    return evaluate(list, task, buffer, (size_t)info->row_size, err);
+}
+
+static lorafmt_status run_task(const lf_task_list *list, lf_task *task, void *buffer, lorafmt_error *err)
+{
+    if (!task->compute)
+        return lf_file_copy(list->src, list->src_path, task->src, list->dst, list->dst_path, task->dst, task->size, err);
+    LF_TRY(lf_task_compute(list, task, buffer, err));
     return lf_file_write(list->dst, list->dst_path, task->dst, buffer, (size_t)task->size, err);
-}
-
-static lorafmt_status run_task(const lf_task_list *list, const lf_task *task, void *buffer, lorafmt_counts *counts,
-                               lorafmt_error *err)
-{
-    if (task->compute)
-        return compute(list, task, buffer, counts, err);
-    return lf_file_copy(list->src, list->src_path, task->src, list->dst, list->dst_path, task->dst, task->size, err);
-}
-
-/* A task is done: counts it, and asks whether to go on. After a failure nobody is asked any more. */
-static lorafmt_status finish(job *j, const lf_task *task, const lorafmt_counts *counts, lorafmt_error *err)
-{
-    lf_merge_progress *progress = j->progress;
-
-    if (j->stopped)
-        return LORAFMT_OK;
-    progress->done += task->size;
-    j->counts->n_nan += counts->n_nan;
-    j->counts->n_inf += counts->n_inf;
-    if (!progress->call || progress->call(progress->ctx, progress->done, progress->total))
-        return LORAFMT_OK;
-    return lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL,
-                   "stopped after %" PRIu64 " of %" PRIu64 " bytes; nothing was left behind", progress->done, progress->total);
 }
 
 static lorafmt_status run_item(void *ctx, size_t i, void *buffer, lorafmt_error *err)
 {
-    job *j = ctx;
-    const lf_task *task = &j->list->tasks[i];
-    lorafmt_counts counts = {0};
-    lorafmt_status status = run_task(j->list, task, buffer, &counts, err);
+    const job *j = ctx;
+    lf_task *task = &j->list->tasks[i];
 
-    pthread_mutex_lock(&j->lock);
-    if (!status)
-        status = finish(j, task, &counts, err);
-    j->stopped = j->stopped || status;
-    pthread_mutex_unlock(&j->lock);
-    return status;
+    LF_TRY(run_task(j->list, task, buffer, err));
+    return lf_progress_add(j->progress, task->size, err);
 }
 
 static uint64_t largest_computed(const lf_task_list *list)
@@ -76,10 +59,32 @@ static uint64_t largest_computed(const lf_task_list *list)
     return size;
 }
 
-lorafmt_status lf_tasks_run(const lf_task_list *list, unsigned n_threads, lf_merge_progress *progress, lorafmt_counts *counts,
-                            lorafmt_error *err)
+lorafmt_status lf_tasks_run(const lf_task_list *list, unsigned n_threads, lf_progress *progress, lorafmt_error *err)
 {
-    job j = {.list = list, .lock = PTHREAD_MUTEX_INITIALIZER, .progress = progress, .counts = counts};
+    job j = {list, progress};
 
     return lf_parallel(list->n, n_threads, (size_t)largest_computed(list), run_item, &j, err);
+}
+
+static void add_change(const lorafmt_change *part, lorafmt_change *sum)
+{
+    sum->n_elements += part->n_elements;
+    sum->n_unchanged += part->n_unchanged;
+    sum->n_nan += part->n_nan;
+    sum->n_inf += part->n_inf;
+    sum->max_ulp = part->max_ulp > sum->max_ulp ? part->max_ulp : sum->max_ulp;
+    sum->sum_asked += part->sum_asked;
+    sum->sum_realised += part->sum_realised;
+    sum->sum_along += part->sum_along;
+}
+
+void lf_tasks_sum(const lf_task_list *list, lorafmt_counts *counts, lorafmt_change *changes)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        const lf_task *task = &list->tasks[i];
+        counts->n_nan += task->change.n_nan;
+        counts->n_inf += task->change.n_inf;
+        if (changes && task->compute)
+            add_change(&task->change, &changes[task->tensor]);
+    }
 }

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where the tensors of a merged model lie in its files, and the tasks that fill them. Where no tensor changes its size the header
+ * is the base's, byte for byte.
+ */
+#include "format/base/error.h"
+#include "lib/front/merge.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static lorafmt_status add_task(lf_task_list *list, const lf_task *task, lorafmt_error *err)
+{
+    if (list->n == list->capacity) {
+        const size_t capacity = list->capacity ? 2 * list->capacity : 256;
+        lf_task *bigger = realloc(list->tasks, capacity * sizeof *bigger);
+        if (!bigger)
+            return lf_no_memory(err);
+        list->tasks = bigger;
+        list->capacity = capacity;
+    }
+    list->tasks[list->n++] = *task;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status add_compute(lf_task_list *list, size_t tensor, uint64_t src, uint64_t dst, lorafmt_error *err)
+{
+    const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, tensor);
+    const uint64_t step = info->row_size >= LF_TASK_SIZE ? 1 : info->row_size ? LF_TASK_SIZE / info->row_size : 1;
+
+    for (uint64_t row = 0; row < info->n_rows; row += step) {
+        const uint64_t n = info->n_rows - row < step ? info->n_rows - row : step, at = row * info->row_size;
+        const lf_task task = {.compute = true,
+                              .tensor = tensor,
+                              .row = row,
+                              .n_rows = n,
+                              .src = src + at,
+                              .dst = dst + at,
+                              .size = n * info->row_size};
+        LF_TRY(add_task(list, &task, err));
+    }
+    return LORAFMT_OK;
+}
+
+/* Copies that follow each other in both files become one, up to the size of a task. */
+static lorafmt_status add_copy(lf_task_list *list, uint64_t src, uint64_t dst, uint64_t size, lorafmt_error *err)
+{
+    while (size) {
+        lf_task *last = list->n ? &list->tasks[list->n - 1] : NULL;
+        const bool joins =
+            last && !last->compute && last->src + last->size == src && last->dst + last->size == dst && last->size < LF_TASK_SIZE;
+        const uint64_t room = joins ? LF_TASK_SIZE - last->size : LF_TASK_SIZE, n = size < room ? size : room;
+        if (joins)
+            last->size += n;
+        else {
+            const lf_task task = {.src = src, .dst = dst, .size = n};
+            LF_TRY(add_task(list, &task, err));
+        }
+        src += n;
+        dst += n;
+        size -= n;
+    }
+    return LORAFMT_OK;
+}
+
+static int compare_name(const void *key, const void *tensor)
+{
+    return strcmp(key, ((const lorafmt_base_tensor *)tensor)->name);
+}
+
+static size_t find_tensor(const lorafmt_model *model, const char *name)
+{
+    const lorafmt_base_tensor *found = bsearch(name, model->tensors, model->base.n_tensors, sizeof *model->tensors, compare_name);
+    return (size_t)(found - model->tensors);
+}
+
+void lf_layout_free(lf_layout *l)
+{
+    free(l->tensors);
+    free(l->entries);
+    free(l->header);
+}
+
+static void add_entry(lf_layout *l, const lorafmt_view *view, size_t tensor)
+{
+    const lorafmt_view_tensor *info = lorafmt_view_get_tensor(view, tensor);
+    lf_safetensors_tensor *e = &l->entries[l->n];
+
+    *e = (lf_safetensors_tensor){.name = info->name, .dtype = info->dtype, .n_dims = info->n_dims, .size = info->size};
+    memcpy(e->shape, info->shape, sizeof e->shape);
+    l->tensors[l->n++] = tensor;
+}
+
+/* Where each tensor lies in the file. */
+static void set_offsets(lf_layout *l)
+{
+    uint64_t at = l->data_offset;
+
+    for (size_t i = 0; i < l->n; i++) {
+        l->entries[i].offset = at;
+        at += l->entries[i].size;
+    }
+    l->size = at;
+}
+
+lorafmt_status lf_layout_make(const lorafmt_model *model, const lorafmt_view *view, size_t file, lf_layout *l, lorafmt_error *err)
+{
+    const lf_safetensors *table = model->files[file].table;
+    const size_t n_base = model->base.n_tensors, n_view = lorafmt_view_n_tensors(view);
+    const size_t n_new = file == model->n_files - 1 ? n_view - n_base : 0, n = table->n_tensors + n_new;
+    size_t header_size;
+
+    memset(l, 0, sizeof *l);
+    l->tensors = calloc(n ? n : 1, sizeof *l->tensors);
+    l->entries = calloc(n ? n : 1, sizeof *l->entries);
+    if (!l->tensors || !l->entries)
+        return lf_no_memory(err);
+    l->same = n_new == 0;
+    for (size_t i = 0; i < table->n_tensors; i++) {
+        add_entry(l, view, find_tensor(model, table->tensors[i].name));
+        l->same = l->same && l->entries[i].size == table->tensors[i].size;
+    }
+    for (size_t i = 0; i < n_new; i++)
+        add_entry(l, view, n_base + i);
+    l->data_offset = table->data_offset;
+    if (!l->same) {
+        LF_TRY(lf_safetensors_encode_header(l->entries, l->n, table->metadata, table->n_metadata, &l->header, &header_size, err));
+        l->data_offset = header_size;
+    }
+    set_offsets(l);
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_layout_plan(const lf_layout *l, const lf_safetensors *base, lf_task_list *list, lorafmt_error *err)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        const uint64_t src = i < base->n_tensors ? base->tensors[i].offset : 0, dst = l->entries[i].offset;
+        const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, l->tensors[i]);
+        LF_TRY(info->touched ? add_compute(list, l->tensors[i], src, dst, err) : add_copy(list, src, dst, info->size, err));
+    }
+    return LORAFMT_OK;
+}
