@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stream every tensor of a view into a new model. Each shard is laid out first, then filled by tasks in any order. Where no
- * tensor changes its size the header is the base's, byte for byte.
+ * Stream every tensor of a view into a new model. Where no tensor changes its size the header is the base's, byte for byte.
+ * What can fail early comes early: all shards are laid out, what is small is written, the room for all shards is reserved,
+ * and only then is one after the other filled by tasks in any order.
  */
 #include "lib/front/merge.h"
 
@@ -9,16 +10,41 @@
 #include "lib/front/parallel.h"
 #include "lib/view/view.h"
 
+#include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* Between two questions whether to go on, while the disk takes what was written. */
+#define FLUSH_SIZE (UINT64_C(64) << 20)
+
+/* One shard of the output: its tensors in the order of the base's shard, new ones at the end of the last shard. */
+typedef struct layout {
+    size_t n;
+    size_t *tensors; // of the view
+    lf_safetensors_tensor *entries;
+    bool same; // as the base's shard, so that the header can stay
+    uint64_t data_offset, size;
+    uint8_t *header; // unless same
+} layout;
+
 typedef struct merger {
     const lorafmt_model *model;
-    const lorafmt_view *view;
+    lorafmt_view *view;
     unsigned n_threads;
+    layout *layouts;      // of the model's files
+    pthread_mutex_t lock; // guards progress while the view is prepared
     lf_merge_progress progress;
     lorafmt_merge_result result;
 } merger;
+
+lorafmt_status lf_merge_ask(const lf_merge_progress *progress, lorafmt_error *err)
+{
+    if (!progress->call || progress->call(progress->ctx, progress->done, progress->total))
+        return LORAFMT_OK;
+    return lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL,
+                   "stopped after %" PRIu64 " of %" PRIu64 " bytes; nothing was left behind", progress->done, progress->total);
+}
 
 static lorafmt_status add_task(lf_task_list *list, const lf_task *task, lorafmt_error *err)
 {
@@ -79,21 +105,14 @@ static size_t find_tensor(const lorafmt_model *model, const char *name)
     return (size_t)(found - model->tensors);
 }
 
-/* One shard of the output: its tensors in the order of the base's shard, new ones at the end of the last shard. */
-typedef struct layout {
-    size_t n;
-    size_t *tensors; // of the view
-    lf_safetensors_tensor *entries;
-    bool same; // as the base's shard, so that the header can stay
-    uint64_t data_offset, size;
-    uint8_t *header; // unless same
-} layout;
-
-static void layout_free(layout *l)
+static void layouts_free(layout *layouts, size_t n)
 {
-    free(l->tensors);
-    free(l->entries);
-    free(l->header);
+    for (size_t i = 0; layouts && i < n; i++) {
+        free(layouts[i].tensors);
+        free(layouts[i].entries);
+        free(layouts[i].header);
+    }
+    free(layouts);
 }
 
 static void add_entry(layout *l, const lorafmt_view *view, size_t tensor)
@@ -137,6 +156,18 @@ static lorafmt_status lay_out(const merger *m, size_t file, layout *l, lorafmt_e
     return LORAFMT_OK;
 }
 
+static lorafmt_status lay_out_all(merger *m, lorafmt_error *err)
+{
+    m->layouts = calloc(m->model->n_files, sizeof *m->layouts);
+    if (!m->layouts)
+        return lf_no_memory(err);
+    for (size_t i = 0; i < m->model->n_files; i++) {
+        LF_TRY(lay_out(m, i, &m->layouts[i], err));
+        m->result.n_bytes += m->layouts[i].size;
+    }
+    return LORAFMT_OK;
+}
+
 static lorafmt_status plan_tasks(const merger *m, size_t file, const layout *l, lf_task_list *list, lorafmt_error *err)
 {
     const lf_safetensors *table = m->model->files[file].table;
@@ -158,36 +189,77 @@ static lorafmt_status write_header(const lf_model_file *base, const layout *l, i
     return lf_file_write(fd, path, 0, l->header, (size_t)l->data_offset, err);
 }
 
+/* fsync() hears no signals, and may have gigabytes to write: little is left to it. */
+static lorafmt_status flush_shard(const merger *m, int fd, const char *path, uint64_t size, lorafmt_error *err)
+{
+    for (uint64_t at = 0; at < size; at += FLUSH_SIZE) {
+        LF_TRY(lf_file_flush(fd, path, at, size - at < FLUSH_SIZE ? size - at : FLUSH_SIZE, err));
+        LF_TRY(lf_merge_ask(&m->progress, err));
+    }
+    return LORAFMT_OK;
+}
+
 static lorafmt_status write_shard(merger *m, size_t file, int fd, const char *path, lorafmt_error *err)
 {
     const lf_model_file *base = &m->model->files[file];
+    const layout *l = &m->layouts[file];
     lf_task_list list = {.view = m->view, .src_path = base->path, .dst_path = path, .src = base->fd, .dst = fd};
-    layout l;
     lorafmt_status st;
 
-    if ((st = lay_out(m, file, &l, err)) || (st = plan_tasks(m, file, &l, &list, err)) ||
-        (st = lf_file_reserve(fd, path, l.size, err)) || (st = write_header(base, &l, fd, path, err)))
-        goto done;
-    st = lf_tasks_run(&list, m->n_threads, &m->progress, &m->result.counts, err);
-    m->result.n_bytes += l.size;
-done:
+    if (!(st = plan_tasks(m, file, l, &list, err)) && !(st = write_header(base, l, fd, path, err)) &&
+        !(st = lf_tasks_run(&list, m->n_threads, &m->progress, &m->result.counts, err)))
+        st = flush_shard(m, fd, path, l->size, err);
     free(list.tasks);
-    layout_free(&l);
     return st;
+}
+
+static lorafmt_status prepare_tensor(void *ctx, size_t tensor, void *scratch, lorafmt_error *err)
+{
+    merger *m = ctx;
+    lorafmt_status st;
+
+    (void)scratch;
+    LF_TRY(lorafmt_view_prepare(m->view, tensor, err));
+    pthread_mutex_lock(&m->lock);
+    st = lf_merge_ask(&m->progress, err);
+    pthread_mutex_unlock(&m->lock);
+    return st;
+}
+
+/* What must be known of whole tensors before any row is written (DoRA). */
+static lorafmt_status prepare_view(merger *m, lorafmt_error *err)
+{
+    return lf_parallel(lorafmt_view_n_tensors(m->view), m->n_threads, 0, prepare_tensor, m, err);
+}
+
+static lorafmt_status write_file(merger *m, lf_output *output, lorafmt_error *err)
+{
+    const char *path = lf_output_path(output);
+    const int fd = lf_output_fd(output);
+
+    LF_TRY(lf_output_check_space(output, m->result.n_bytes, err));
+    LF_TRY(lf_file_reserve(fd, path, m->layouts[0].size, err));
+    LF_TRY(prepare_view(m, err));
+    return write_shard(m, 0, fd, path, err);
 }
 
 static lorafmt_status write_directory(merger *m, lf_output *output, void (*report)(void *ctx, const char *file, const char *why),
                                       void *report_ctx, lorafmt_error *err)
 {
     const lorafmt_model *model = m->model;
-    int fd;
 
+    LF_TRY(lf_output_check_space(output, m->result.n_bytes, err));
+    LF_TRY(lf_side_files_write(model, m->view, model->files[model->n_files - 1].name, output, report, report_ctx, err));
+    for (size_t i = 0; i < model->n_files; i++)
+        LF_TRY(lf_output_reserve(output, model->files[i].name, m->layouts[i].size, err));
+    LF_TRY(prepare_view(m, err));
     for (size_t i = 0; i < model->n_files; i++) {
         const char *name = model->files[i].name;
-        LF_TRY(lf_output_create(output, name, &fd, err));
+        int fd;
+        LF_TRY(lf_output_open_reserved(output, name, &fd, err));
         LF_TRY(lf_output_close(output, name, fd, write_shard(m, i, fd, name, err), err));
     }
-    return lf_side_files_write(model, m->view, model->files[model->n_files - 1].name, output, report, report_ctx, err);
+    return LORAFMT_OK;
 }
 
 static void count_tensors(merger *m)
@@ -216,16 +288,24 @@ static lorafmt_status check_single_file(const merger *m, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-static lorafmt_status prepare_tensor(void *view, size_t tensor, void *scratch, lorafmt_error *err)
+static lorafmt_status write_output(merger *m, const char *path, bool force,
+                                   void (*report)(void *ctx, const char *file, const char *why), void *report_ctx,
+                                   lorafmt_error *err)
 {
-    (void)scratch;
-    return lorafmt_view_prepare(view, tensor, err);
-}
+    const bool is_directory = m->model->is_directory;
+    lf_output *output;
+    lorafmt_status st;
 
-/* What must be known of whole tensors before any row is written (DoRA). */
-static lorafmt_status prepare_view(lorafmt_view *view, unsigned n_threads, lorafmt_error *err)
-{
-    return lf_parallel(lorafmt_view_n_tensors(view), n_threads, 0, prepare_tensor, view, err);
+    LF_TRY(is_directory ? lf_output_begin_directory(path, force, &output, err) : lf_output_begin_file(path, force, &output, err));
+    st = is_directory ? write_directory(m, output, report, report_ctx, err) : write_file(m, output, err);
+    if (!st)
+        st = lf_model_check_unchanged(m->model, err);
+    if (!st)
+        st = lf_merge_ask(&m->progress, err); // the last moment to do so
+    if (!st)
+        return lf_output_commit(output, err);
+    lf_output_abort(output);
+    return st;
 }
 
 lorafmt_status lorafmt_merge(const lorafmt_model *model, lorafmt_view *view, const char *path,
@@ -234,8 +314,10 @@ lorafmt_status lorafmt_merge(const lorafmt_model *model, lorafmt_view *view, con
 {
     static const lorafmt_merge_options defaults = {.struct_size = sizeof defaults};
     const lorafmt_merge_options *o = options ? options : &defaults;
-    merger m = {.model = model, .view = view, .progress = {.call = o->progress, .ctx = o->progress_ctx}};
-    lf_output *output = NULL;
+    merger m = {.model = model,
+                .view = view,
+                .lock = PTHREAD_MUTEX_INITIALIZER,
+                .progress = {.call = o->progress, .ctx = o->progress_ctx}};
     lorafmt_status st;
 
     memset(out, 0, sizeof *out);
@@ -244,20 +326,12 @@ lorafmt_status lorafmt_merge(const lorafmt_model *model, lorafmt_view *view, con
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the view was bound to another base than this model's");
     LF_TRY(check_single_file(&m, err));
     m.n_threads = lf_n_threads(o->n_threads);
-    LF_TRY(prepare_view(view, m.n_threads, err));
     count_tensors(&m);
-    if (model->is_directory) {
-        LF_TRY(lf_output_begin_directory(path, o->force, &output, err));
-        st = write_directory(&m, output, report, report_ctx, err);
-    } else {
-        LF_TRY(lf_output_begin_file(path, o->force, &output, err));
-        st = write_shard(&m, 0, lf_output_fd(output), lf_output_path(output), err);
-    }
-    if (st) {
-        lf_output_abort(output);
-        return st;
-    }
-    LF_TRY(lf_output_commit(output, err));
-    *out = m.result;
-    return LORAFMT_OK;
+    st = lay_out_all(&m, err);
+    if (!st)
+        st = write_output(&m, path, o->force, report, report_ctx, err);
+    if (!st)
+        *out = m.result;
+    layouts_free(m.layouts, model->n_files);
+    return st;
 }

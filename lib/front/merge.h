@@ -31,6 +31,9 @@ typedef struct lf_task_list {
     lf_task *tasks;
 } lf_task_list;
 
+/* Ask whether to go on; CANCELLED when not. From one thread at a time. */
+lorafmt_status lf_merge_ask(const lf_merge_progress *progress, lorafmt_error *err);
+
 /* Run all tasks with n_threads workers. The order does not matter: each writes its own range. */
 lorafmt_status lf_tasks_run(const lf_task_list *list, unsigned n_threads, lf_merge_progress *progress, lorafmt_counts *counts,
                             lorafmt_error *err);

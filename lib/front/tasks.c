@@ -4,7 +4,6 @@
 #include "lib/front/merge.h"
 #include "lib/front/parallel.h"
 
-#include <inttypes.h>
 #include <pthread.h>
 
 typedef struct job {
@@ -45,10 +44,7 @@ static lorafmt_status finish(job *j, const lf_task *task, const lorafmt_counts *
     progress->done += task->size;
     j->counts->n_nan += counts->n_nan;
     j->counts->n_inf += counts->n_inf;
-    if (!progress->call || progress->call(progress->ctx, progress->done, progress->total))
-        return LORAFMT_OK;
-    return lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL,
-                   "stopped after %" PRIu64 " of %" PRIu64 " bytes; nothing was left behind", progress->done, progress->total);
+    return lf_merge_ask(progress, err);
 }
 
 static lorafmt_status run_item(void *ctx, size_t i, void *buffer, lorafmt_error *err)
