@@ -552,6 +552,26 @@ static void test_too_little_space(void **state)
     assert_int_equal(n_asked, 0);
 }
 
+static bool remove_work(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)ctx, (void)done, (void)total;
+    nftw("work", remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    return true;
+}
+
+/* Somebody removes the directory that is written in, with all that is in it. */
+static void test_an_output_that_is_removed(void **state)
+{
+    lorafmt_error err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        begin_work(&settings[i]);
+        assert_int_equal(merge(&settings[i], "work/out", remove_work, &err), LORAFMT_NOT_FOUND);
+        assert_int_equal(strncmp(err.file, "work/out", 8), 0);
+    }
+}
+
 /* --- a base that changes --- */
 
 static uint64_t data_offset; // of base.safetensors, whose tensors have 48 bytes each: n, p, d
@@ -663,6 +683,7 @@ int main(void)
         cmocka_unit_test(test_system),
         cmocka_unit_test(test_kill),
         cmocka_unit_test(test_too_little_space),
+        cmocka_unit_test(test_an_output_that_is_removed),
         cmocka_unit_test(test_a_base_that_changes),
     };
 

@@ -103,7 +103,7 @@ bool progress_update(void *ctx, uint64_t done, uint64_t total)
 
     p->total = total;
     p->done = done < total ? done : total;
-    if (p->shown && time - p->drawn >= SECONDS_BETWEEN) {
+    if (p->shown && total && time - p->drawn >= SECONDS_BETWEEN) {
         p->drawn = time;
         draw(p);
     }
