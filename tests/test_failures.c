@@ -43,6 +43,7 @@ static struct {
     bool die;      // instead: it is the last thing that the process does
     int error;
     atomic_bool happened;
+    atomic_bool fatal; // it did to a call without which there is no good output
 } plan;
 
 /* The disk: what it says is free, what it really gives, and whether it can be asked to keep some. */
@@ -70,6 +71,16 @@ static bool fails(call kind)
     return fails_at_most(kind, plan.for_ever);
 }
 
+/* EIO from a call that nothing else can stand in for. */
+static bool fails_fatally(void)
+{
+    const bool failed = fails(SYSTEM);
+
+    if (failed && plan.error == EIO)
+        plan.fatal = true;
+    return failed;
+}
+
 // NOLINTBEGIN(bugprone-reserved-identifier): names that the linker makes
 
 #define WRAP(kind, type, failure, name, parameters, arguments) WRAP_IF(fails(kind), type, failure, name, parameters, arguments)
@@ -88,17 +99,18 @@ WRAP(MEMORY, void *, NULL, realloc, (void *old, size_t size), (old, size))
 WRAP(MEMORY, char *, NULL, strdup, (const char *text), (text))
 WRAP(MEMORY, char *, NULL, strndup, (const char *text, size_t size), (text, size))
 
-WRAP(SYSTEM, ssize_t, -1, pread64, (int fd, void *to, size_t size, off_t at), (fd, to, size, at))
-WRAP(SYSTEM, ssize_t, -1, pwrite64, (int fd, const void *from, size_t size, off_t at), (fd, from, size, at))
+WRAP_IF(fails_fatally(), ssize_t, -1, pread64, (int fd, void *to, size_t size, off_t at), (fd, to, size, at))
+WRAP_IF(fails_fatally(), ssize_t, -1, pwrite64, (int fd, const void *from, size_t size, off_t at), (fd, from, size, at))
 WRAP(SYSTEM, ssize_t, -1, copy_file_range, (int in, off_t *from, int out, off_t *to, size_t size, unsigned flags),
      (in, from, out, to, size, flags))
-WRAP(SYSTEM, int, -1, fstat64, (int fd, struct stat *st), (fd, st))
+WRAP_IF(fails_fatally(), int, -1, fstat64, (int fd, struct stat *st), (fd, st))
 WRAP(SYSTEM, int, -1, fstatat64, (int fd, const char *path, struct stat *st, int flags), (fd, path, st, flags))
 WRAP(SYSTEM, int, -1, stat64, (const char *path, struct stat *st), (path, st))
-WRAP(SYSTEM, int, -1, mkdirat, (int fd, const char *path, mode_t mode), (fd, path, mode))
+WRAP_IF(fails_fatally(), int, -1, mkdirat, (int fd, const char *path, mode_t mode), (fd, path, mode))
 WRAP(SYSTEM, int, -1, linkat, (int d, const char *from, int e, const char *to, int flags), (d, from, e, to, flags))
-WRAP(SYSTEM, int, -1, renameat, (int d, const char *from, int e, const char *to), (d, from, e, to))
-WRAP(SYSTEM, int, -1, renameat2, (int d, const char *from, int e, const char *to, unsigned flags), (d, from, e, to, flags))
+WRAP_IF(fails_fatally(), int, -1, renameat, (int d, const char *from, int e, const char *to), (d, from, e, to))
+WRAP_IF(fails_fatally(), int, -1, renameat2, (int d, const char *from, int e, const char *to, unsigned flags),
+        (d, from, e, to, flags))
 WRAP(SYSTEM, void *, MAP_FAILED, mmap64, (void *at, size_t size, int access, int flags, int fd, off_t from),
      (at, size, access, flags, fd, from))
 
@@ -114,7 +126,7 @@ static int pretend(int fd)
     return 0;
 }
 #define __real_fsync pretend
-WRAP(SYSTEM, int, -1, fsync, (int fd), (fd))
+WRAP_IF(fails_fatally(), int, -1, fsync, (int fd), (fd))
 
 static int pretend_range(int fd, off_t at, off_t size, unsigned flags)
 {
@@ -122,7 +134,7 @@ static int pretend_range(int fd, off_t at, off_t size, unsigned flags)
     return 0;
 }
 #define __real_sync_file_range pretend_range
-WRAP(SYSTEM, int, -1, sync_file_range, (int fd, off_t at, off_t size, unsigned flags), (fd, at, size, flags))
+WRAP_IF(fails_fatally(), int, -1, sync_file_range, (int fd, off_t at, off_t size, unsigned flags), (fd, at, size, flags))
 
 /* Closing fails when something written before could not be: the descriptor is gone all the same. */
 int __real_close(int fd);
@@ -150,7 +162,7 @@ int __real_fallocate64(int fd, int mode, off_t at, off_t size);
 int __wrap_fallocate64(int fd, int mode, off_t at, off_t size);
 int __wrap_fallocate64(int fd, int mode, off_t at, off_t size)
 {
-    if (fails(SYSTEM))
+    if (fails_fatally())
         return -1;
     errno = cannot_reserve ? EOPNOTSUPP : ENOSPC;
     if (cannot_reserve || (uint64_t)size > quota)
@@ -193,7 +205,7 @@ static void arm(call kind, unsigned at, int error, bool for_ever)
     plan.at = at;
     plan.error = error;
     plan.for_ever = for_ever;
-    plan.happened = false;
+    plan.happened = plan.fatal = false;
 }
 
 static void disarm(void)
@@ -458,6 +470,8 @@ static bool check_failure(const setting *s, call kind, unsigned at, int error, b
                  err.text);
     if (st == LORAFMT_OK ? !is_new : is_new && strncmp(err.text, "is written, but", 15) != 0)
         fail_msg("call %u: %s: %s, but the output is %s", at, lorafmt_status_name(st), err.text, is_new ? "new" : "not");
+    if (st == LORAFMT_OK && plan.fatal)
+        fail_msg("call %u: its failure goes unsaid", at);
     if (kind == MEMORY && st != LORAFMT_OK && st != LORAFMT_NO_MEMORY)
         fail_msg("call %u: %s: %s", at, lorafmt_status_name(st), err.text);
     return plan.happened;
