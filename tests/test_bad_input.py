@@ -298,6 +298,11 @@ def check_unwritable(program, folder):
             yield f'{command}: {text}'
 
 
+def may_mount(folder):
+    """Whether a file system can be mounted there, seen by one program and its children alone."""
+    return not os.geteuid() and shutil.which('unshare') and not run('unshare', '--mount', 'mount', '-t', 'tmpfs', 'none', folder)[0]
+
+
 def check_full_disk(program, folder):
     """A disk that is really full; needs the right to mount one."""
     disk = folder / 'disk'
@@ -308,11 +313,27 @@ def check_full_disk(program, folder):
     script = f'mount -t tmpfs -o size=64k none {disk} && exec "$@"'
     line = ['unshare', '--mount', 'sh', '-c', script, 'sh', program, 'merge', '--base', pair.base, '--adapter', pair.adapter, '-o',
             disk / 'out']
-    if os.geteuid() or not shutil.which('unshare') or run('unshare', '--mount', 'mount', '-t', 'tmpfs', 'none', disk)[0]:
+    if not may_mount(disk):
         return
     code, stderr = run(*line)
     disk.rmdir()
-    yield from complaints(code, stderr, folder, ['No space left on device'])
+    yield from complaints(code, stderr, folder, [f'{disk}/out: ', ' bytes are needed, ', 'No space left on device'])
+
+
+def check_read_only(program, folder):
+    """A file system that cannot be written to, which holds for root too."""
+    disk = folder / 'disk'
+    disk.mkdir()
+    pair = Pair(folder)
+    pair.write()
+    if not may_mount(disk):
+        return
+    for output, line in (('out', ['merge', '--base', pair.base, '--adapter', pair.adapter]), ('out.lora', ['pack', pair.adapter])):
+        script = f'mount -t tmpfs -o ro none {disk} && exec "$@"'
+        code, stderr = run('unshare', '--mount', 'sh', '-c', script, 'sh', program, *line, '-o', disk / output)
+        disk.rmdir()
+        yield from complaints(code, stderr, folder, [f'{disk}/{output}: ', 'Read-only file system'])
+        disk.mkdir()
 
 
 def check_good(program, folder):
@@ -328,7 +349,7 @@ def main():
     program = sys.argv[1]
     checks = {change.__name__: lambda folder, change=change, expected=expected: check_case(program, change, expected, folder)
               for change, *expected in CASES}
-    for check in (check_good, check_unwritable, check_full_disk):
+    for check in (check_good, check_unwritable, check_full_disk, check_read_only):
         checks[check.__name__] = lambda folder, check=check: list(check(program, folder))
     failed = 0
     for name, check in checks.items():

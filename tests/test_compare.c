@@ -227,7 +227,8 @@ static void test_other_headers(void **state)
 static bool stop(void *ctx, uint64_t done, uint64_t total)
 {
     (void)ctx;
-    assert_true(done > 0 && total == 3 + 4 * (uint64_t)N + 24);
+    (void)done;
+    assert_true(total == 3 + 4 * (uint64_t)N + 24);
     return false;
 }
 

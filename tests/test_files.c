@@ -124,6 +124,16 @@ static void test_what_merging_did(void **state)
     assert_memory_equal(digest[0], expected, 32);
 }
 
+/* Reading a base for its digests may take longer than anything else that packing does. */
+static void test_cancelled_while_reading_a_base(void **state)
+{
+    fixture *t = *state;
+    const lorafmt_adapter *adapters[] = {&t->adapter};
+    const lorafmt_pack_options options = {.struct_size = sizeof options, .base = t->model, .progress = stop};
+
+    assert_int_equal(lorafmt_pack(adapters, 1, "out", &options, NULL), LORAFMT_CANCELLED);
+}
+
 static void test_options_of_another_version(void **state)
 {
     fixture *t = *state;
@@ -215,6 +225,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_view_of_another_base, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_merging_did, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cancelled_while_reading_a_base, setup, teardown),
         cmocka_unit_test_setup_teardown(test_options_of_another_version, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values_too_large_for_a_dtype, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_adapter_of_a_file, setup, teardown),

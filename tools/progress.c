@@ -27,16 +27,24 @@ static void on_signal(int signal)
     interrupted = 1;
 }
 
-void interrupt_catch(void)
+static void catch (int signal, int flags)
 {
     struct sigaction action;
 
+    if (sigaction(signal, NULL, &action) || action.sa_handler == SIG_IGN) // by nohup, or a shell for what runs behind it
+        return;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
-    action.sa_flags = (int)SA_RESETHAND | SA_RESTART;
+    action.sa_flags = flags | SA_RESTART;
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    sigaction(signal, &action, NULL);
+}
+
+void interrupt_catch(void)
+{
+    catch (SIGINT, (int)SA_RESETHAND);
+    catch (SIGTERM, (int)SA_RESETHAND);
+    catch (SIGHUP, 0); // a terminal that goes away may say so twice, itself and by its shell
 }
 
 static double now(void)
@@ -95,7 +103,7 @@ bool progress_update(void *ctx, uint64_t done, uint64_t total)
 
     p->total = total;
     p->done = done < total ? done : total;
-    if (p->shown && time - p->drawn >= SECONDS_BETWEEN) {
+    if (p->shown && total && time - p->drawn >= SECONDS_BETWEEN) {
         p->drawn = time;
         draw(p);
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How long work goes on: a bar on a terminal, and stopping cleanly on SIGINT and SIGTERM. */
+/* How long work goes on: a bar on a terminal, and stopping cleanly on SIGINT, SIGTERM and SIGHUP. */
 #ifndef TOOLS_PROGRESS_H
 #define TOOLS_PROGRESS_H
 
@@ -16,7 +16,10 @@ typedef struct progress {
     uint64_t done, total;
 } progress;
 
-/* From here on a first SIGINT or SIGTERM only sets a flag, so that outputs can be removed; a second one kills. */
+/*
+ * From here on a SIGHUP and a first SIGINT or SIGTERM only set a flag, so that outputs can be removed; a second one of these
+ * two kills. What is ignored stays so.
+ */
 void interrupt_catch(void);
 
 void progress_start(progress *p, const char *what, bool quiet);

@@ -19,7 +19,8 @@ extern "C" {
 /**
  * Called now and then by long work, from one thread at a time.
  *
- * @param done, total  bytes of output; those that are read again for digests count twice
+ * @param done, total  bytes of output; those that are read again for digests count twice; both 0 while it is not known how many
+ *                     there will be
  * @return false to stop: the function removes what it wrote and returns LORAFMT_CANCELLED
  */
 typedef bool (*lorafmt_progress)(void *ctx, uint64_t done, uint64_t total);
@@ -93,7 +94,7 @@ typedef struct lorafmt_merge_result {
  * @param report called with the name and reason of each file of the base that was not carried over; may be NULL
  *
  * @return LORAFMT_OK; MISUSE (another base, a bad option); MISMATCH (a single file whose config would have to change);
- *         CORRUPT (the base was truncated meanwhile); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists
+ *         CORRUPT (the base was changed meanwhile); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists
  *         and force is not set); NO_MEMORY; CANCELLED
  */
 LORAFMT_API lorafmt_status lorafmt_merge(const lorafmt_model *model, lorafmt_view *view, const char *path,

@@ -246,7 +246,7 @@ lorafmt_status lorafmt_compare(const lorafmt_model *base, lorafmt_view *view, co
         return st;
     }
     c.n_threads = lf_n_threads(o->n_threads);
-    LF_TRY(lf_prepare_view(view, c.n_threads, err));
+    LF_TRY(lf_prepare_view(view, c.n_threads, &c.progress, err));
     LF_TRY(compare_files(&c, err));
     *out = c.result;
     return LORAFMT_OK;

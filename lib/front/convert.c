@@ -131,6 +131,10 @@ static lorafmt_status record_base(lorafmt_adapter *out, lorafmt_site *sites, con
         if ((st = lf_base_tensor_digest(base, tensor, sites[i].base_sha256, err)))
             goto done;
         sites[i].flags |= LORAFMT_SITE_BASE_SHA256;
+        if (options->progress && !options->progress(options->progress_ctx, 0, 0)) {
+            st = lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL, "stopped before anything was written");
+            goto done;
+        }
     }
     out->has_base_structure = true;
     st = lorafmt_base_structure(base, out->base_structure, err);

@@ -70,7 +70,7 @@ lorafmt_status lf_layout_digests(const lf_layout *layout, int fd, const char *pa
                                  uint8_t (*digests)[32], lorafmt_error *err);
 
 /* What must be known of whole tensors before any row is computed (DoRA). */
-lorafmt_status lf_prepare_view(lorafmt_view *view, unsigned n_threads, lorafmt_error *err);
+lorafmt_status lf_prepare_view(lorafmt_view *view, unsigned n_threads, lf_progress *progress, lorafmt_error *err);
 
 /* Everything in a model directory but its tensors: copied, edited where the view demands it, or left out and reported. */
 lorafmt_status lf_side_files_write(const lorafmt_model *model, const lorafmt_view *view, const char *new_tensor_file,

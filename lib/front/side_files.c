@@ -133,11 +133,13 @@ static lorafmt_status write_side_file(const lorafmt_model *model, const lorafmt_
                                       const char **why_not, lorafmt_error *err)
 {
     char *path = lf_path_join(model->path, name);
-    const lf_path_type type = path ? lf_path_type_of(path) : LF_PATH_NONE;
-    lorafmt_status st = path ? LORAFMT_OK : lf_no_memory(err);
+    lf_path_type type = LF_PATH_NONE;
+    lorafmt_status st = path ? lf_path_look(path, &type, err) : lf_no_memory(err);
 
     *why_not = NULL;
-    if (type == LF_PATH_DIRECTORY)
+    if (st)
+        ; // free(path)
+    else if (type == LF_PATH_DIRECTORY)
         *why_not = "a directory";
     else if (type == LF_PATH_NONE)
         *why_not = "a link to nothing";

@@ -74,6 +74,17 @@ lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const vo
     return LORAFMT_OK;
 }
 
+lorafmt_status lf_file_flush(int fd, const char *path, uint64_t offset, uint64_t size, lorafmt_error *err)
+{
+    const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+
+    if (sync_file_range(fd, (off_t)offset, (off_t)size, all) == 0)
+        return LORAFMT_OK;
+    if (errno == EIO || errno == ENOSPC || errno == EDQUOT) // of these the kernel tells once, here or in fsync()
+        return lf_fail_os(err, errno, path, "writing %" PRIu64 " bytes at %" PRIu64 " to disk", size, offset);
+    return LORAFMT_OK;
+}
+
 static lorafmt_status load(int fd, const char *path, uint64_t file_size, uint64_t max_size, char **out, size_t *size,
                            lorafmt_error *err)
 {

@@ -32,6 +32,9 @@ lorafmt_status lf_file_load(const char *path, uint64_t max_size, char **out, siz
 typedef enum lf_path_type { LF_PATH_NONE, LF_PATH_FILE, LF_PATH_DIRECTORY, LF_PATH_OTHER } lf_path_type;
 lf_path_type lf_path_type_of(const char *path);
 
+/* The same where not being able to look is an error, and not as if nothing were there. */
+lorafmt_status lf_path_look(const char *path, lf_path_type *type, lorafmt_error *err);
+
 /* "DIR/NAME", malloc()ed; NULL when out of memory. */
 char *lf_path_join(const char *directory, const char *name);
 
@@ -59,10 +62,17 @@ int lf_output_fd(const lf_output *output);
 
 /*
  * Create a file in a directory output. name is a plain name. Closing syncs it, if writing went well so far; otherwise it
- * returns what went wrong.
+ * returns what went wrong, and where that is said to be in name, puts the directory before it.
  */
 lorafmt_status lf_output_create(lf_output *output, const char *name, int *fd, lorafmt_error *err);
 lorafmt_status lf_output_close(lf_output *output, const char *name, int fd, lorafmt_status so_far, lorafmt_error *err);
+
+/* Create a file in a directory output and reserve size bytes for it; it is opened again, once, to be filled. */
+lorafmt_status lf_output_reserve(lf_output *output, const char *name, uint64_t size, lorafmt_error *err);
+lorafmt_status lf_output_open_reserved(lf_output *output, const char *name, int *fd, lorafmt_error *err);
+
+/* Fails when the file system says that it has no room for size bytes more, for those that cannot reserve it. */
+lorafmt_status lf_output_check_space(const lf_output *output, uint64_t size, lorafmt_error *err);
 
 /* A small file in a directory output: created, written and closed. */
 lorafmt_status lf_output_put(lf_output *output, const char *name, const void *bytes, size_t size, lorafmt_error *err);
@@ -80,6 +90,12 @@ void lf_output_abort(lf_output *output);
 
 /* Make fd size bytes long and reserve the disk, so that a full one is found before the work. Does nothing where unsupported. */
 lorafmt_status lf_file_reserve(int fd, const char *path, uint64_t size, lorafmt_error *err);
+
+/*
+ * Bring a range of what was written to the disk, so that syncing the file has little left to do: unlike that, many short
+ * calls of this let a signal through. Does nothing where unsupported.
+ */
+lorafmt_status lf_file_flush(int fd, const char *path, uint64_t offset, uint64_t size, lorafmt_error *err);
 
 /* Copy size bytes between files, in the kernel where it can. */
 lorafmt_status lf_file_copy(int src, const char *src_path, uint64_t src_offset, int dst, const char *dst_path,

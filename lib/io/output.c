@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/io/io.h"
 
+#include "format/base/arith.h"
 #include "format/base/error.h"
 #include "lib/io/rename.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -120,6 +123,8 @@ static lorafmt_status check_flat(const lf_output *o, lorafmt_error *err)
                          "will not be replaced: it holds \"%s\", and only a directory of nothing but files is", entry->d_name);
         lf_error_set_file(err, o->path);
     }
+    if (!status && errno)
+        status = lf_fail_os(err, errno, o->path, "reading the directory to replace");
     closedir(dir);
     return status;
 }
@@ -250,13 +255,51 @@ lorafmt_status lf_output_create(lf_output *output, const char *name, int *fd, lo
     return *fd < 0 ? fail_member(output, name, errno, "cannot create", err) : LORAFMT_OK;
 }
 
+/* Who writes a member knows its name; whoever reads the message needs to know where that is. */
+static lorafmt_status place_member(const lf_output *o, const char *name, lorafmt_status so_far, lorafmt_error *err)
+{
+    if (so_far && err && strcmp(err->file, name) == 0)
+        snprintf(err->file, sizeof err->file, "%s/%s", o->path, name);
+    return so_far;
+}
+
 lorafmt_status lf_output_close(lf_output *output, const char *name, int fd, lorafmt_status so_far, lorafmt_error *err)
 {
     const int e = so_far || fsync(fd) == 0 ? 0 : errno;
 
     if (close(fd) != 0 && !so_far && !e)
         return fail_member(output, name, errno, "closing", err);
-    return e ? fail_member(output, name, e, "syncing to disk", err) : so_far;
+    return e ? fail_member(output, name, e, "syncing to disk", err) : place_member(output, name, so_far, err);
+}
+
+lorafmt_status lf_output_reserve(lf_output *output, const char *name, uint64_t size, lorafmt_error *err)
+{
+    lorafmt_status st;
+    int fd;
+
+    LF_TRY(lf_output_create(output, name, &fd, err));
+    st = place_member(output, name, lf_file_reserve(fd, name, size, err), err);
+    close(fd);
+    return st;
+}
+
+lorafmt_status lf_output_open_reserved(lf_output *output, const char *name, int *fd, lorafmt_error *err)
+{
+    *fd = openat(output->fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    return *fd < 0 ? fail_member(output, name, errno, "cannot open again", err) : LORAFMT_OK;
+}
+
+/* Blocks kept for root count as free: who may use them is not known here, and this must not refuse what would fit. */
+lorafmt_status lf_output_check_space(const lf_output *output, uint64_t size, lorafmt_error *err)
+{
+    struct statvfs st;
+    uint64_t n_free;
+
+    if (fstatvfs(output->parent, &st) != 0 || st.f_blocks == 0) // some file systems do not count
+        return LORAFMT_OK;
+    if (!lf_mul_u64(st.f_bfree, st.f_frsize, &n_free) || size <= n_free)
+        return LORAFMT_OK;
+    return lf_fail_os(err, ENOSPC, output->path, "%" PRIu64 " bytes are needed, %" PRIu64 " are free", size, n_free);
 }
 
 lorafmt_status lf_output_put(lf_output *output, const char *name, const void *bytes, size_t size, lorafmt_error *err)

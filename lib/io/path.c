@@ -15,13 +15,23 @@ typedef struct names {
     size_t n, capacity;
 } names;
 
-lf_path_type lf_path_type_of(const char *path)
+lorafmt_status lf_path_look(const char *path, lf_path_type *type, lorafmt_error *err)
 {
     struct stat st;
 
-    if (stat(path, &st) != 0)
-        return LF_PATH_NONE;
-    return S_ISREG(st.st_mode) ? LF_PATH_FILE : S_ISDIR(st.st_mode) ? LF_PATH_DIRECTORY : LF_PATH_OTHER;
+    *type = LF_PATH_NONE;
+    if (stat(path, &st) == 0)
+        *type = S_ISREG(st.st_mode) ? LF_PATH_FILE : S_ISDIR(st.st_mode) ? LF_PATH_DIRECTORY : LF_PATH_OTHER;
+    else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) // a link may lead nowhere or to itself
+        return lf_fail_os(err, errno, path, "cannot look at it");
+    return LORAFMT_OK;
+}
+
+lf_path_type lf_path_type_of(const char *path)
+{
+    lf_path_type type;
+
+    return lf_path_look(path, &type, NULL) == LORAFMT_OK ? type : LF_PATH_NONE;
 }
 
 char *lf_path_join(const char *directory, const char *name)

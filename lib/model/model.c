@@ -5,6 +5,8 @@
 #include "lib/io/io.h"
 #include "lib/model/parts.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,7 +51,8 @@ lorafmt_status lf_model_open_file(lf_model_file *file, const char *name, char *p
     if (!path)
         return lf_no_memory(err);
     LF_TRY(lf_file_open(path, &file->fd, &size, err));
-    st = read_table(file, size, err);
+    st = fstat(file->fd, &file->at_open) == 0 ? read_table(file, size, err)
+                                              : lf_fail_os(err, errno, path, "cannot look at the file");
     if (st != LORAFMT_OK)
         lf_error_set_file(err, path);
     return st;
@@ -85,6 +88,35 @@ static lorafmt_status open_file(lorafmt_model *model, lorafmt_error *err)
     const char *slash = strrchr(model->path, '/');
 
     return open_single(model, slash ? slash + 1 : model->path, strdup(model->path), err);
+}
+
+/* A file that was replaced by another of its name is still the one that was opened. */
+static lorafmt_status check_unchanged(const lf_model_file *file, lorafmt_error *err)
+{
+    const struct stat *before = &file->at_open;
+    struct stat now;
+
+    if (fstat(file->fd, &now) != 0)
+        return lf_fail_os(err, errno, file->path, "cannot look at the file");
+    if (now.st_size != before->st_size) {
+        const off_t shorter = now.st_size < before->st_size ? now.st_size : before->st_size;
+        lf_fail(err, LORAFMT_CORRUPT, (uint64_t)shorter, NULL,
+                "the file was changed while being read: it had %" PRIu64 " bytes, it has %" PRIu64, (uint64_t)before->st_size,
+                (uint64_t)now.st_size);
+    } else if (now.st_mtim.tv_sec != before->st_mtim.tv_sec || now.st_mtim.tv_nsec != before->st_mtim.tv_nsec) {
+        lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, NULL, "the file was written to while being read");
+    } else {
+        return LORAFMT_OK;
+    }
+    lf_error_set_file(err, file->path);
+    return LORAFMT_CORRUPT;
+}
+
+lorafmt_status lf_model_check_unchanged(const lorafmt_model *model, lorafmt_error *err)
+{
+    for (size_t i = 0; i < model->n_files; i++)
+        LF_TRY(check_unchanged(&model->files[i], err));
+    return LORAFMT_OK;
 }
 
 /* The read callback of the base. */

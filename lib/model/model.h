@@ -8,11 +8,13 @@
 #include "lorafmt/model.h"
 
 #include <stdbool.h>
+#include <sys/stat.h>
 
 typedef struct lf_model_file {
     const char *name; /* within the directory */
     char *path;
     int fd;
+    struct stat at_open; /* of fd */
     lf_safetensors *table;
 } lf_model_file;
 
@@ -37,5 +39,8 @@ struct lorafmt_model {
     char *index;            /* its text */
     size_t index_size;
 };
+
+/* CORRUPT when a file of the base was written to since it was opened: what was read is of no one model. */
+lorafmt_status lf_model_check_unchanged(const lorafmt_model *model, lorafmt_error *err);
 
 #endif
