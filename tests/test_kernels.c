@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "lib/kernels/fpenv.h"
-#include "lib/kernels/low_rank.h"
+#include "lib/kernels/kernels.h"
 #include "lib/kernels/real.h"
 
 #include <math.h>
@@ -198,36 +198,117 @@ static float updated(const lf_update *u, size_t row, size_t j, float acc)
     return fmaf(u->scale, delta, acc);
 }
 
-/* Every level the CPU has against the definition, element by element: tails, misaligned columns, special values, guards. */
-static void test_low_rank_levels_give_the_same_bytes(void **state)
+/* Every level of this CPU, from scalar on; each holds those below it. */
+static bool next_level(unsigned *flags, lf_kernels *kernels)
+{
+    const unsigned all = lf_cpu_flags();
+
+    if (*flags == all + 1)
+        return false;
+    lf_kernels_init(kernels, *flags);
+    *flags = *flags == all ? all + 1 : 2 * *flags + 1;
+    return true;
+}
+
+/* Against the definition, element by element: tails, misaligned columns, special values, guards. */
+static void test_multiplying_gives_the_same_bytes(void **state)
 {
     enum { RANK = 5, N = 2 * 64 + 9 };
-    static float left[RANK], panels[(N + 16) * RANK], acc[N + 1], wanted[N + 1], out[N + 1];
+    static float left[RANK], panels[(N + 16) * RANK], out[N + 1], wanted[N + 1];
+    unsigned flags = 0;
     uint64_t seed = 3;
+    lf_kernels kernels;
     (void)state;
-    for (unsigned flags = 0; flags <= LF_CPU_FMA; flags++) {
-        lf_kernels kernels;
-        if (flags & ~lf_cpu_flags())
-            continue;
-        lf_kernels_init(&kernels, flags);
+    while (next_level(&flags, &kernels))
         for (size_t rank = 0; rank <= RANK; rank++)
             for (size_t n = 0; n <= N; n++) {
-                const lf_update u = {left, panels, rank, 0.3f};
                 for (size_t i = 0; i < RANK; i++)
-                    left[i] = (float)random_bits(&seed) * 0x1p-60f - 4;
+                    left[i] = draw(&seed);
                 draw_panels(&seed, rank, n, panels);
                 for (size_t j = 0; j <= N; j++) {
-                    acc[j] = out[j] = (float)random_bits(&seed) * 0x1p-60f;
-                    wanted[j] = j < n ? updated(&u, 0, j, acc[j]) : acc[j];
+                    wanted[j] = out[j] = draw(&seed);
+                    for (size_t p = 0; p < rank && j < n; p++)
+                        wanted[j] = fmaf(left[p], panels[j / 16 * 16 * rank + p * 16 + j % 16], wanted[j]);
                 }
-                kernels.low_rank_f32(out, n, left, panels, rank, 0.3f);
+                kernels.multiply_f32(out, n, left, panels, rank);
                 for (size_t j = 0; j <= N; j++) // what is behind n stays; a NaN is a NaN: the narrowing makes it canonical
                     assert_true(bits_of(out[j]) == bits_of(wanted[j]) || (isnan(out[j]) && isnan(wanted[j])));
             }
-    }
 }
 
-enum { MAX_ROWS = 15, MAX_COLS = 53, MAX_RANK = 19, MAX_UPDATES = 3, GAP = 5 }; // bytes between rows
+static void test_adding_scaled_gives_the_same_bytes(void **state)
+{
+    enum { N = 41 };
+    unsigned flags = 0;
+    uint64_t seed = 4;
+    lf_kernels kernels;
+    (void)state;
+    while (next_level(&flags, &kernels))
+        for (size_t n = 0; n <= N; n++) {
+            float x[N + 1], d[N + 1], wanted[N + 1];
+            double wide_x[N + 1], wide_d[N + 1], wide_wanted[N + 1];
+            for (size_t j = 0; j <= N; j++) {
+                wanted[j] = x[j] = draw(&seed);
+                wide_wanted[j] = wide_x[j] = (double)x[j];
+                wide_d[j] = (double)(d[j] = draw(&seed));
+                if (j < n) {
+                    wanted[j] = fmaf(0.3f, d[j], x[j]);
+                    wide_wanted[j] = fma(0.3, wide_d[j], wide_x[j]);
+                }
+            }
+            kernels.add_scaled_f32(x, n, d, 0.3f);
+            kernels.add_scaled_f64(wide_x, n, wide_d, 0.3);
+            for (size_t j = 0; j <= N; j++) {
+                assert_true(bits_of(x[j]) == bits_of(wanted[j]) || (isnan(x[j]) && isnan(wanted[j])));
+                assert_true(wide_x[j] == wide_wanted[j] || (isnan(wide_x[j]) && isnan(wide_wanted[j])));
+            }
+        }
+}
+
+/* A factor of any type, as it is and transposed: parts of it in panels and in rows. */
+static void test_packing_puts_every_element_in_its_place(void **state)
+{
+    enum { ROWS = 7, COLS = 150 };
+    static const lf_real types[] = {LF_REAL_F32, LF_REAL_F16, LF_REAL_BF16};
+    unsigned flags = 0;
+    uint64_t seed = 6;
+    lf_kernels kernels;
+    (void)state;
+    while (next_level(&flags, &kernels))
+        for (size_t t = 0; t < 6; t++) {
+            const lf_real type = types[t / 2];
+            const bool transposed = t % 2;
+            uint8_t data[ROWS * COLS * sizeof(float)];
+            const lf_matrix m = {type, data, transposed ? ROWS : COLS, transposed};
+            for (size_t i = 0; i < ROWS * COLS; i++) {
+                const float x = draw(&seed);
+                lf_tally unused = {0};
+                lf_narrow_f32(type, &x, data + i * lf_real_size(type), 1, &unused);
+            }
+            for (size_t n = 1; n + 3 <= COLS; n += 12) {
+                enum { FIRST = 2, N_ROWS = 4, COL = 3 };
+                float panels[N_ROWS * (COLS + LF_PANEL)], rows[N_ROWS * COLS];
+                double wide[N_ROWS * COLS];
+                lf_pack_panels(&kernels, &m, FIRST, N_ROWS, COL, n, panels);
+                lf_pack_rows_f32(&kernels, &m, FIRST, N_ROWS, COL, n, rows);
+                lf_pack_rows_f64(&m, FIRST, N_ROWS, COL, n, wide);
+                for (size_t i = 0; i < N_ROWS; i++)
+                    for (size_t j = 0; j < (n + 15) / 16 * 16; j++) {
+                        const size_t at = transposed ? (COL + j) * ROWS + FIRST + i : (FIRST + i) * COLS + COL + j;
+                        float x = 0;
+                        if (j < n)
+                            lf_widen_f32(type, data + at * lf_real_size(type), &x, 1);
+                        assert_int_equal(bits_of(panels[j / 16 * 16 * N_ROWS + i * 16 + j % 16]), bits_of(x));
+                        if (j < n) {
+                            assert_int_equal(bits_of(rows[i * n + j]), bits_of(x));
+                            assert_true(wide[i * n + j] == (double)x || isnan(x));
+                        }
+                    }
+            }
+        }
+}
+
+enum { MAX_ROWS = 15, MAX_COLS = 150, MAX_RANK = 19, MAX_UPDATES = 3, GAP = 5 }; // bytes between rows
 
 /* A block of drawn shape, types and elements. Rows are not aligned. */
 typedef struct drawn {
@@ -236,6 +317,7 @@ typedef struct drawn {
     float left[MAX_UPDATES][MAX_ROWS * MAX_RANK], panels[MAX_UPDATES][(MAX_COLS + LF_PANEL) * MAX_RANK];
     uint8_t src[MAX_ROWS * (MAX_COLS * 4 + GAP) + 1], dst[MAX_ROWS * (MAX_COLS * 4 + GAP) + 1];
     uint8_t wanted[MAX_ROWS * (MAX_COLS * 4 + GAP) + 1];
+    lf_change change;
 } drawn;
 
 static void draw_block(uint64_t *seed, drawn *d)
@@ -266,76 +348,94 @@ static void draw_block(uint64_t *seed, drawn *d)
 }
 
 /* What must come of it, one element after the other. */
-static void work_out(const drawn *d, uint8_t *out, lf_tally *tally)
+static void work_out(const drawn *d, uint8_t *out, lf_tally *tally, lf_change *change)
 {
     const lf_block *b = &d->block;
 
     for (size_t row = 0; row < b->n_rows; row++)
         for (size_t j = 0; j < b->n_cols; j++) {
+            const uint8_t *src = (const uint8_t *)b->src + row * b->src_stride + j * lf_real_size(b->from);
+            uint8_t *dst = out + row * b->dst_stride + j * lf_real_size(b->to);
             float acc;
-            lf_widen_f32(b->from, (const uint8_t *)b->src + row * b->src_stride + j * lf_real_size(b->from), &acc, 1);
+            lf_widen_f32(b->from, src, &acc, 1);
             for (size_t k = 0; k < b->n_updates; k++)
                 acc = updated(&b->updates[k], row, j, acc);
-            lf_narrow_f32(b->to, &acc, out + row * b->dst_stride + j * lf_real_size(b->to), 1, tally);
+            lf_narrow_f32(b->to, &acc, dst, 1, tally);
+            lf_change_add_f32(b->from, src, &acc, b->to, dst, 1, change);
         }
+}
+
+static void assert_same_change(const lf_change *got, const lf_change *wanted)
+{
+    assert_int_equal(got->n_unchanged, wanted->n_unchanged);
+    assert_int_equal(got->max_ulp, wanted->max_ulp);
+    assert_true(fabs(got->sum_asked - wanted->sum_asked) <= 1e-6 * wanted->sum_asked);
+    assert_true(fabs(got->sum_realised - wanted->sum_realised) <= 1e-6 * wanted->sum_realised);
+    assert_true(fabs(got->sum_along - wanted->sum_along) <= 1e-6 * sqrt(wanted->sum_asked * wanted->sum_realised));
+}
+
+/* From src to dst, then in place; measured when change is there. */
+static void check_block(const lf_kernels *kernels, drawn *d, lf_change *change, uint64_t *n_special)
+{
+    lf_tally wanted = {0}, tally = {0};
+    lf_change wanted_change = {0};
+
+    work_out(d, d->wanted + 1, &wanted, &wanted_change);
+    d->block.change = change;
+    kernels->merge_block(&d->block, &tally);
+    assert_memory_equal(d->dst, d->wanted, sizeof d->dst);
+    assert_int_equal(tally.n_nan, wanted.n_nan);
+    assert_int_equal(tally.n_inf, wanted.n_inf);
+    *n_special += tally.n_nan && tally.n_inf;
+    if (change)
+        assert_same_change(change, &wanted_change);
+    if (d->block.from != d->block.to)
+        return;
+    d->block.dst = d->src + 1;
+    kernels->merge_block(&d->block, &tally);
+    for (size_t row = 0; row < d->block.n_rows; row++)
+        assert_memory_equal(d->src + 1 + row * d->block.src_stride, d->wanted + 1 + row * d->block.src_stride,
+                            d->block.src_stride - GAP);
 }
 
 static void test_blocks_of_every_level_have_the_same_bytes(void **state)
 {
     static drawn d;
-    uint64_t seed = 11, n_nan = 0, n_inf = 0;
+    uint64_t seed = 11, n_special = 0;
+    unsigned flags = 0;
+    lf_kernels kernels;
     (void)state;
-    for (unsigned flags = 0; flags <= LF_CPU_FMA; flags++) {
-        lf_kernels kernels;
-        if (flags & ~lf_cpu_flags())
-            continue;
-        lf_kernels_init(&kernels, flags);
+    while (next_level(&flags, &kernels))
         for (size_t i = 0; i < 3000; i++) {
-            lf_tally wanted = {0}, tally = {0};
+            lf_change change = {0};
             draw_block(&seed, &d);
-            work_out(&d, d.wanted + 1, &wanted);
-            kernels.merge_block(&d.block, &tally);
-            assert_memory_equal(d.dst, d.wanted, sizeof d.dst);
-            assert_int_equal(tally.n_nan, wanted.n_nan);
-            assert_int_equal(tally.n_inf, wanted.n_inf);
-            n_nan += tally.n_nan;
-            n_inf += tally.n_inf;
-            if (d.block.from != d.block.to)
-                continue;
-            d.block.dst = d.src + 1; // in place
-            kernels.merge_block(&d.block, &tally);
-            for (size_t row = 0; row < d.block.n_rows; row++)
-                assert_memory_equal(d.src + 1 + row * d.block.src_stride, d.wanted + 1 + row * d.block.src_stride,
-                                    d.block.src_stride - GAP);
+            check_block(&kernels, &d, i % 2 ? &change : NULL, &n_special);
         }
-    }
-    assert_true(n_nan > 1000 && n_inf > 1000);
+    assert_true(n_special > 1000);
 }
 
-static void test_low_rank_levels_in_f64(void **state)
+static void test_multiplying_in_f64(void **state)
 {
     enum { RANK = 3, N = 37 };
-    double left[RANK], right[RANK * N], acc[N], out[N];
+    double left[RANK], right[RANK * N], from[N], out[N];
+    unsigned flags = 0;
     uint64_t seed = 5;
+    lf_kernels kernels;
     (void)state;
     for (size_t i = 0; i < RANK; i++)
         left[i] = (double)random_bits(&seed) * 0x1p-60 - 4;
     for (size_t i = 0; i < RANK * N; i++)
         right[i] = (double)random_bits(&seed) * 0x1p-60 - 4;
     for (size_t j = 0; j < N; j++)
-        acc[j] = (double)random_bits(&seed) * 0x1p-60;
-    for (unsigned flags = 0; flags <= LF_CPU_FMA; flags++) {
-        lf_kernels kernels;
-        if (flags & ~lf_cpu_flags())
-            continue;
-        lf_kernels_init(&kernels, flags);
-        memcpy(out, acc, sizeof out);
-        kernels.low_rank_f64(out, N, left, right, N, RANK, 0.3);
+        from[j] = (double)random_bits(&seed) * 0x1p-60;
+    while (next_level(&flags, &kernels)) {
+        memcpy(out, from, sizeof out);
+        kernels.multiply_f64(out, N, left, right, N, RANK);
         for (size_t j = 0; j < N; j++) {
-            double delta = 0;
+            double delta = from[j];
             for (size_t p = 0; p < RANK; p++)
                 delta = fma(left[p], right[p * N + j], delta);
-            assert_true(out[j] == fma(0.3, delta, acc[j]));
+            assert_true(out[j] == delta);
         }
     }
 }
@@ -371,9 +471,11 @@ int main(void)
         cmocka_unit_test(test_narrowing_is_to_nearest_even),
         cmocka_unit_test(test_f32_and_f64_round_alike),
         cmocka_unit_test(test_nan_is_canonical_and_counted),
-        cmocka_unit_test(test_low_rank_levels_give_the_same_bytes),
+        cmocka_unit_test(test_multiplying_gives_the_same_bytes),
+        cmocka_unit_test(test_adding_scaled_gives_the_same_bytes),
+        cmocka_unit_test(test_packing_puts_every_element_in_its_place),
         cmocka_unit_test(test_blocks_of_every_level_have_the_same_bytes),
-        cmocka_unit_test(test_low_rank_levels_in_f64),
+        cmocka_unit_test(test_multiplying_in_f64),
         cmocka_unit_test(test_environment_is_set_and_restored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

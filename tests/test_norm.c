@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "lib/kernels/fpenv.h"
-#include "lib/kernels/low_rank.h"
+#include "lib/kernels/kernels.h"
 #include "lib/kernels/real.h"
 #include "tests/adapters.h"
 

@@ -138,8 +138,8 @@ typedef struct lorafmt_counts {
 /**
  * What evaluating did to elements of a tensor. Let d be what the adapters add, in the working type and before it is rounded to the
  * tensor's dtype, and r = result - base what came of it. Sums are over the elements whose d and r are finite; those of two row
- * ranges may be added. The counts are exact; the order of summing, and so the last digits of the sums, depend on how rows are
- * split.
+ * ranges may be added. The counts are exact; the sums are good to about 1e-6 (sum_along: of the root of the product of the other
+ * two), and their last digits depend on the CPU and on how rows are split.
  */
 typedef struct lorafmt_change {
     uint64_t n_elements;
@@ -197,7 +197,8 @@ LORAFMT_API uint64_t lorafmt_view_vocab_size(const lorafmt_view *view);
 LORAFMT_API lorafmt_status lorafmt_view_prepare(lorafmt_view *view, size_t tensor, lorafmt_error *err);
 
 /**
- * Evaluate rows [row, row + n_rows) of a tensor: dst = round(src + Σ s_k B_k A_k). Does not allocate; re-entrant.
+ * Evaluate rows [row, row + n_rows) of a tensor: dst = round(src + Σ s_k B_k A_k). Does not allocate, but needs 128 KiB of stack;
+ * re-entrant. Factors are converted anew for each call: many rows at a time cost less than few.
  *
  * @param view        not modified, may be used by many threads
  * @param tensor      index of the view's tensor
@@ -215,6 +216,26 @@ LORAFMT_API lorafmt_status lorafmt_view_prepare(lorafmt_view *view, size_t tenso
 LORAFMT_API lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows,
                                                  const void *src, size_t src_stride, void *dst, size_t dst_stride,
                                                  lorafmt_counts *counts, lorafmt_error *err);
+
+/** Rows of a base and of a result in dtypes of their own; strides in bytes. */
+typedef struct lorafmt_rows {
+    const void *src;
+    size_t src_stride;
+    lorafmt_dtype src_dtype; /**< widened exactly */
+    void *dst;
+    size_t dst_stride;
+    lorafmt_dtype dst_dtype; /**< rounded to once, to nearest even */
+} lorafmt_rows;
+
+/**
+ * lorafmt_view_evaluate() with rows of other dtypes than the tensor's: the same numbers before the one rounding, if src holds the
+ * same numbers. dst may equal src when dtypes and strides are equal.
+ *
+ * @return besides, MISUSE for another dtype where it or the tensor's own is none of F64, F32, F16 and BF16, and for base rows of F64
+ *         of a tensor that is computed in f32, because neither it nor its factors were F64 when it was bound
+ */
+LORAFMT_API lorafmt_status lorafmt_view_evaluate_as(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows,
+                                                    const lorafmt_rows *rows, lorafmt_counts *counts, lorafmt_error *err);
 
 /**
  * The same bytes as lorafmt_view_evaluate(), and what that did.

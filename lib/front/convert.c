@@ -5,7 +5,7 @@
 #include "format/base/error.h"
 #include "lib/adapter/adapter.h"
 #include "lib/kernels/fpenv.h"
-#include "lib/kernels/low_rank.h"
+#include "lib/kernels/kernels.h"
 #include "lib/kernels/real.h"
 #include "lib/model/model.h"
 #include "lib/view/view.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The definition, in scalar C. */
-#include "lib/kernels/low_rank.h"
+#include "lib/kernels/kernels.h"
 
 /* One block of the matrix, whose sums stay in registers over all n rows. */
 static void block(double *gram, size_t stride, const double *left, const double *right, size_t n)

@@ -247,3 +247,61 @@ void lf_tally_add(lf_real type, const void *data, size_t n, lf_tally *tally)
         tally_f64(tally, x);
     }
 }
+
+/* Steps from 0 to a number of its type, below it negative. */
+static int64_t steps_to(lf_real type, const uint8_t *element)
+{
+    const size_t unit = lf_real_size(type);
+    const uint64_t sign = UINT64_C(1) << (8 * unit - 1);
+    uint64_t bits = 0;
+
+    memcpy(&bits, element, unit);
+    return bits & sign ? -(int64_t)(bits ^ sign) : (int64_t)bits;
+}
+
+static uint64_t steps_between(lf_real type, const uint8_t *a, const uint8_t *b)
+{
+    const int64_t from = steps_to(type, a), to = steps_to(type, b);
+
+    return from < to ? (uint64_t)to - (uint64_t)from : (uint64_t)from - (uint64_t)to;
+}
+
+static void add_change(lf_real from, const uint8_t *base, double asked, lf_real to, const uint8_t *result, lf_change *change)
+{
+    double before, after, realised;
+
+    lf_widen_f64(from, base, &before, 1);
+    lf_widen_f64(to, result, &after, 1);
+    realised = after - before;
+    if (from == to)
+        change->n_unchanged += memcmp(base, result, lf_real_size(to)) == 0;
+    if (!isfinite(asked) || !isfinite(realised))
+        return;
+    change->sum_asked += asked * asked;
+    change->sum_realised += realised * realised;
+    change->sum_along += asked * realised;
+    if (from == to && steps_between(to, base, result) > change->max_ulp)
+        change->max_ulp = steps_between(to, base, result);
+}
+
+void lf_change_add_f32(lf_real from, const void *base, const float *x, lf_real to, const void *result, size_t n,
+                       lf_change *change)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *element = (const uint8_t *)base + i * lf_real_size(from);
+        float before;
+        lf_widen_f32(from, element, &before, 1);
+        add_change(from, element, (double)(x[i] - before), to, (const uint8_t *)result + i * lf_real_size(to), change);
+    }
+}
+
+void lf_change_add_f64(lf_real from, const void *base, const double *x, lf_real to, const void *result, size_t n,
+                       lf_change *change)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *element = (const uint8_t *)base + i * lf_real_size(from);
+        double before;
+        lf_widen_f64(from, element, &before, 1);
+        add_change(from, element, x[i] - before, to, (const uint8_t *)result + i * lf_real_size(to), change);
+    }
+}

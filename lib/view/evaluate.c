@@ -1,311 +1,329 @@
 /* SPDX-License-Identifier: MIT */
-/* spec 7.1: rows of a tensor of the merged model. */
+/* spec 7.1: rows of a tensor of the merged model. Factors are read where they lie, a few columns at a time. */
 #include "lib/view/evaluate.h"
 
-#include "format/base/bytes.h"
+#include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "lib/kernels/fpenv.h"
+#include "lib/view/patch.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
-#define MOST_UPDATES 64 // of one block
+/* Of the right and of the left factors that a plain block has at hand: what a second-level cache has room for beside the rows. */
+#define PANELS_SIZE 16384
+#define LEFT_SIZE 4096
+#define MOST_UPDATES 64
 
-lf_real lf_real_of(lorafmt_dtype dtype)
+/* So that one panel of all right factors, and a few rows of the left ones, always have room. */
+#define MOST_RANK (PANELS_SIZE / LF_PANEL)
+
+/* Rows that the tallest tiles of every level divide. */
+#define TILES 24
+
+/* What every way to evaluate needs to know. */
+typedef struct job {
+    const lf_kernels *kernels;
+    const lf_plan *plan;
+    lf_real from, to;
+    bool same_dtypes; // what is not computed is copied
+    lorafmt_dtype dst_dtype;
+    const uint8_t *src;
+    uint8_t *dst;
+    size_t src_stride, dst_stride;
+    lf_tally *tally;
+    lf_change *change; // or NULL
+} job;
+
+/* Where an element of the base is; NULL when it is not read. */
+static const uint8_t *src_at(const job *j, uint64_t row, size_t col)
 {
-    switch (dtype) {
-    case LORAFMT_F16:
-        return LF_REAL_F16;
-    case LORAFMT_BF16:
-        return LF_REAL_BF16;
-    case LORAFMT_F64:
-        return LF_REAL_F64;
-    default:
-        return LF_REAL_F32;
-    }
+    return j->plan->info.reads_base ? j->src + row * j->src_stride + col * lf_real_size(j->from) : NULL;
 }
 
-void lf_value_convert(const lorafmt_tensor *value, lorafmt_dtype to, uint64_t first, size_t n, void *dst, lf_tally *tally)
+static uint8_t *dst_at(const job *j, uint64_t row, size_t col)
 {
-    const size_t unit = lorafmt_dtype_bits(value->dtype) / 8;
-    const uint8_t *src = (const uint8_t *)value->data + first * unit;
-    double wide[LF_TILE];
-
-    if (value->dtype == to) {
-        memcpy(dst, src, n * unit);
-        return;
-    }
-    lf_widen_f64(lf_real_of(value->dtype), src, wide, n);
-    lf_narrow_f64(lf_real_of(to), wide, dst, n, tally);
+    return j->dst + row * j->dst_stride + col * lf_real_size(j->to);
 }
 
-/* Which of the replaced rows this one is, or LF_NOT_THERE. */
-static size_t find_row(const lf_plan *plan, uint64_t row)
+static size_t least(uint64_t a, size_t b)
 {
-    const lorafmt_tensor *numbers = plan->rows ? &lorafmt_site_factor(plan->rows, LORAFMT_ROLE_ROW_INDEX)->tensor : NULL;
-    size_t low = 0, high = numbers ? (size_t)numbers->shape[0] : 0;
-
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const uint64_t there = lf_load_u64le((const uint8_t *)numbers->data + 8 * middle);
-        if (there == row)
-            return middle;
-        if (there < row)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return LF_NOT_THERE;
-}
-
-/*
- * What elements [col, col + n) of a row start from, in the tensor's dtype: a replaced row, the replacement, or the base, where src
- * points at the row.
- */
-static const uint8_t *start_of(const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src, uint8_t *start,
-                               lf_tally *tally)
-{
-    const size_t replaced = find_row(plan, row);
-    lf_tally ignored = {0}; // what is computed from it is counted instead
-
-    if (replaced == LF_NOT_THERE && !plan->value)
-        return src + col * (lorafmt_dtype_bits(plan->info.dtype) / 8);
-    lf_value_convert(replaced == LF_NOT_THERE ? plan->value : &lorafmt_site_factor(plan->rows, LORAFMT_ROLE_VALUE)->tensor,
-                     plan->info.dtype, (replaced == LF_NOT_THERE ? row : replaced) * plan->n_cols + col, n, start,
-                     plan->n_terms ? &ignored : tally);
-    return start;
-}
-
-void lf_widen_start(const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src, lf_acc *acc)
-{
-    uint8_t start[LF_TILE * sizeof(double)];
-    lf_tally unused = {0};
-    const uint8_t *from = start_of(plan, row, col, n, src, start, &unused);
-
-    if (plan->f64)
-        lf_widen_f64(lf_real_of(plan->info.dtype), from, acc->f64, n);
-    else
-        lf_widen_f32(lf_real_of(plan->info.dtype), from, acc->f32, n);
-}
-
-static void add_value(const lf_plan *plan, const lf_term *t, uint64_t row, size_t col, size_t n, lf_acc *acc)
-{
-    const lf_real from = lf_real_of(t->value->dtype);
-    const uint8_t *src = (const uint8_t *)t->value->data + (row * plan->n_cols + col) * lf_real_size(from);
-    lf_acc value;
-
-    if (plan->f64) {
-        lf_widen_f64(from, src, value.f64, n);
-        for (size_t j = 0; j < n; j++)
-            acc->f64[j] = fma(t->scale, value.f64[j], acc->f64[j]);
-    } else {
-        lf_widen_f32(from, src, value.f32, n);
-        for (size_t j = 0; j < n; j++)
-            acc->f32[j] = fmaf((float)t->scale, value.f32[j], acc->f32[j]);
-    }
-}
-
-static const float *panels_of(const lf_plan *plan, const lf_term *t, uint64_t row)
-{
-    return (const float *)t->right + (size_t)(row / t->panel_rows) * lf_panels_size(t->rank, plan->n_cols);
-}
-
-void lf_add_term(const lf_kernels *kernels, const lf_plan *plan, const lf_term *t, uint64_t row, size_t col, size_t n,
-                 lf_acc *acc)
-{
-    const size_t left = (size_t)row * t->rank;
-
-    if (t->rank == 0)
-        add_value(plan, t, row, col, n, acc);
-    else if (plan->f64)
-        kernels->low_rank_f64(acc->f64, n, (const double *)t->left + left,
-                              (const double *)t->right + (size_t)(row / t->panel_rows) * t->rank * plan->n_cols + col,
-                              plan->n_cols, t->rank, t->scale);
-    else
-        kernels->low_rank_f32(acc->f32, n, (const float *)t->left + left, panels_of(plan, t, row) + lf_panel_at(t->rank, col),
-                              t->rank, (float)t->scale);
-}
-
-void lf_apply_dora(const lf_plan *plan, const lf_dora *dora, uint64_t row, size_t col, size_t n, lf_acc *acc)
-{
-    for (size_t j = 0; j < n; j++) {
-        const size_t i = dora->by_column ? col + j : (size_t)row;
-        if (plan->f64)
-            acc->f64[j] *= ((const double *)dora->factors)[i];
-        else
-            acc->f32[j] *= ((const float *)dora->factors)[i];
-    }
-}
-
-/* Steps between numbers of a type, from 0: what lies between two of them is the difference. */
-static int64_t steps_of(lf_real type, const uint8_t *element)
-{
-    const size_t unit = lf_real_size(type);
-    uint64_t bits = 0, sign = UINT64_C(1) << (8 * unit - 1);
-
-    memcpy(&bits, element, unit);
-    return bits & sign ? -(int64_t)(bits ^ sign) : (int64_t)bits;
-}
-
-/* What became of n elements: base and out are in the tensor's dtype, acc is out before it was rounded. */
-static void measure(const lf_plan *plan, const uint8_t *base, const lf_acc *acc, const uint8_t *out, size_t n,
-                    lorafmt_change *change)
-{
-    const lf_real type = lf_real_of(plan->info.dtype);
-    const size_t unit = lf_real_size(type);
-
-    for (size_t j = 0; j < n; j++, base += unit, out += unit) {
-        const int64_t from = steps_of(type, base), to = steps_of(type, out);
-        const uint64_t ulp = to > from ? (uint64_t)to - (uint64_t)from : (uint64_t)from - (uint64_t)to;
-        double before, after, asked;
-        lf_widen_f64(type, base, &before, 1);
-        lf_widen_f64(type, out, &after, 1);
-        asked = plan->f64 ? acc->f64[j] - before : (double)(acc->f32[j] - (float)before);
-        change->n_unchanged += memcmp(base, out, unit) == 0;
-        if (!isfinite(after) || !isfinite(asked))
-            continue;
-        change->max_ulp = ulp > change->max_ulp ? ulp : change->max_ulp;
-        change->sum_asked += asked * asked;
-        change->sum_realised += (after - before) * (after - before);
-        change->sum_along += asked * (after - before);
-    }
-}
-
-/* Elements [col, col + n) of one row, n <= LF_TILE: start from what is there, add the terms, round once. */
-static void evaluate_tile(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src,
-                          uint8_t *dst, lf_tally *tally, lorafmt_change *change)
-{
-    const lf_real real = lf_real_of(plan->info.dtype);
-    const size_t unit = lorafmt_dtype_bits(plan->info.dtype) / 8;
-    uint8_t start[LF_TILE * sizeof(double)], base[LF_TILE * sizeof(double)];
-    lf_acc acc;
-
-    dst += col * unit;
-    if (change && plan->info.reads_base)
-        memcpy(base, src + col * unit, n * unit);
-    if (plan->n_terms == 0) {
-        memmove(dst, start_of(plan, row, col, n, src, start, tally), n * unit);
-        if (change && plan->info.reads_base) {
-            lf_widen_start(plan, row, col, n, base - col * unit, &acc);
-            measure(plan, base, &acc, dst, n, change);
-        }
-        return;
-    }
-    lf_widen_start(plan, row, col, n, src, &acc);
-    for (size_t k = 0; k < plan->n_terms; k++) {
-        lf_add_term(kernels, plan, &plan->terms[k], row, col, n, &acc);
-        if (plan->terms[k].dora)
-            lf_apply_dora(plan, plan->terms[k].dora, row, col, n, &acc);
-    }
-    if (plan->f64)
-        lf_narrow_f64(real, acc.f64, dst, n, tally);
-    else
-        lf_narrow_f32(real, acc.f32, dst, n, tally);
-    if (change && plan->info.reads_base)
-        measure(plan, base, &acc, dst, n, change);
+    return a < b ? (size_t)a : b;
 }
 
 /* Is it nothing but low-rank updates of what the base has, in f32? Then blocks of rows are made at once. */
-static bool is_plain(const lf_plan *plan)
+static bool is_plain(const job *j)
 {
-    for (size_t k = 0; k < plan->n_terms; k++)
-        if (plan->terms[k].rank == 0 || plan->terms[k].dora)
+    const lf_plan *plan = j->plan;
+    size_t rank = 0;
+
+    for (size_t k = 0; k < plan->n_terms; k++) {
+        if (plan->terms[k].rank == 0 || plan->terms[k].rank > MOST_RANK || plan->terms[k].dora)
             return false;
-    return !plan->f64 && !plan->value && !plan->rows && plan->n_terms && plan->n_terms <= MOST_UPDATES;
+        rank += plan->terms[k].rank;
+    }
+    return !plan->f64 && !plan->value && !plan->rows && plan->n_terms && plan->n_terms <= MOST_UPDATES && rank <= MOST_RANK &&
+           j->from != LF_REAL_F64 && j->to != LF_REAL_F64;
 }
 
-/* Rows [row, row + n_rows) of a plain plan. No block goes over the edge between two experts. */
-static void evaluate_plain(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, lf_block *block, lf_tally *tally)
+static void pack_right(const job *j, const lf_region *r, lf_update *updates, float *panels)
 {
-    const size_t n_rows = block->n_rows;
+    for (size_t k = 0; k < j->plan->n_terms; k++) {
+        const lf_term *t = &j->plan->terms[k];
+        const lf_matrix right = lf_right_of(j->plan, t, r->row);
+        updates[k] = (lf_update){.panels = panels, .rank = t->rank, .scale = (float)t->scale};
+        lf_pack_panels(j->kernels, &right, 0, t->rank, r->col, r->n_cols, panels);
+        panels += lf_panels_size(t->rank, r->n_cols);
+    }
+}
+
+static void pack_left(const job *j, const lf_region *r, lf_update *updates, float *rows)
+{
+    for (size_t k = 0; k < j->plan->n_terms; k++) {
+        const lf_term *t = &j->plan->terms[k];
+        const lf_matrix left = lf_left_of(t, r->row);
+        updates[k].left = rows;
+        lf_pack_rows_f32(j->kernels, &left, (size_t)(r->row % t->expert_rows), (size_t)r->n_rows, 0, t->rank, rows);
+        rows += r->n_rows * t->rank;
+    }
+}
+
+/* All rows of a region as wide as the panels at hand; `rows` at a time. */
+static void plain_columns(const job *j, const lf_region *r, size_t rows, const lf_region *whole)
+{
+    const uint64_t above = r->row - whole->row;
+    const size_t left = r->col - whole->col;
+    float panels[PANELS_SIZE], left_rows[LEFT_SIZE];
     lf_update updates[MOST_UPDATES];
+    lf_region part = *r;
 
-    block->updates = updates;
-    block->n_updates = plan->n_terms;
-    for (size_t done = 0; done < n_rows; done += block->n_rows) {
-        block->n_rows = n_rows - done;
-        for (size_t k = 0; k < plan->n_terms; k++) {
-            const lf_term *t = &plan->terms[k];
-            const uint64_t left = t->panel_rows - (row + done) % t->panel_rows;
-            updates[k] = (lf_update){(const float *)t->left + (size_t)(row + done) * t->rank, panels_of(plan, t, row + done),
-                                     t->rank, (float)t->scale};
-            block->n_rows = left < block->n_rows ? (size_t)left : block->n_rows;
-        }
-        kernels->merge_block(block, tally);
-        block->src = (const uint8_t *)block->src + block->n_rows * block->src_stride;
-        block->dst = (uint8_t *)block->dst + block->n_rows * block->dst_stride;
-    }
-}
-
-/* Rows of any plan, a tile of one row at a time. */
-static void evaluate_rows(const lf_kernels *kernels, const lf_plan *plan, uint64_t row, lf_block *block, lf_tally *tally,
-                          lorafmt_change *change)
-{
-    for (size_t i = 0; i < block->n_rows; i++) {
-        const uint8_t *from = plan->value ? NULL : (const uint8_t *)block->src + i * block->src_stride;
-        for (size_t col = 0; col < plan->n_cols; col += LF_TILE) {
-            const size_t n = plan->n_cols - col < LF_TILE ? plan->n_cols - col : LF_TILE;
-            evaluate_tile(kernels, plan, row + i, col, n, from, (uint8_t *)block->dst + i * block->dst_stride, tally, change);
+    pack_right(j, r, updates, panels);
+    for (uint64_t done = 0; done < r->n_rows; done += part.n_rows) {
+        part.row = r->row + done;
+        part.n_rows = least(r->n_rows - done, rows);
+        pack_left(j, &part, updates, left_rows);
+        {
+            const lf_block block = {.from = j->from,
+                                    .to = j->to,
+                                    .src = src_at(j, above + done, left),
+                                    .dst = dst_at(j, above + done, left),
+                                    .src_stride = j->src_stride,
+                                    .dst_stride = j->dst_stride,
+                                    .n_rows = (size_t)part.n_rows,
+                                    .n_cols = r->n_cols,
+                                    .updates = updates,
+                                    .n_updates = j->plan->n_terms,
+                                    .change = j->change};
+            j->kernels->merge_block(&block, j->tally);
         }
     }
 }
 
-static void copy_rows(const lf_plan *plan, uint64_t n_rows, const void *src, size_t src_stride, void *dst, size_t dst_stride)
+static void evaluate_plain(const job *j, const lf_region *r)
 {
-    for (uint64_t i = 0; i < n_rows; i++)
-        memmove((uint8_t *)dst + i * dst_stride, (const uint8_t *)src + i * src_stride, plan->info.row_size);
+    size_t rank = 0, rows, cols;
+
+    for (size_t k = 0; k < j->plan->n_terms; k++)
+        rank += j->plan->terms[k].rank;
+    rows = LEFT_SIZE / rank > TILES ? LEFT_SIZE / rank / TILES * TILES : LEFT_SIZE / rank;
+    cols = PANELS_SIZE / rank / LF_PANEL * LF_PANEL;
+    for (uint64_t done = 0, n; done < r->n_rows; done += n) {
+        n = lf_rows_together(j->plan, r->row + done, r->n_rows - done);
+        for (size_t col = 0; col < r->n_cols; col += cols) {
+            const lf_region part = {r->row + done, n, r->col + col, least(r->n_cols - col, cols)};
+            plain_columns(j, &part, rows, r);
+        }
+    }
 }
 
-static lorafmt_status evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const void *src,
-                               size_t src_stride, void *dst, size_t dst_stride, lf_tally *tally, lorafmt_change *change,
-                               lorafmt_error *err)
+/* Round a row of a patch; dst may be where its base was. */
+static void put_row(const job *j, const lf_patch *patch, size_t i, uint64_t row, size_t col)
+{
+    const uint8_t *src = src_at(j, row + i, col);
+    uint8_t rounded[LF_PATCH_COLS * sizeof(double)];
+    const size_t n = patch->n_cols;
+
+    if (j->plan->f64)
+        lf_narrow_f64(j->to, patch->acc.f64[i], rounded, n, j->tally);
+    else
+        lf_narrow_f32(j->to, patch->acc.f32[i], rounded, n, j->tally);
+    if (j->change && j->plan->f64)
+        lf_change_add_f64(j->from, src, patch->acc.f64[i], j->to, rounded, n, j->change);
+    else if (j->change)
+        lf_change_add_f32(j->from, src, patch->acc.f32[i], j->to, rounded, n, j->change);
+    memcpy(dst_at(j, row + i, col), rounded, n * lf_real_size(j->to));
+}
+
+/* A patch whose first element is at (row, col) of src and dst. */
+static void evaluate_patch(const job *j, lf_patch *patch, uint64_t row, size_t col)
+{
+    const lf_plan *plan = j->plan;
+    const lf_base_rows base = {src_at(j, row, col), j->src_stride, j->from};
+
+    lf_patch_start(plan, &base, patch);
+    for (size_t k = 0; k < plan->n_terms; k++) {
+        lf_patch_add(j->kernels, plan, &plan->terms[k], patch);
+        if (plan->terms[k].dora)
+            lf_patch_apply_dora(plan, plan->terms[k].dora, patch);
+    }
+    for (size_t i = 0; i < patch->n_rows; i++)
+        put_row(j, patch, i, row, col);
+}
+
+static void evaluate_patches(const job *j, const lf_region *r)
+{
+    lf_patch patch;
+
+    for (uint64_t done = 0; done < r->n_rows; done += patch.n_rows) {
+        patch.row = r->row + done;
+        patch.n_rows = (size_t)lf_rows_together(j->plan, patch.row, least(r->n_rows - done, LF_PATCH_ROWS));
+        for (size_t col = 0; col < r->n_cols; col += LF_PATCH_COLS) {
+            patch.col = r->col + col;
+            patch.n_cols = least(r->n_cols - col, LF_PATCH_COLS);
+            evaluate_patch(j, &patch, done, col);
+        }
+    }
+}
+
+/* n elements that nothing is added to, n <= LF_TILE: from a replacement or from the base. */
+static void take(const job *j, const lorafmt_tensor *value, uint64_t first, size_t n, const uint8_t *src, uint8_t *dst)
+{
+    uint8_t taken[LF_TILE * sizeof(double)];
+    double x[LF_TILE];
+
+    if (value) {
+        lf_value_convert(value, j->dst_dtype, first, n, taken, j->tally);
+    } else if (j->same_dtypes) {
+        memmove(dst, src, n * lf_real_size(j->to));
+        return;
+    } else {
+        lf_widen_f64(j->from, src, x, n);
+        lf_narrow_f64(j->to, x, taken, n, j->tally);
+    }
+    if (j->change && j->plan->info.reads_base) {
+        lf_widen_f64(j->to, taken, x, n);
+        lf_change_add_f64(j->from, src, x, j->to, taken, n, j->change);
+    }
+    memcpy(dst, taken, n * lf_real_size(j->to));
+}
+
+static void take_rows(const job *j, const lf_region *r)
+{
+    for (uint64_t i = 0; i < r->n_rows; i++)
+        for (size_t col = 0; col < r->n_cols; col += LF_TILE) {
+            uint64_t first;
+            const lorafmt_tensor *value = lf_replacement_of(j->plan, r->row + i, &first);
+            take(j, value, first + r->col + col, least(r->n_cols - col, LF_TILE), src_at(j, i, col), dst_at(j, i, col));
+        }
+}
+
+/* Every byte is the base's, or the replacement's. */
+static void copy_rows(const lf_plan *plan, const lf_region *r, const lorafmt_rows *rows)
+{
+    const size_t bits = lorafmt_dtype_bits(rows->dst_dtype);
+
+    for (uint64_t i = 0; i < r->n_rows; i++) {
+        const uint8_t *from = plan->value ? (const uint8_t *)plan->value->data + ((r->row + i) * plan->n_cols + r->col) * bits / 8
+                                          : (const uint8_t *)rows->src + i * rows->src_stride;
+        memmove((uint8_t *)rows->dst + i * rows->dst_stride, from, r->n_cols * bits / 8);
+    }
+}
+
+static lorafmt_status check_region(const lorafmt_view *view, size_t tensor, const lf_region *r, const void *src,
+                                   lorafmt_error *err)
 {
     const lf_plan *plan;
-    lf_block block;
-    lf_fpenv env;
 
     if (view->check_only)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "the view was bound with check_only");
     if (tensor >= view->n_tensors)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "tensor %zu, the view has %zu", tensor, view->n_tensors);
     plan = &view->plans[tensor];
-    if (row > plan->info.n_rows || n_rows > plan->info.n_rows - row)
+    if (r->row > plan->info.n_rows || r->n_rows > plan->info.n_rows - r->row)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name,
-                       "rows %" PRIu64 " and %" PRIu64 " on, the tensor has %" PRIu64, row, n_rows, plan->info.n_rows);
+                       "rows %" PRIu64 " and %" PRIu64 " on, the tensor has %" PRIu64, r->row, r->n_rows, plan->info.n_rows);
     if (plan->info.needs_prepare && !plan->prepared)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name, "has a DoRA site and was not prepared");
-    if (plan->info.reads_base && n_rows && !src)
+    if (plan->info.reads_base && r->n_rows && !src)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name, "base rows are needed, src is NULL");
-    if (!plan->info.touched) {
-        copy_rows(plan, n_rows, src, src_stride, dst, dst_stride);
-        return LORAFMT_OK;
-    }
-    block = (lf_block){.from = lf_real_of(plan->info.dtype),
-                       .to = lf_real_of(plan->info.dtype),
-                       .src = src,
-                       .dst = dst,
-                       .src_stride = src_stride,
-                       .dst_stride = dst_stride,
-                       .n_rows = (size_t)n_rows,
-                       .n_cols = plan->n_cols};
-    env = lf_fpenv_enter();
-    if (is_plain(plan) && !change)
-        evaluate_plain(&view->kernels, plan, row, &block, tally);
-    else
-        evaluate_rows(&view->kernels, plan, row, &block, tally, change);
-    lf_fpenv_leave(env);
-    if (change)
-        change->n_elements += n_rows * plan->n_cols;
     return LORAFMT_OK;
 }
 
-lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const void *src,
-                                     size_t src_stride, void *dst, size_t dst_stride, lorafmt_counts *counts, lorafmt_error *err)
+static lorafmt_status check_dtypes(const lf_plan *plan, const lorafmt_rows *rows, lorafmt_error *err)
+{
+    const lorafmt_dtype own = plan->info.dtype, other = rows->src_dtype != own ? rows->src_dtype : rows->dst_dtype;
+
+    if (other == own)
+        return LORAFMT_OK;
+    if (!lf_dtype_is_real(own) || !lf_dtype_is_real(rows->src_dtype) || !lf_dtype_is_real(rows->dst_dtype))
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name,
+                       "%s asked of a tensor of %s; only F64, F32, F16 and BF16 are converted", lorafmt_dtype_name(other),
+                       lorafmt_dtype_name(own));
+    if (rows->src_dtype == LORAFMT_F64 && !plan->f64 && plan->n_terms)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name,
+                       "base rows of F64, but the tensor was bound as %s and is computed in f32", lorafmt_dtype_name(own));
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_view_evaluate(const lorafmt_view *view, size_t tensor, const lf_region *r, const lorafmt_rows *rows,
+                                lf_tally *tally, lorafmt_change *change, lorafmt_error *err)
+{
+    lf_change what = {0};
+    const lf_plan *plan;
+    lf_fpenv env;
+    job j;
+
+    LF_TRY(check_region(view, tensor, r, rows->src, err));
+    plan = &view->plans[tensor];
+    LF_TRY(check_dtypes(plan, rows, err));
+    j = (job){.kernels = &view->kernels,
+              .plan = plan,
+              .from = lf_real_of(rows->src_dtype),
+              .to = lf_real_of(rows->dst_dtype),
+              .same_dtypes = rows->src_dtype == rows->dst_dtype,
+              .dst_dtype = rows->dst_dtype,
+              .src = rows->src,
+              .dst = rows->dst,
+              .src_stride = rows->src_stride,
+              .dst_stride = rows->dst_stride,
+              .tally = tally,
+              .change = change && plan->info.reads_base ? &what : NULL};
+    env = lf_fpenv_enter();
+    if (!plan->n_terms && !plan->rows && rows->dst_dtype == (plan->value ? plan->value->dtype : rows->src_dtype))
+        copy_rows(plan, r, rows);
+    else if (!plan->n_terms)
+        take_rows(&j, r);
+    else if (is_plain(&j))
+        evaluate_plain(&j, r);
+    else
+        evaluate_patches(&j, r);
+    lf_fpenv_leave(env);
+    if (change) {
+        change->n_elements += r->n_rows * r->n_cols;
+        change->n_unchanged += what.n_unchanged;
+        change->max_ulp = what.max_ulp > change->max_ulp ? what.max_ulp : change->max_ulp;
+        change->sum_asked += what.sum_asked;
+        change->sum_realised += what.sum_realised;
+        change->sum_along += what.sum_along;
+    }
+    return LORAFMT_OK;
+}
+
+/* All columns of the rows asked for. */
+static lorafmt_status evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const lorafmt_rows *rows,
+                               lf_tally *tally, lorafmt_change *change, lorafmt_error *err)
+{
+    const lf_region region = {row, n_rows, 0, tensor < view->n_tensors ? view->plans[tensor].n_cols : 0};
+
+    return lf_view_evaluate(view, tensor, &region, rows, tally, change, err);
+}
+
+lorafmt_status lorafmt_view_evaluate_as(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows,
+                                        const lorafmt_rows *rows, lorafmt_counts *counts, lorafmt_error *err)
 {
     lf_tally tally = {0};
 
-    LF_TRY(evaluate(view, tensor, row, n_rows, src, src_stride, dst, dst_stride, &tally, NULL, err));
+    LF_TRY(evaluate(view, tensor, row, n_rows, rows, &tally, NULL, err));
     if (counts) {
         counts->n_nan += tally.n_nan;
         counts->n_inf += tally.n_inf;
@@ -313,12 +331,30 @@ lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, ui
     return LORAFMT_OK;
 }
 
+/* Rows of the tensor's own dtype. */
+static lorafmt_rows own_rows(const lorafmt_view *view, size_t tensor, const void *src, size_t src_stride, void *dst,
+                             size_t dst_stride)
+{
+    const lorafmt_dtype dtype = tensor < view->n_tensors ? view->plans[tensor].info.dtype : 0;
+
+    return (lorafmt_rows){src, src_stride, dtype, dst, dst_stride, dtype};
+}
+
+lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const void *src,
+                                     size_t src_stride, void *dst, size_t dst_stride, lorafmt_counts *counts, lorafmt_error *err)
+{
+    const lorafmt_rows rows = own_rows(view, tensor, src, src_stride, dst, dst_stride);
+
+    return lorafmt_view_evaluate_as(view, tensor, row, n_rows, &rows, counts, err);
+}
+
 lorafmt_status lorafmt_view_measure(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const void *src,
                                     size_t src_stride, void *dst, size_t dst_stride, lorafmt_change *change, lorafmt_error *err)
 {
+    const lorafmt_rows rows = own_rows(view, tensor, src, src_stride, dst, dst_stride);
     lf_tally tally = {0};
 
-    LF_TRY(evaluate(view, tensor, row, n_rows, src, src_stride, dst, dst_stride, &tally, change, err));
+    LF_TRY(evaluate(view, tensor, row, n_rows, &rows, &tally, change, err));
     change->n_nan += tally.n_nan;
     change->n_inf += tally.n_inf;
     return LORAFMT_OK;

@@ -4,22 +4,14 @@
 
 #include "lib/view/view.h"
 
-/*
- * Elements [first, first + n) of a replacement in the dtype it will have, n <= LF_TILE. Copied when the dtypes are equal, else
- * both are real and each element is rounded once (spec 7.3).
- */
-void lf_value_convert(const lorafmt_tensor *value, lorafmt_dtype to, uint64_t first, size_t n, void *dst, lf_tally *tally);
+/* Part of a tensor: some rows whole, or a part of one. */
+typedef struct lf_region {
+    uint64_t row, n_rows;
+    size_t col, n_cols;
+} lf_region;
 
-/* A tile in the working type of its tensor. */
-typedef union lf_acc {
-    double f64[LF_TILE];
-    float f32[LF_TILE];
-} lf_acc;
-
-/* The steps of evaluating elements [col, col + n) of one row, n <= LF_TILE. src points at the row of the base, if that is read. */
-void lf_widen_start(const lf_plan *plan, uint64_t row, size_t col, size_t n, const uint8_t *src, lf_acc *acc);
-void lf_add_term(const lf_kernels *kernels, const lf_plan *plan, const lf_term *term, uint64_t row, size_t col, size_t n,
-                 lf_acc *acc);
-void lf_apply_dora(const lf_plan *plan, const lf_dora *dora, uint64_t row, size_t col, size_t n, lf_acc *acc);
+/* lorafmt_view_evaluate() and, with change, lorafmt_view_measure() of a region; src and dst are its first element. */
+lorafmt_status lf_view_evaluate(const lorafmt_view *view, size_t tensor, const lf_region *region, const lorafmt_rows *rows,
+                                lf_tally *tally, lorafmt_change *change, lorafmt_error *err);
 
 #endif

@@ -108,7 +108,7 @@ static double block_square(const lf_kernels *kernels, const factors *f, size_t i
             lf_widen_f64(f->a_type, f->a + ((p + q) * f->in + j) * lf_real_size(f->a_type), a[q], n_cols);
         for (size_t r = 0; r < n_rows; r++) {
             lf_widen_f64(f->b_type, f->b + ((i + r) * f->rank + p) * lf_real_size(f->b_type), b, depth);
-            kernels->low_rank_f64(block[r], n_cols, b, a[0], BLOCK_COLS, depth, 1.0);
+            kernels->multiply_f64(block[r], n_cols, b, a[0], BLOCK_COLS, depth);
         }
     }
     for (size_t r = 0; r < n_rows; r++)

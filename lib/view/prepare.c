@@ -5,7 +5,7 @@
  */
 #include "format/base/error.h"
 #include "lib/kernels/fpenv.h"
-#include "lib/view/evaluate.h"
+#include "lib/view/patch.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,9 +14,9 @@
 #define N_STRIPES 16
 #define READ_SIZE (1u << 20) // bytes of rows that are read at a time, if a row is not larger
 
-/* Sums of squares: of the row at hand, or of every column. */
+/* Sums of squares: of every column, or of the rows of a patch. */
 typedef struct norms {
-    size_t n; /* outputs that are summed at the same time */
+    size_t n;
     double (*stripes)[N_STRIPES];
 } norms;
 
@@ -26,14 +26,17 @@ static double add_stripes(const double s[N_STRIPES])
            (((s[1] + s[9]) + (s[5] + s[13])) + ((s[3] + s[11]) + (s[7] + s[15])));
 }
 
-static void add_squares(const lf_plan *plan, const lf_dora *dora, norms *sums, uint64_t row, size_t col, size_t n,
-                        const lf_acc *acc)
+static void add_squares(const lf_plan *plan, const lf_dora *dora, norms *sums, const lf_patch *patch)
 {
-    for (size_t j = 0; j < n; j++) {
-        const double x = plan->f64 ? acc->f64[j] : (double)acc->f32[j];
-        double *stripe = dora->by_column ? &sums->stripes[col + j][row % N_STRIPES] : &sums->stripes[0][(col + j) % N_STRIPES];
-        *stripe += x * x;
-    }
+    for (size_t i = 0; i < patch->n_rows; i++)
+        for (size_t j = 0; j < patch->n_cols; j++) {
+            const double x = plan->f64 ? patch->acc.f64[i][j] : (double)patch->acc.f32[i][j];
+            const size_t col = patch->col + j;
+            if (dora->by_column)
+                sums->stripes[col][(patch->row + i) % N_STRIPES] += x * x;
+            else
+                sums->stripes[i][col % N_STRIPES] += x * x;
+        }
 }
 
 /* The factor of output i, whose stripes are complete. */
@@ -54,26 +57,27 @@ static void set_factor(const lf_plan *plan, lf_dora *dora, size_t i, const doubl
     }
 }
 
-/* One row, as it is before term k is scaled. */
-static void add_row(const lorafmt_view *view, const lf_plan *plan, size_t k, norms *sums, uint64_t row, const uint8_t *src)
+/* A few rows, as they are before term k is scaled. */
+static void add_rows(const lorafmt_view *view, const lf_plan *plan, size_t k, norms *sums, lf_patch *patch, const uint8_t *src)
 {
+    const lf_real type = lf_real_of(plan->info.dtype);
     lf_dora *dora = plan->terms[k].dora;
 
     if (!dora->by_column)
-        memset(sums->stripes[0], 0, sizeof sums->stripes[0]);
-    for (size_t col = 0; col < plan->n_cols; col += LF_TILE) {
-        const size_t n = plan->n_cols - col < LF_TILE ? plan->n_cols - col : LF_TILE;
-        lf_acc acc;
-        lf_widen_start(plan, row, col, n, src, &acc);
+        memset(sums->stripes, 0, patch->n_rows * sizeof *sums->stripes);
+    for (patch->col = 0; patch->col < plan->n_cols; patch->col += LF_PATCH_COLS) {
+        const lf_base_rows base = {src + patch->col * lf_real_size(type), (size_t)plan->info.row_size, type};
+        patch->n_cols = plan->n_cols - patch->col < LF_PATCH_COLS ? plan->n_cols - patch->col : LF_PATCH_COLS;
+        lf_patch_start(plan, &base, patch);
         for (size_t t = 0; t <= k; t++) {
-            lf_add_term(&view->kernels, plan, &plan->terms[t], row, col, n, &acc);
+            lf_patch_add(&view->kernels, plan, &plan->terms[t], patch);
             if (t < k && plan->terms[t].dora)
-                lf_apply_dora(plan, plan->terms[t].dora, row, col, n, &acc);
+                lf_patch_apply_dora(plan, plan->terms[t].dora, patch);
         }
-        add_squares(plan, dora, sums, row, col, n, &acc);
+        add_squares(plan, dora, sums, patch);
     }
-    if (!dora->by_column)
-        set_factor(plan, dora, (size_t)row, sums->stripes[0]);
+    for (size_t i = 0; i < patch->n_rows && !dora->by_column; i++)
+        set_factor(plan, dora, (size_t)patch->row + i, sums->stripes[i]);
 }
 
 static lorafmt_status prepare_term(const lorafmt_view *view, size_t tensor, size_t k, uint8_t *buffer, uint64_t n_buffered,
@@ -82,13 +86,18 @@ static lorafmt_status prepare_term(const lorafmt_view *view, size_t tensor, size
     const lf_plan *plan = &view->plans[tensor];
     const lorafmt_view_tensor *info = &plan->info;
 
+    lf_patch patch;
+
     memset(sums->stripes, 0, sums->n * sizeof *sums->stripes);
     for (uint64_t row = 0; row < info->n_rows; row += n_buffered) {
         const uint64_t n = info->n_rows - row < n_buffered ? info->n_rows - row : n_buffered;
         if (info->reads_base)
             LF_TRY(view->base->read(view->base->ctx, tensor, row * info->row_size, (size_t)(n * info->row_size), buffer, err));
-        for (uint64_t i = 0; i < n; i++)
-            add_row(view, plan, k, sums, row + i, buffer + i * info->row_size);
+        for (uint64_t i = 0; i < n; i += patch.n_rows) {
+            patch.row = row + i;
+            patch.n_rows = (size_t)lf_rows_together(plan, patch.row, n - i < LF_PATCH_ROWS ? n - i : LF_PATCH_ROWS);
+            add_rows(view, plan, k, sums, &patch, buffer + i * info->row_size);
+        }
     }
     for (size_t i = 0; plan->terms[k].dora->by_column && i < plan->n_cols; i++)
         set_factor(plan, plan->terms[k].dora, i, sums->stripes[i]);
@@ -100,9 +109,11 @@ static lorafmt_status prepare_terms(const lorafmt_view *view, size_t tensor, lor
     const lf_plan *plan = &view->plans[tensor];
     const uint64_t row_size = plan->info.row_size, n_buffered = row_size < READ_SIZE ? READ_SIZE / row_size : 1;
     uint8_t *buffer = malloc((size_t)(n_buffered * row_size));
-    norms sums = {.n = plan->n_cols, .stripes = calloc(plan->n_cols, sizeof *sums.stripes)};
-    lorafmt_status st = buffer && sums.stripes ? LORAFMT_OK : lf_no_memory(err);
+    norms sums = {.n = plan->n_cols > LF_PATCH_ROWS ? plan->n_cols : LF_PATCH_ROWS};
+    lorafmt_status st;
 
+    sums.stripes = calloc(sums.n, sizeof *sums.stripes);
+    st = buffer && sums.stripes ? LORAFMT_OK : lf_no_memory(err);
     for (size_t k = 0; k < plan->n_terms && !st; k++)
         if (plan->terms[k].dora)
             st = prepare_term(view, tensor, k, buffer, n_buffered, &sums, err);

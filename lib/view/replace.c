@@ -6,7 +6,7 @@
 #include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "lib/adapter/adapter.h"
-#include "lib/view/evaluate.h"
+#include "lib/view/patch.h"
 #include "lib/view/view.h"
 
 #include <inttypes.h>

@@ -10,6 +10,7 @@
  *   prepare.c     the factors of DoRA, which need the whole tensor
  *   bind.c        all of it in order
  *   evaluate.c    rows of a tensor
+ *   patch.c       a few rows and columns of one in the working type, where more than low-rank updates are to be done
  *   norm.c        how much a site adds, which takes no base
  */
 #ifndef LF_VIEW_H
@@ -17,7 +18,7 @@
 
 #include "format/base/arena.h"
 #include "format/base/text.h"
-#include "lib/kernels/low_rank.h"
+#include "lib/kernels/kernels.h"
 #include "lib/kernels/real.h"
 #include "lorafmt/view.h"
 
@@ -29,14 +30,14 @@ typedef struct lf_dora {
 } lf_dora;
 
 /*
- * What a site adds to a tensor: a low-rank update in the working type, left [rows x rank], right [rank x cols], in panels in f32,
- * of which each expert has one; or, with rank 0, a tensor of the same shape.
+ * What a site adds to a tensor: a low-rank update, left [rows x rank] times right [rank x cols], of which each expert has its own
+ * pair, one after the other; or, with rank 0, a tensor of the same shape. The factors stay where the adapter has them.
  */
 typedef struct lf_term {
     double scale; /* weight x scale, rounded to the working type */
     size_t rank;
-    const void *left, *right;
-    uint64_t panel_rows;         /* rows of the tensor that share one right */
+    lf_matrix left, right;       /* of the first expert */
+    uint64_t expert_rows;        /* rows of the tensor that share one pair */
     const lorafmt_tensor *value; /* with rank 0 */
     lf_dora *dora;               /* or NULL */
 } lf_term;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "lib/kernels/low_rank.h"
+#include "lib/kernels/kernels.h"
 
 #if defined(__x86_64__)
 

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* The definitions, in scalar C, and the choice of a level. */
+#include "lib/kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+static void multiply_f32(float *delta, size_t n, const float *left, const float *panels, size_t rank)
+{
+    for (size_t j = 0; j < n; j++) {
+        const float *right = panels + lf_panel_at(rank, j);
+        for (size_t p = 0; p < rank; p++)
+            delta[j] = fmaf(left[p], right[p * LF_PANEL], delta[j]);
+    }
+}
+
+static void multiply_f64(double *delta, size_t n, const double *left, const double *right, size_t stride, size_t rank)
+{
+    for (size_t p = 0; p < rank; p++)
+        for (size_t j = 0; j < n; j++)
+            delta[j] = fma(left[p], right[p * stride + j], delta[j]);
+}
+
+static void add_scaled_f32(float *x, size_t n, const float *d, float scale)
+{
+    for (size_t j = 0; j < n; j++)
+        x[j] = fmaf(scale, d[j], x[j]);
+}
+
+static void add_scaled_f64(double *x, size_t n, const double *d, double scale)
+{
+    for (size_t j = 0; j < n; j++)
+        x[j] = fma(scale, d[j], x[j]);
+}
+
+/* One panel of a row. */
+static void merge_panel(const lf_block *b, size_t row, size_t j, size_t n, lf_tally *tally)
+{
+    const uint8_t *src = (const uint8_t *)b->src + row * b->src_stride + j * lf_real_size(b->from);
+    uint8_t *dst = (uint8_t *)b->dst + row * b->dst_stride + j * lf_real_size(b->to), base[LF_PANEL * sizeof(float)];
+    float x[LF_PANEL];
+
+    lf_widen_f32(b->from, src, x, n);
+    if (b->change)
+        memcpy(base, src, n * lf_real_size(b->from));
+    for (size_t k = 0; k < b->n_updates; k++) {
+        const lf_update *u = &b->updates[k];
+        float delta[LF_PANEL] = {0};
+        multiply_f32(delta, n, u->left + row * u->rank, u->panels + lf_panel_at(u->rank, j), u->rank);
+        add_scaled_f32(x, n, delta, u->scale);
+    }
+    lf_narrow_f32(b->to, x, dst, n, tally);
+    if (b->change)
+        lf_change_add_f32(b->from, base, x, b->to, dst, n, b->change);
+}
+
+static void merge_block(const lf_block *b, lf_tally *tally)
+{
+    for (size_t row = 0; row < b->n_rows; row++)
+        for (size_t j = 0; j < b->n_cols; j += LF_PANEL)
+            merge_panel(b, row, j, b->n_cols - j < LF_PANEL ? b->n_cols - j : LF_PANEL, tally);
+}
+
+static void widen_groups(lf_real from, const void *src, size_t n, float *dst, size_t step)
+{
+    const uint8_t *bytes = src;
+
+    for (size_t i = 0; i < n; i += LF_PANEL, dst += step)
+        lf_widen_f32(from, bytes + i * lf_real_size(from), dst, n - i < LF_PANEL ? n - i : LF_PANEL);
+}
+
+unsigned lf_cpu_flags(void)
+{
+#if defined(__x86_64__)
+    return lf_cpu_flags_x86();
+#else
+    return 0;
+#endif
+}
+
+void lf_kernels_init(lf_kernels *kernels, unsigned cpu_flags)
+{
+    kernels->merge_block = merge_block;
+    kernels->multiply_f32 = multiply_f32;
+    kernels->multiply_f64 = multiply_f64;
+    kernels->add_scaled_f32 = add_scaled_f32;
+    kernels->add_scaled_f64 = add_scaled_f64;
+    kernels->widen_groups = widen_groups;
+    kernels->gram_f64 = lf_gram_f64_scalar;
+#if defined(__x86_64__)
+    lf_kernels_init_x86(kernels, cpu_flags);
+#else
+    (void)cpu_flags;
+#endif
+}
