@@ -227,9 +227,8 @@ static void test_other_headers(void **state)
 static bool stop(void *ctx, uint64_t done, uint64_t total)
 {
     (void)ctx;
-    (void)done;
-    assert_true(total == 3 + 4 * (uint64_t)N + 24);
-    return false;
+    assert_true(total == 3 + 4 * (uint64_t)N + 24 || (done == 0 && total == 0)); // not known yet
+    return total == 0;
 }
 
 static void test_contract(void **state)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Install into an empty folder, build a program against that through pkg-config as C and as C++, and run it.
 
-usage: test_install.py MESON BUILD_DIR PKG_CONFIG SOURCE.c ADAPTER COMPILER... -- [COMPILER... --]
+usage: test_install.py MESON BUILD_DIR PKG_CONFIG SOURCE.c ADAPTER [EMULATOR...] -- COMPILER... -- [COMPILER... --]
 """
 import os
 import pathlib
@@ -18,7 +18,7 @@ def run(*command, **environment):
 
 
 def groups(arguments):
-    """The compiler commands, each of which ends at "--"."""
+    """The commands, each of which ends at "--"."""
     while arguments:
         end = arguments.index('--')
         yield arguments[:end]
@@ -34,6 +34,7 @@ def check_installed(root):
 
 def main():
     meson, build_dir, pkg_config, source, adapter, *arguments = sys.argv[1:]
+    emulator, *compilers = groups(arguments)
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder) / 'root'
         run(meson, 'install', '-C', build_dir, '--no-rebuild', '--quiet', '--destdir', root)
@@ -41,11 +42,11 @@ def main():
         pc_dir = next(root.rglob('lorafmt.pc')).parent
         environment = {'PKG_CONFIG_PATH': str(pc_dir), 'PKG_CONFIG_SYSROOT_DIR': str(root)}
         flags = run(pkg_config, '--cflags', '--libs', 'lorafmt', **environment).split()
-        for number, compiler in enumerate(groups(arguments)):
+        for number, compiler in enumerate(compilers):
             language = 'c++' if '++' in compiler[0] else 'c'
             program = pathlib.Path(folder) / f'user{number}'
             run(*compiler, '-x', language, source, '-x', 'none', '-o', program, *flags)
-            printed = run(program, adapter, LD_LIBRARY_PATH=str(pc_dir.parent))
+            printed = run(*emulator, program, adapter, LD_LIBRARY_PATH=str(pc_dir.parent))
             assert ' sites\n' in printed and 'rank' in printed, f'{language}: printed {printed!r}'
             print(f'{language}: {printed.splitlines()[1]}')
     return 0

@@ -449,27 +449,92 @@ static void test_multiplying_in_f64(void **state)
     }
 }
 
+/* What a host may have set: rounding up, subnormals flushed, and more where there is more. */
+#if defined(__SSE__)
+#define HOSTILE (0x1f80u | 0x8000u | 0x0040u | 0x4000u) // FTZ, DAZ
+static uint64_t get_control(void)
+{
+    return _mm_getcsr() & ~0x3fu; // without what has happened
+}
+
+static void set_control(uint64_t control)
+{
+    _mm_setcsr((unsigned)control);
+}
+#elif defined(__aarch64__)
+#define HOSTILE (1u << 22 | 1u << 24 | 1u << 19 | 1u << 25 | 1u << 26) // FZ, FZ16, DN, AHP
+static uint64_t get_control(void)
+{
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    return control;
+}
+
+static void set_control(uint64_t control)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(control) : "memory");
+}
+#else
+#include <fenv.h>
+#define HOSTILE FE_UPWARD
+static uint64_t get_control(void)
+{
+    return (uint64_t)fegetround();
+}
+
+static void set_control(uint64_t control)
+{
+    fesetround((int)control);
+}
+#endif
+
 static void test_environment_is_set_and_restored(void **state)
 {
-    (void)state;
-#if defined(__SSE__)
-    const unsigned hostile = 0x1f80u | 0x8000u | 0x0040u | 0x4000u; // FTZ, DAZ, round up
-    const unsigned before = _mm_getcsr();
+    const uint64_t before = get_control();
     volatile float tiny = 0x1p-149f, one = 1.0f;
+    float upward, kept, quotient;
+    uint64_t after;
     lf_fpenv env;
-    float kept, quotient;
-    _mm_setcsr(hostile);
+    (void)state;
+    set_control(HOSTILE);
+    upward = one / -3.0f;
     env = lf_fpenv_enter();
-    kept = tiny * 1.0f;
-    quotient = one / 3.0f;
+    kept = tiny * one;
+    quotient = one / -3.0f;
     lf_fpenv_leave(env);
-    assert_int_equal(_mm_getcsr() & ~0x3fu, hostile);
-    _mm_setcsr(before);
+    after = get_control();
+    set_control(before);
+    assert_int_equal(after, HOSTILE);
     assert_true(kept == 0x1p-149f);
-    assert_true(quotient == 0x1.555556p-2f);
-#else
-    skip();
-#endif
+    assert_true(quotient == -0x1.555556p-2f);
+    assert_true(upward == -0x1.555554p-2f);
+}
+
+/* Whatever the host had set: the blocks of above have many elements that are subnormal, rounded, NaN or infinite. */
+static void test_blocks_do_not_depend_on_the_host(void **state)
+{
+    static drawn d;
+    const uint64_t before = get_control();
+    uint64_t seed = 13;
+    unsigned level = 0;
+    lf_kernels kernels;
+    (void)state;
+    while (next_level(&level, &kernels))
+        for (size_t i = 0; i < 500; i++) {
+            lf_tally wanted = {0}, tally = {0};
+            lf_change unused = {0};
+            lf_fpenv env;
+            draw_block(&seed, &d);
+            work_out(&d, d.wanted + 1, &wanted, &unused);
+            set_control(HOSTILE);
+            env = lf_fpenv_enter();
+            kernels.merge_block(&d.block, &tally);
+            lf_fpenv_leave(env);
+            set_control(before);
+            assert_memory_equal(d.dst, d.wanted, sizeof d.dst);
+            assert_int_equal(tally.n_nan, wanted.n_nan);
+            assert_int_equal(tally.n_inf, wanted.n_inf);
+        }
 }
 
 int main(void)
@@ -486,6 +551,7 @@ int main(void)
         cmocka_unit_test(test_blocks_of_every_level_have_the_same_bytes),
         cmocka_unit_test(test_multiplying_in_f64),
         cmocka_unit_test(test_environment_is_set_and_restored),
+        cmocka_unit_test(test_blocks_do_not_depend_on_the_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

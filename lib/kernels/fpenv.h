@@ -26,20 +26,28 @@ static inline void lf_fpenv_leave(lf_fpenv old)
 
 #elif defined(__aarch64__)
 
-typedef uint64_t lf_fpenv;
+typedef struct lf_fpenv {
+    uint64_t control, status;
+} lf_fpenv;
 
+/*
+ * All of FPCR zero: nearest even, no trap, no FZ, FZ16 or FIZ, NaN as they come (DN, AH), f16 as IEEE 754 has it (AHP). The
+ * exceptions that raised a flag are not the host's either. Memory: what is computed in between is loaded and stored in between.
+ */
 static inline lf_fpenv lf_fpenv_enter(void)
 {
     const uint64_t standard = 0;
     lf_fpenv old;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(old));
-    __asm__ volatile("msr fpcr, %0" : : "r"(standard));
+    __asm__ volatile("mrs %0, fpsr" : "=r"(old.status));
+    __asm__ volatile("mrs %0, fpcr" : "=r"(old.control));
+    __asm__ volatile("msr fpcr, %0" : : "r"(standard) : "memory");
     return old;
 }
 
 static inline void lf_fpenv_leave(lf_fpenv old)
 {
-    __asm__ volatile("msr fpcr, %0" : : "r"(old));
+    __asm__ volatile("msr fpcr, %0" : : "r"(old.control) : "memory");
+    __asm__ volatile("msr fpsr, %0" : : "r"(old.status));
 }
 
 #else

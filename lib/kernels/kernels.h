@@ -100,6 +100,7 @@ typedef struct lf_kernels {
 enum {
     LF_CPU_FMA = 1u << 0,    /* x86: AVX2, FMA and F16C */
     LF_CPU_AVX512 = 1u << 1, /* x86: AVX-512 F, BW, DQ and VL */
+    LF_CPU_NEON = 1u << 0,   /* AArch64: all of them */
 };
 
 /* What this CPU has. */
@@ -124,16 +125,6 @@ void lf_pack_rows_f32(const lf_kernels *kernels, const lf_matrix *m, size_t row,
                       float *rows);
 void lf_pack_rows_f64(const lf_matrix *m, size_t row, size_t n_rows, size_t col, size_t n_cols, double *rows);
 
-lf_gram_f64 lf_gram_f64_scalar;
-#if defined(__x86_64__)
-lf_gram_f64 lf_gram_f64_avx2;
-lf_merge_block lf_merge_block_avx2, lf_merge_block_avx512;
-lf_multiply_f32 lf_multiply_f32_fma;
-lf_multiply_f64 lf_multiply_f64_fma;
-lf_add_scaled_f32 lf_add_scaled_f32_fma;
-lf_add_scaled_f64 lf_add_scaled_f64_fma;
-lf_widen_groups lf_widen_groups_avx2;
-
 /* A tile of whole panels, all elements of one type and finite. */
 typedef struct lf_panels {
     const uint8_t *base, *result;
@@ -144,10 +135,33 @@ typedef struct lf_panels {
 } lf_panels;
 
 /* lf_change_add_f32() of it; the sums are good to 1e-6. */
-void lf_change_add_panels_avx2(lf_real type, const lf_panels *panels, lf_change *change);
+typedef void lf_change_add_panels(lf_real type, const lf_panels *panels, lf_change *change);
+
+lf_gram_f64 lf_gram_f64_scalar;
+#if defined(__x86_64__)
+lf_gram_f64 lf_gram_f64_avx2;
+lf_merge_block lf_merge_block_avx2, lf_merge_block_avx512;
+lf_multiply_f32 lf_multiply_f32_fma;
+lf_multiply_f64 lf_multiply_f64_fma;
+lf_add_scaled_f32 lf_add_scaled_f32_fma;
+lf_add_scaled_f64 lf_add_scaled_f64_fma;
+lf_widen_groups lf_widen_groups_avx2;
+
+lf_change_add_panels lf_change_add_panels_avx2;
 
 unsigned lf_cpu_flags_x86(void);
 void lf_kernels_init_x86(lf_kernels *kernels, unsigned cpu_flags);
+#endif
+#if defined(__aarch64__)
+lf_gram_f64 lf_gram_f64_neon;
+lf_merge_block lf_merge_block_neon;
+lf_multiply_f32 lf_multiply_f32_neon;
+lf_multiply_f64 lf_multiply_f64_neon;
+lf_widen_groups lf_widen_groups_neon;
+lf_change_add_panels lf_change_add_panels_neon;
+
+unsigned lf_cpu_flags_arm(void);
+void lf_kernels_init_arm(lf_kernels *kernels, unsigned cpu_flags);
 #endif
 
 #endif

@@ -73,6 +73,8 @@ unsigned lf_cpu_flags(void)
 {
 #if defined(__x86_64__)
     return lf_cpu_flags_x86();
+#elif defined(__aarch64__)
+    return lf_cpu_flags_arm();
 #else
     return 0;
 #endif
@@ -89,6 +91,8 @@ void lf_kernels_init(lf_kernels *kernels, unsigned cpu_flags)
     kernels->gram_f64 = lf_gram_f64_scalar;
 #if defined(__x86_64__)
     lf_kernels_init_x86(kernels, cpu_flags);
+#elif defined(__aarch64__)
+    lf_kernels_init_arm(kernels, cpu_flags);
 #else
     (void)cpu_flags;
 #endif
