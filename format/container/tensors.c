@@ -50,7 +50,7 @@ static lorafmt_status check_stored(const lf_record *r, const stored *s, lorafmt_
     const uint64_t align = UINT64_C(1) << r->container->align_log2, file_end = r->container->root.file_end;
     uint64_t end;
 
-    if (s->offset < LF_SEGMENTS_OFFSET || s->offset % align)
+    if (s->offset < LF_SEGMENTS_OFFSET || (s->offset & (align - 1)))
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_OFFSET, "offset", err,
                               "%" PRIu64 ", must be a multiple of %" PRIu64 " from %u on", s->offset, align, LF_SEGMENTS_OFFSET);
     if (s->size == 0)
