@@ -5,7 +5,7 @@
  * inflating all of them as one zlib stream of the default level. In every round each is done once; the medians are
  * printed with the range, in bytes decoded per second.
  *
- * usage: bench_decode ADAPTER...   the values of all their tensors, over and over, as F32 and as BF16
+ * usage: bench_decode [--json] ADAPTER...   the values of all their tensors, over and over, as F32 and as BF16
  */
 #include "format/base/arena.h"
 #include "format/base/bytes.h"
@@ -145,20 +145,29 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void report(lorafmt_dtype dtype, size_t file_size, const subject *s, work *works, size_t n)
+static void report(lorafmt_dtype dtype, size_t file_size, const subject *s, work *works, size_t n, bool json)
 {
-    printf("%s, %d MiB of values: split %.3f times smaller, deflate %.3f\n", lorafmt_dtype_name(dtype), (int)(N_BYTES >> 20),
-           (double)N_BYTES / (double)file_size, (double)N_BYTES / (double)s->deflated.size);
+    if (!json)
+        printf("%s, %d MiB of values: split %.3f times smaller, deflate %.3f\n", lorafmt_dtype_name(dtype), (int)(N_BYTES >> 20),
+               (double)N_BYTES / (double)file_size, (double)N_BYTES / (double)s->deflated.size);
     for (size_t i = 0; i < n; i++)
         qsort(works[i].seconds, ROUNDS, sizeof works[i].seconds[0], compare);
     for (size_t i = 0; i < n; i++) {
         const double *t = works[i].seconds;
-        printf("  %-18s %6.2f GB/s  (%.2f .. %.2f)  %5.1f x the time of memcpy\n", works[i].name, N_BYTES / t[ROUNDS / 2] / 1e9,
-               N_BYTES / t[ROUNDS - 1] / 1e9, N_BYTES / t[0] / 1e9, t[ROUNDS / 2] / works[0].seconds[ROUNDS / 2]);
+        const double speeds[] = {N_BYTES / t[ROUNDS / 2] / 1e9, N_BYTES / t[ROUNDS - 1] / 1e9, N_BYTES / t[0] / 1e9};
+        const double over_memcpy = t[ROUNDS / 2] / works[0].seconds[ROUNDS / 2];
+        if (json)
+            printf(
+                "{\"dtype\": \"%s\", \"way\": \"%s\", \"gb_s\": [%.3f, %.3f, %.3f], \"over_memcpy\": %.3f, \"smaller\": %.3f}\n",
+                lorafmt_dtype_name(dtype), works[i].name, speeds[0], speeds[1], speeds[2], over_memcpy,
+                (double)N_BYTES / (double)file_size);
+        else
+            printf("  %-18s %6.2f GB/s  (%.2f .. %.2f)  %5.1f x the time of memcpy\n", works[i].name, speeds[0], speeds[1],
+                   speeds[2], over_memcpy);
     }
 }
 
-static void measure(const buffer *values, lorafmt_dtype dtype)
+static void measure(const buffer *values, lorafmt_dtype dtype, bool json)
 {
     uint8_t *data = make_data(values, dtype);
     const lorafmt_factor factor =
@@ -190,7 +199,7 @@ static void measure(const buffer *values, lorafmt_dtype dtype)
     for (size_t round = 0; round < ROUNDS; round++)
         for (size_t i = 0; i < n; i++)
             works[i].seconds[round] = timed(&s, &works[i]);
-    report(dtype, file.size, &s, works, n);
+    report(dtype, file.size, &s, works, n, json);
     lf_container_free(s.container);
     free(s.deflated.bytes);
     free(s.out);
@@ -200,12 +209,13 @@ static void measure(const buffer *values, lorafmt_dtype dtype)
 
 int main(int argc, char **argv)
 {
+    const bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
     buffer values = {0};
 
-    for (int i = 1; i < argc; i++)
+    for (int i = 1 + json; i < argc; i++)
         append_adapters(&values, argv[i]);
-    measure(&values, LORAFMT_F32);
-    measure(&values, LORAFMT_BF16);
+    measure(&values, LORAFMT_F32, json);
+    measure(&values, LORAFMT_BF16, json);
     free(values.bytes);
     return 0;
 }

@@ -36,7 +36,8 @@ def entropy(data, width):
     return sum(count * math.log2(len(top) / count) for count in collections.Counter(top).values()) / 8
 
 
-def report(lorapack, adapter, dtype, folder):
+def measure(lorapack, adapter, dtype, folder):
+    """The sizes of one adapter, by what they are of."""
     files = {}
     for codec in ('raw', 'split'):
         path = folder / f'{codec}.lora'
@@ -51,18 +52,18 @@ def report(lorapack, adapter, dtype, folder):
         streams += len(stored) - (len(data) - top)
         bound += entropy(data, REAL[number]) if codec else 0
     n_raw, n_split = len(files['raw']), len(files['split'])
-    print(f'{pathlib.Path(adapter).name:26} {dtype:5} {n_raw:9} {n_split:9} {n_raw / n_split:6.3f}  {index:7} '
-          f'{n_split - index - planes - streams:8} {planes:9} {streams:8} {bound:9.0f} {n_raw / (index + planes + bound):7.3f}')
+    return {'raw': n_raw, 'split': n_split, 'ratio': n_raw / n_split, 'index': index, 'padding': n_split - index - planes - streams,
+            'planes': planes, 'streams': streams, 'order-0': bound, 'bound': n_raw / (index + planes + bound)}
 
 
 def main():
     lorapack, *adapters = sys.argv[1:]
-    print(f'{"adapter":26} {"as":5} {"raw":>9} {"split":>9} {"ratio":>6}  {"index":>7} {"padding":>8} {"planes":>9} {"streams":>8} '
-          f'{"order-0":>9} {"bound":>7}')
     with tempfile.TemporaryDirectory() as folder:
         for adapter in adapters:
             for dtype in ('f32', 'bf16'):
-                report(lorapack, adapter, dtype, pathlib.Path(folder))
+                sizes = measure(lorapack, adapter, dtype, pathlib.Path(folder))
+                print(f'{pathlib.Path(adapter).name:26} {dtype:5}',
+                      *(f'{name} {value:.3f}' if name in ('ratio', 'bound') else f'{name} {value:.0f}' for name, value in sizes.items()))
 
 
 if __name__ == '__main__':

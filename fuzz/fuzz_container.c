@@ -51,7 +51,7 @@ static bool read_adapter(const lf_container *c, size_t i, lorafmt_adapter *out, 
     lorafmt_metadata *metadata;
     lorafmt_site *sites;
     lorafmt_error err;
-    size_t found;
+    size_t found = 0;
 
     if (lf_container_adapter(c, i, out, &first_site, &first_metadata, &err) != LORAFMT_OK)
         return false;
@@ -136,7 +136,7 @@ static void use(const lf_container *c)
     lf_tensor_record tensor;
     lorafmt_error err;
     bool whole = true;
-    size_t site;
+    size_t site = 0;
 
     require(adapters != NULL);
     lf_container_info(c, &info);

@@ -130,7 +130,7 @@ static const lorafmt_site second_sites[] = {
      .scaling = LORAFMT_SCALING_ALPHA_SQRT_R,
      .rank = 2,
      .alpha = 2,
-     .scale = 1.4142135623730951,
+     .scale = 1.4142135623730949, // 2 / sqrt(2) in binary64
      .n_factors = 2,
      .factors = other_factors},
     {.target = "e.weight", .kind = LORAFMT_KIND_ROWS, .scale = 1, .n_factors = 2, .factors = rows_factors},
@@ -390,7 +390,7 @@ static inline lorafmt_status read_adapter(const lf_container *c, size_t i, loraf
 static inline lorafmt_status read_all(const lf_container *c, lorafmt_error *err)
 {
     lorafmt_status st = LORAFMT_OK;
-    size_t site;
+    size_t site = 0;
 
     for (size_t i = 0; st == LORAFMT_OK && i < lf_container_n_adapters(c); i++) {
         st = read_adapter(c, i, err);

@@ -17,7 +17,7 @@ static inline bool lf_add_u64(uint64_t a, uint64_t b, uint64_t *out)
 static inline bool lf_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
 {
     *out = a * b;
-    return a == 0 || *out / a == b;
+    return (a | b) <= UINT32_MAX || a == 0 || *out / a == b; // dividing takes longer than all else that a record is checked for
 }
 
 static inline bool lf_u64_to_size(uint64_t a, size_t *out)

@@ -58,7 +58,15 @@ static inline void lf_store_f64le(uint8_t *p, double x)
 
 static inline bool lf_all_zero(const uint8_t *p, size_t n)
 {
-    return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+    uint64_t any = 0, eight;
+
+    for (; n >= sizeof eight; n -= sizeof eight, p += sizeof eight) {
+        memcpy(&eight, p, sizeof eight);
+        any |= eight;
+    }
+    while (n)
+        any |= p[--n];
+    return any == 0;
 }
 
 #endif

@@ -68,14 +68,15 @@ bool lf_dtype_is_real(lorafmt_dtype dtype)
 
 bool lf_tensor_measure(lorafmt_dtype dtype, uint32_t n_dims, const uint64_t *shape, uint64_t *n_bytes)
 {
+    const unsigned element = lorafmt_dtype_bits(dtype);
     uint64_t n = 1, bits;
 
-    if (n_dims > LORAFMT_MAX_DIMS || lorafmt_dtype_bits(dtype) == 0)
+    if (n_dims > LORAFMT_MAX_DIMS || element == 0)
         return false;
     for (uint32_t i = 0; i < n_dims; i++)
         if (!lf_mul_u64(n, shape[i], &n))
             return false;
-    if (!lf_mul_u64(n, lorafmt_dtype_bits(dtype), &bits) || bits % 8 || bits / 8 > LF_MAX_TENSOR_SIZE)
+    if (!lf_mul_u64(n, element, &bits) || bits % 8 || bits / 8 > LF_MAX_TENSOR_SIZE)
         return false;
     *n_bytes = bits / 8;
     return true;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "format/base/text.h"
 
+#include <stdint.h>
 #include <string.h>
 
 /* Length of the UTF-8 sequence at p, of at most n bytes; 0 when it is not well-formed (Unicode 15, table 3-7). */
@@ -38,14 +39,31 @@ bool lf_utf8_valid(const char *s, size_t n)
     return true;
 }
 
+/* Are these eight bytes ASCII without control characters? Names nearly always are, and a file has many. */
+static bool is_plain(const char *s)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), tops = 0x80 * ones;
+    uint64_t x, del;
+
+    memcpy(&x, s, sizeof x);
+    del = x ^ 0x7f * ones;                                   // a byte that is 0 here is 0x7f there
+    return !((x | (x - 0x20 * ones) | (del - ones)) & tops); // a top bit: not ASCII, or borrowed, as what is below borrows
+}
+
 bool lf_name_valid(const char *s, size_t n)
 {
+    size_t plain = 0;
+
     if (n > LF_MAX_NAME)
         return false;
-    for (size_t i = 0; i < n; i++)
+    while (n - plain >= 8 && is_plain(s + plain))
+        plain += 8;
+    if (n >= 8 && n - plain < 8 && is_plain(s + n - 8))
+        return true;
+    for (size_t i = plain; i < n; i++)
         if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
             return false;
-    return lf_utf8_valid(s, n);
+    return lf_utf8_valid(s + plain, n - plain);
 }
 
 bool lf_adapter_name_valid(const char *s)

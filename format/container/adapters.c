@@ -17,26 +17,35 @@ static lorafmt_status decode_names(const lf_record *r, lorafmt_adapter *out, lor
     return lf_record_name(r, LF_ADAPTER_BASE_REVISION, "base_revision", &out->base_revision, err);
 }
 
+lorafmt_status lf_container_adapter_sites(const lf_container *c, size_t i, uint32_t *first_site, uint32_t *n_sites,
+                                          lorafmt_error *err)
+{
+    lf_record r;
+
+    LF_TRY(lf_record_get(c, LF_ADAPTERS, i, &r, err));
+    *first_site = lf_load_u32le(r.p + LF_ADAPTER_FIRST_SITE);
+    *n_sites = lf_load_u32le(r.p + LF_ADAPTER_N_SITES);
+    if (*n_sites == 0)
+        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ADAPTER_N_SITES, "n_sites", err, "0, must be 1..2^24");
+    return lf_record_check_part(&r, LF_ADAPTER_FIRST_SITE, "first_site", LF_ADAPTER_N_SITES, "n_sites", LF_SITES, err);
+}
+
 lorafmt_status lf_container_adapter(const lf_container *c, size_t i, lorafmt_adapter *out, uint32_t *first_site,
                                     uint32_t *first_metadata, lorafmt_error *err)
 {
     lf_record r;
-    uint32_t flags;
+    uint32_t flags, n_sites;
 
     LF_TRY(lf_record_get(c, LF_ADAPTERS, i, &r, err));
-    *out = (lorafmt_adapter){.has_id = true,
-                             .n_sites = lf_load_u32le(r.p + LF_ADAPTER_N_SITES),
-                             .n_metadata = lf_load_u32le(r.p + LF_ADAPTER_N_METADATA)};
-    *first_site = lf_load_u32le(r.p + LF_ADAPTER_FIRST_SITE);
+    *out = (lorafmt_adapter){.has_id = true, .n_metadata = lf_load_u32le(r.p + LF_ADAPTER_N_METADATA)};
     *first_metadata = lf_load_u32le(r.p + LF_ADAPTER_FIRST_METADATA);
     flags = lf_load_u32le(r.p + LF_ADAPTER_FLAGS);
 
     LF_TRY(decode_names(&r, out, err));
     if (flags & ~LF_ADAPTER_FLAG_BASE_STRUCTURE)
         return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ADAPTER_FLAGS, "flags", err, "0x%" PRIx32 ", only bit 0 may be set", flags);
-    if (out->n_sites == 0)
-        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ADAPTER_N_SITES, "n_sites", err, "0, must be 1..2^24");
-    LF_TRY(lf_record_check_part(&r, LF_ADAPTER_FIRST_SITE, "first_site", LF_ADAPTER_N_SITES, "n_sites", LF_SITES, err));
+    LF_TRY(lf_container_adapter_sites(c, i, first_site, &n_sites, err));
+    out->n_sites = n_sites;
     LF_TRY(lf_record_check_part(&r, LF_ADAPTER_FIRST_METADATA, "first_metadata", LF_ADAPTER_N_METADATA, "n_metadata", LF_METADATA,
                                 err));
     out->has_base_structure = flags & LF_ADAPTER_FLAG_BASE_STRUCTURE;

@@ -179,7 +179,7 @@ static lorafmt_status check_other_slot(const lf_container *c, lorafmt_error *err
 /* Hashing data comes last: only then are ranges known not to overlap, so that a small index cannot ask for much work. */
 static lorafmt_status check_all(const lf_container *c, lf_arena *arena, lorafmt_verify_result *result, lorafmt_error *err)
 {
-    LF_TRY(lf_index_check_digest(c, err));
+    LF_TRY(lf_container_check_digest(c, err));
     LF_TRY(lf_index_check_padding(c, err));
     LF_TRY(lf_check_records(c, arena, err));
     LF_TRY(lf_segments_check(c, err));

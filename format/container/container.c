@@ -14,7 +14,7 @@ static lorafmt_status open_index(lf_container *c, unsigned flags, lorafmt_error 
     LF_TRY(lf_root_choose(c->bytes, c->size, &c->root, &c->slot, &c->recovered, err));
     c->index = c->bytes + c->root.index_offset;
     if (!(flags & LF_CONTAINER_DEFER_DIGEST))
-        LF_TRY(lf_index_check_digest(c, err));
+        LF_TRY(lf_container_check_digest(c, err));
     return lf_index_decode(c, err);
 }
 

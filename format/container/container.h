@@ -18,7 +18,7 @@
 
 typedef struct lf_container lf_container;
 
-/* Do not hash the index when opening; lf_container_check() still does. */
+/* Do not hash the index when opening; lf_container_check_digest() and lf_container_check() still do. */
 #define LF_CONTAINER_DEFER_DIGEST 1u
 
 /*
@@ -27,6 +27,9 @@ typedef struct lf_container lf_container;
  */
 lorafmt_status lf_container_open(const uint8_t *bytes, uint64_t size, unsigned flags, lf_container **out, lorafmt_error *err);
 void lf_container_free(lf_container *container);
+
+/* The index against its digest. */
+lorafmt_status lf_container_check_digest(const lf_container *container, lorafmt_error *err);
 
 /* All of a const lf_container's functions may run concurrently. */
 void lf_container_info(const lf_container *container, lorafmt_container_info *out);
@@ -40,6 +43,10 @@ size_t lf_container_n_tensors(const lf_container *container);
  */
 lorafmt_status lf_container_adapter(const lf_container *container, size_t i, lorafmt_adapter *out, uint32_t *first_site,
                                     uint32_t *first_metadata, lorafmt_error *err);
+
+/* Which site records are adapter i's: [*first_site, *first_site + *n_sites). */
+lorafmt_status lf_container_adapter_sites(const lf_container *container, size_t i, uint32_t *first_site, uint32_t *n_sites,
+                                          lorafmt_error *err);
 
 /* Site record i. out->factors is NULL; factors are records [*first_factor, *first_factor + out->n_factors). */
 lorafmt_status lf_container_site(const lf_container *container, size_t i, lorafmt_site *out, uint32_t *first_factor,
@@ -80,7 +87,10 @@ lorafmt_status lf_container_decode_block(const lf_container *container, size_t i
 
 lorafmt_status lf_container_metadata(const lf_container *container, size_t i, lorafmt_metadata *out, lorafmt_error *err);
 
-/* Binary search in an adapter's sites for the first site of that target. NOT_FOUND leaves *site unset and fills no text. */
+/*
+ * The first site of that target in an adapter: a binary search. *site says where to look first: the site found last is a good
+ * place, any number may be given. NOT_FOUND leaves *site alone and fills no text.
+ */
 lorafmt_status lf_container_find_site(const lf_container *container, size_t adapter, const char *target, size_t *site,
                                       lorafmt_error *err);
 

@@ -25,12 +25,8 @@ lorafmt_status lf_factor_decode(const lf_container *c, size_t i, uint16_t *role,
 
 lorafmt_status lf_container_factor(const lf_container *c, size_t i, lorafmt_factor *out, uint32_t *tensor, lorafmt_error *err)
 {
-    lf_tensor_record record;
-
     LF_TRY(lf_factor_decode(c, i, &out->role, tensor, err));
-    LF_TRY(lf_container_tensor(c, *tensor, &record, err));
-    out->tensor = record.tensor;
-    return LORAFMT_OK;
+    return lf_tensor_describe(c, *tensor, &out->tensor, err);
 }
 
 void lf_factor_encode(uint16_t role, uint32_t tensor, uint8_t *p)

@@ -149,7 +149,7 @@ lorafmt_status lf_index_decode(lf_container *c, lorafmt_error *err)
     return decode_section_table(c, n_sections, err);
 }
 
-lorafmt_status lf_index_check_digest(const lf_container *c, lorafmt_error *err)
+lorafmt_status lf_container_check_digest(const lf_container *c, lorafmt_error *err)
 {
     uint8_t sha256[LF_SHA256_SIZE];
 

@@ -7,6 +7,7 @@
 #define LF_CONTAINER_INTERNAL_H
 
 #include "format/base/arena.h"
+#include "format/base/bytes.h"
 #include "format/base/digest.h"
 #include "format/container/container.h"
 #include "format/container/format.h"
@@ -83,7 +84,6 @@ struct lf_container {
 
 /* Checks the header and the section table of container->index and fills align_log2 and sections. */
 lorafmt_status lf_index_decode(lf_container *container, lorafmt_error *err);
-lorafmt_status lf_index_check_digest(const lf_container *container, lorafmt_error *err);
 lorafmt_status lf_index_check_padding(const lf_container *container, lorafmt_error *err);
 
 /* Where the required sections of an index go that has so many records of each; LIMIT when that is too much. */
@@ -101,9 +101,19 @@ typedef struct lf_record {
     const uint8_t *p;
 } lf_record;
 
-/* MISUSE when the section has no record i. */
-lorafmt_status lf_record_get(const lf_container *container, lf_section_number section, size_t i, lf_record *out,
-                             lorafmt_error *err);
+lorafmt_status lf_record_missing(const lf_container *container, lf_section_number section, size_t i, lorafmt_error *err);
+
+/* MISUSE when the section has no record i. Inline, as look-up does little else. */
+static inline lorafmt_status lf_record_get(const lf_container *container, lf_section_number section, size_t i, lf_record *out,
+                                           lorafmt_error *err)
+{
+    const lf_section *s = &container->sections[section];
+
+    if (i >= s->n_records)
+        return lf_record_missing(container, section, i, err);
+    *out = (lf_record){container, section, i, container->index + s->offset + i * lf_section_types[section].record_size};
+    return LORAFMT_OK;
+}
 
 /* A failed check of the field at byte `at` of a record: the path is "site[12].rank". */
 __attribute__((format(printf, 6, 7))) lorafmt_status lf_record_fail(const lf_record *record, lorafmt_status status, unsigned at,
@@ -114,7 +124,12 @@ __attribute__((format(printf, 6, 7))) lorafmt_status lf_record_fail(const lf_rec
 lorafmt_status lf_record_corrupt(const lf_container *container, lf_section_number section, size_t i, unsigned at,
                                  const char *field, const char *text, lorafmt_error *err);
 
-lorafmt_status lf_record_check_reserved(const lf_record *record, unsigned at, size_t size, lorafmt_error *err);
+lorafmt_status lf_record_not_reserved(const lf_record *record, unsigned at, lorafmt_error *err);
+
+static inline lorafmt_status lf_record_check_reserved(const lf_record *record, unsigned at, size_t size, lorafmt_error *err)
+{
+    return lf_all_zero(record->p + at, size) ? LORAFMT_OK : lf_record_not_reserved(record, at, err);
+}
 
 /* A digest that is there when `present`, and otherwise zero. */
 lorafmt_status lf_record_digest(const lf_record *record, unsigned at, const char *field, bool present,
@@ -135,7 +150,10 @@ lorafmt_status lf_record_name_not_empty(const lf_record *record, unsigned at, co
                                         lorafmt_error *err);
 lorafmt_status lf_record_value(const lf_record *record, unsigned at, const char *field, const char **out, lorafmt_error *err);
 
-/* Order of the string whose offset is at byte `at` against a name of the caller's, without further checks: <0, 0, >0. */
+/*
+ * Order of the string at the offset at byte `at` against a name of the caller's: <0, 0, >0. Checks no more than that it lies in the
+ * pool: whoever finds a record so reads it next.
+ */
 lorafmt_status lf_record_compare_name(const lf_record *record, unsigned at, const char *field, const char *name, int *order,
                                       lorafmt_error *err);
 
@@ -165,6 +183,9 @@ void lf_metadata_encode(const lorafmt_metadata *metadata, const lf_name_pool *po
 
 /* Role and tensor of factor i, without decoding the tensor. */
 lorafmt_status lf_factor_decode(const lf_container *container, size_t i, uint16_t *role, uint32_t *tensor, lorafmt_error *err);
+
+/* What a factor shows of tensor record i, which is checked whole. */
+lorafmt_status lf_tensor_describe(const lf_container *container, size_t i, lorafmt_tensor *out, lorafmt_error *err);
 
 /* Order of two tensor records by what must be unique in a file (spec 4.6), for qsort() of pointers to them. */
 int lf_tensor_compare_content(const void *a, const void *b);

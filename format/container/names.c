@@ -13,6 +13,12 @@ static const char *pool_bytes(const lf_container *c)
     return (const char *)c->index + c->sections[LF_NAMES].offset;
 }
 
+static lorafmt_status outside_pool(const lf_record *r, unsigned at, const char *field, uint32_t offset, lorafmt_error *err)
+{
+    return lf_record_fail(r, LORAFMT_CORRUPT, at, field, err, "string at %" PRIu32 ", the name pool has %zu bytes", offset,
+                          r->container->sections[LF_NAMES].n_records);
+}
+
 /* The offset at byte `at`, which must be the first byte of a string. */
 static lorafmt_status string_offset(const lf_record *r, unsigned at, const char *field, uint32_t *out, lorafmt_error *err)
 {
@@ -21,8 +27,7 @@ static lorafmt_status string_offset(const lf_record *r, unsigned at, const char 
     const uint32_t offset = lf_load_u32le(r->p + at);
 
     if (offset >= pool_size)
-        return lf_record_fail(r, LORAFMT_CORRUPT, at, field, err, "string at %" PRIu32 ", the name pool has %zu bytes", offset,
-                              pool_size);
+        return outside_pool(r, at, field, offset, err);
     // The only empty string is the first one.
     if (offset ? pool[offset - 1] != '\0' || pool[offset] == '\0' : pool[0] != '\0')
         return lf_record_fail(r, LORAFMT_CORRUPT, at, field, err, "no string starts at %" PRIu32 " of the name pool", offset);
@@ -83,12 +88,12 @@ lorafmt_status lf_record_value(const lf_record *r, unsigned at, const char *fiel
 lorafmt_status lf_record_compare_name(const lf_record *r, unsigned at, const char *field, const char *name, int *order,
                                       lorafmt_error *err)
 {
-    uint32_t offset;
-    size_t left;
+    const size_t pool_size = r->container->sections[LF_NAMES].n_records;
+    const uint32_t offset = lf_load_u32le(r->p + at);
 
-    LF_TRY(string_offset(r, at, field, &offset, err));
-    left = r->container->sections[LF_NAMES].n_records - offset;
-    *order = strncmp(pool_bytes(r->container) + offset, name, left < LF_MAX_NAME + 1 ? left : LF_MAX_NAME + 1);
+    if (offset >= pool_size)
+        return outside_pool(r, at, field, offset, err);
+    *order = strncmp(pool_bytes(r->container) + offset, name, pool_size - offset);
     return LORAFMT_OK;
 }
 

@@ -8,15 +8,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-lorafmt_status lf_record_get(const lf_container *c, lf_section_number section, size_t i, lf_record *out, lorafmt_error *err)
+lorafmt_status lf_record_missing(const lf_container *c, lf_section_number section, size_t i, lorafmt_error *err)
 {
-    const lf_section_type *type = &lf_section_types[section];
-    const lf_section *s = &c->sections[section];
-
-    if (i >= s->n_records)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, type->name, "record %zu, there are %zu", i, s->n_records);
-    *out = (lf_record){c, section, i, c->index + s->offset + i * type->record_size};
-    return LORAFMT_OK;
+    return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, lf_section_types[section].name, "record %zu, there are %zu", i,
+                   c->sections[section].n_records);
 }
 
 static uint64_t offset_of(const lf_container *c, lf_section_number section, size_t i)
@@ -74,11 +69,9 @@ lorafmt_status lf_record_corrupt(const lf_container *c, lf_section_number sectio
     return lf_record_fail(&r, LORAFMT_CORRUPT, at, field, err, "%s", text);
 }
 
-lorafmt_status lf_record_check_reserved(const lf_record *r, unsigned at, size_t size, lorafmt_error *err)
+lorafmt_status lf_record_not_reserved(const lf_record *r, unsigned at, lorafmt_error *err)
 {
-    if (!lf_all_zero(r->p + at, size))
-        return lf_record_fail(r, LORAFMT_CORRUPT, at, "reserved", err, "reserved bytes are not zero");
-    return LORAFMT_OK;
+    return lf_record_fail(r, LORAFMT_CORRUPT, at, "reserved", err, "reserved bytes are not zero");
 }
 
 lorafmt_status lf_record_digest(const lf_record *r, unsigned at, const char *field, bool present, uint8_t out[LF_SHA256_SIZE],

@@ -10,22 +10,22 @@
 
 enum { ALL_FLAGS = LORAFMT_SITE_ROW_RANGE | LORAFMT_SITE_COL_RANGE | LORAFMT_SITE_BASE_SHA256 | LORAFMT_SITE_DOUBLED };
 
+/* All but target and base_sha256. Field by field: clearing the whole site first takes longer. */
 static void load(const uint8_t *p, lorafmt_site *out, uint32_t *first_factor)
 {
-    *out = (lorafmt_site){
-        .kind = lf_load_u16le(p + LF_SITE_KIND),
-        .orientation = p[LF_SITE_ORIENTATION],
-        .scaling = p[LF_SITE_SCALING],
-        .rank = lf_load_u32le(p + LF_SITE_RANK),
-        .flags = lf_load_u32le(p + LF_SITE_FLAGS),
-        .alpha = lf_load_f64le(p + LF_SITE_ALPHA),
-        .scale = lf_load_f64le(p + LF_SITE_SCALE),
-        .row_begin = lf_load_u64le(p + LF_SITE_ROW_BEGIN),
-        .row_end = lf_load_u64le(p + LF_SITE_ROW_END),
-        .col_begin = lf_load_u64le(p + LF_SITE_COL_BEGIN),
-        .col_end = lf_load_u64le(p + LF_SITE_COL_END),
-        .n_factors = lf_load_u32le(p + LF_SITE_N_FACTORS),
-    };
+    out->kind = lf_load_u16le(p + LF_SITE_KIND);
+    out->orientation = p[LF_SITE_ORIENTATION];
+    out->scaling = p[LF_SITE_SCALING];
+    out->rank = lf_load_u32le(p + LF_SITE_RANK);
+    out->flags = lf_load_u32le(p + LF_SITE_FLAGS);
+    out->alpha = lf_load_f64le(p + LF_SITE_ALPHA);
+    out->scale = lf_load_f64le(p + LF_SITE_SCALE);
+    out->row_begin = lf_load_u64le(p + LF_SITE_ROW_BEGIN);
+    out->row_end = lf_load_u64le(p + LF_SITE_ROW_END);
+    out->col_begin = lf_load_u64le(p + LF_SITE_COL_BEGIN);
+    out->col_end = lf_load_u64le(p + LF_SITE_COL_END);
+    out->n_factors = lf_load_u32le(p + LF_SITE_N_FACTORS);
+    out->factors = NULL;
     *first_factor = lf_load_u32le(p + LF_SITE_FIRST_FACTOR);
 }
 
@@ -175,37 +175,64 @@ unsigned lf_site_order_field(const lorafmt_site *a, const lorafmt_site *b, const
     return is_field(field, "target", LF_SITE_TARGET);
 }
 
-static lorafmt_status compare_target(const lf_container *c, size_t i, const char *target, int *order, lorafmt_error *err)
+/* A search for the first site of a target: sites before low are below it, those from high on are not. */
+typedef struct search {
+    const lf_container *c;
+    const char *target;
+    size_t low, high;
+    bool found; // site `high` is one of the target's
+    lorafmt_error *err;
+} search;
+
+/* Narrow to one side of site i, low <= i < high. */
+static lorafmt_status look_at(search *s, size_t i)
 {
     lf_record r;
+    int order;
 
-    LF_TRY(lf_record_get(c, LF_SITES, i, &r, err));
-    return lf_record_compare_name(&r, LF_SITE_TARGET, "target", target, order, err);
+    LF_TRY(lf_record_get(s->c, LF_SITES, i, &r, s->err));
+    LF_TRY(lf_record_compare_name(&r, LF_SITE_TARGET, "target", s->target, &order, s->err));
+    if (order < 0) {
+        s->low = i + 1;
+    } else {
+        s->high = i;
+        s->found = order == 0;
+    }
+    return LORAFMT_OK;
+}
+
+/* From site i on away in steps that double, until the target lies between the last two. */
+static lorafmt_status look_around(search *s, size_t i)
+{
+    LF_TRY(look_at(s, i));
+    if (s->low > i) {
+        for (size_t step = 1; s->high - s->low >= step && s->low > i; step *= 2) {
+            i = s->low + step - 1;
+            LF_TRY(look_at(s, i));
+        }
+    } else {
+        for (size_t step = 1; s->high - s->low >= step && s->high == i; step *= 2) {
+            i = s->high - step;
+            LF_TRY(look_at(s, i));
+        }
+    }
+    return LORAFMT_OK;
 }
 
 lorafmt_status lf_container_find_site(const lf_container *c, size_t adapter, const char *target, size_t *site, lorafmt_error *err)
 {
-    lorafmt_adapter a;
-    uint32_t first_site, first_metadata;
-    size_t low, high;
-    bool found = false; // site `high` is one of the target's
+    uint32_t first_site, n_sites;
+    search s = {.c = c, .target = target, .err = err};
 
-    LF_TRY(lf_container_adapter(c, adapter, &a, &first_site, &first_metadata, err));
-    low = first_site;
-    high = first_site + a.n_sites;
-    while (low < high) { // sites before low are below target, those from high on are not
-        const size_t middle = low + (high - low) / 2;
-        int order;
-        LF_TRY(compare_target(c, middle, target, &order, err));
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-            found = order == 0;
-        }
-    }
-    if (!found)
+    LF_TRY(lf_container_adapter_sites(c, adapter, &first_site, &n_sites, err));
+    s.low = first_site;
+    s.high = (size_t)first_site + n_sites;
+    if (s.low <= *site && *site < s.high)
+        LF_TRY(look_around(&s, *site));
+    while (s.low < s.high)
+        LF_TRY(look_at(&s, s.low + (s.high - s.low) / 2));
+    if (!s.found)
         return LORAFMT_NOT_FOUND;
-    *site = high;
+    *site = s.high;
     return LORAFMT_OK;
 }

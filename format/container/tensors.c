@@ -39,66 +39,87 @@ static lorafmt_status check_decoded_size(const lf_record *r, const lorafmt_tenso
     return LORAFMT_OK;
 }
 
-static lorafmt_status check_stored(const lf_record *r, const lf_tensor_record *t, lorafmt_error *err)
+/* Where and how the bytes of a tensor are stored. */
+typedef struct stored {
+    uint64_t offset, size;
+    uint8_t codec;
+} stored;
+
+static lorafmt_status check_stored(const lf_record *r, const stored *s, lorafmt_error *err)
 {
     const uint64_t align = UINT64_C(1) << r->container->align_log2, file_end = r->container->root.file_end;
     uint64_t end;
 
-    if (t->offset < LF_SEGMENTS_OFFSET || t->offset % align)
+    if (s->offset < LF_SEGMENTS_OFFSET || (s->offset & (align - 1)))
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_OFFSET, "offset", err,
-                              "%" PRIu64 ", must be a multiple of %" PRIu64 " from %u on", t->offset, align, LF_SEGMENTS_OFFSET);
-    if (t->stored_size == 0)
+                              "%" PRIu64 ", must be a multiple of %" PRIu64 " from %u on", s->offset, align, LF_SEGMENTS_OFFSET);
+    if (s->size == 0)
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_STORED_SIZE, "stored_size", err, "0, must be at least 1");
-    if (!lf_add_u64(t->offset, t->stored_size, &end) || end > file_end)
+    if (!lf_add_u64(s->offset, s->size, &end) || end > file_end)
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_STORED_SIZE, "stored_size", err,
-                              "%" PRIu64 " bytes at %" PRIu64 " pass the file end %" PRIu64, t->stored_size, t->offset, file_end);
+                              "%" PRIu64 " bytes at %" PRIu64 " pass the file end %" PRIu64, s->size, s->offset, file_end);
     return LORAFMT_OK;
 }
 
-static lorafmt_status check_codec(const lf_record *r, const lf_tensor_record *t, lorafmt_error *err)
+static lorafmt_status check_codec(const lf_record *r, const stored *s, const lorafmt_tensor *t, lorafmt_error *err)
 {
-    if (t->codec == LORAFMT_CODEC_RAW && t->stored_size != t->tensor.size)
+    if (s->codec == LORAFMT_CODEC_RAW && s->size != t->size)
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_STORED_SIZE, "stored_size", err,
-                              "%" PRIu64 " bytes, raw data of %" PRIu64 " bytes has that size", t->stored_size, t->tensor.size);
-    if (t->codec == LORAFMT_CODEC_SPLIT && !lf_dtype_is_real(t->tensor.dtype))
+                              "%" PRIu64 " bytes, raw data of %" PRIu64 " bytes has that size", s->size, t->size);
+    if (s->codec == LORAFMT_CODEC_SPLIT && !lf_dtype_is_real(t->dtype))
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_CODEC, "codec", err, "split with %s, must be F16, BF16, F32 or F64",
-                              lorafmt_dtype_name(t->tensor.dtype));
+                              lorafmt_dtype_name(t->dtype));
     // All planes but one are stored as they are, so data cannot shrink below half, and allocating it is no risk.
-    if (t->codec == LORAFMT_CODEC_SPLIT && (t->stored_size > t->tensor.size || t->stored_size < t->tensor.size / 2))
+    if (s->codec == LORAFMT_CODEC_SPLIT && (s->size > t->size || s->size < t->size / 2))
         return lf_record_fail(r, LORAFMT_CORRUPT, LF_TENSOR_STORED_SIZE, "stored_size", err,
-                              "%" PRIu64 " bytes, split data of %" PRIu64 " bytes has at most that and at least half",
-                              t->stored_size, t->tensor.size);
-    if (t->codec > LORAFMT_CODEC_SPLIT)
+                              "%" PRIu64 " bytes, split data of %" PRIu64 " bytes has at most that and at least half", s->size,
+                              t->size);
+    if (s->codec > LORAFMT_CODEC_SPLIT)
         return lf_record_fail(r, LORAFMT_UNSUPPORTED, LF_TENSOR_CODEC, "codec", err, "codec %u, this reader knows 0 and 1",
-                              t->codec);
+                              s->codec);
+    return LORAFMT_OK;
+}
+
+/* Writes each field of t once, where it stays: look-up is mostly this, and clearing or copying a tensor would double it. */
+static lorafmt_status decode(const lf_record *r, stored *s, lorafmt_tensor *t, lorafmt_error *err)
+{
+    *s = (stored){lf_load_u64le(r->p + LF_TENSOR_OFFSET), lf_load_u64le(r->p + LF_TENSOR_STORED_SIZE), r->p[LF_TENSOR_CODEC]};
+    t->dtype = (lorafmt_dtype)r->p[LF_TENSOR_DTYPE];
+    t->n_dims = r->p[LF_TENSOR_N_DIMS];
+    t->size = lf_load_u64le(r->p + LF_TENSOR_DECODED_SIZE);
+    LF_TRY(lf_record_check_reserved(r, LF_TENSOR_RESERVED, LF_TENSOR_SHAPE - LF_TENSOR_RESERVED, err));
+    LF_TRY(decode_shape(r, t, err));
+    LF_TRY(check_stored(r, s, err));
+    if (lorafmt_dtype_bits(t->dtype) == 0)
+        return lf_record_fail(r, LORAFMT_UNSUPPORTED, LF_TENSOR_DTYPE, "dtype", err, "dtype %u is unknown to this reader",
+                              r->p[LF_TENSOR_DTYPE]);
+    LF_TRY(check_decoded_size(r, t, err));
+    LF_TRY(check_codec(r, s, t, err));
+    t->data = s->codec == LORAFMT_CODEC_RAW && r->container->bytes ? r->container->bytes + s->offset : NULL;
     return LORAFMT_OK;
 }
 
 lorafmt_status lf_container_tensor(const lf_container *c, size_t i, lf_tensor_record *out, lorafmt_error *err)
 {
     lf_record r;
+    stored s;
 
     LF_TRY(lf_record_get(c, LF_TENSORS, i, &r, err));
-    *out = (lf_tensor_record){
-        .offset = lf_load_u64le(r.p + LF_TENSOR_OFFSET),
-        .stored_size = lf_load_u64le(r.p + LF_TENSOR_STORED_SIZE),
-        .codec = r.p[LF_TENSOR_CODEC],
-        .tensor = {.dtype = (lorafmt_dtype)r.p[LF_TENSOR_DTYPE],
-                   .n_dims = r.p[LF_TENSOR_N_DIMS],
-                   .size = lf_load_u64le(r.p + LF_TENSOR_DECODED_SIZE)},
-    };
+    LF_TRY(decode(&r, &s, &out->tensor, err));
+    out->offset = s.offset;
+    out->stored_size = s.size;
+    out->codec = s.codec;
     memcpy(out->sha256, r.p + LF_TENSOR_SHA256, sizeof out->sha256);
-    LF_TRY(lf_record_check_reserved(&r, LF_TENSOR_RESERVED, LF_TENSOR_SHAPE - LF_TENSOR_RESERVED, err));
-    LF_TRY(decode_shape(&r, &out->tensor, err));
-    LF_TRY(check_stored(&r, out, err));
-    if (lorafmt_dtype_bits(out->tensor.dtype) == 0)
-        return lf_record_fail(&r, LORAFMT_UNSUPPORTED, LF_TENSOR_DTYPE, "dtype", err, "dtype %u is unknown to this reader",
-                              r.p[LF_TENSOR_DTYPE]);
-    LF_TRY(check_decoded_size(&r, &out->tensor, err));
-    LF_TRY(check_codec(&r, out, err));
-    if (out->codec == LORAFMT_CODEC_RAW && c->bytes)
-        out->tensor.data = c->bytes + out->offset;
     return LORAFMT_OK;
+}
+
+lorafmt_status lf_tensor_describe(const lf_container *c, size_t i, lorafmt_tensor *out, lorafmt_error *err)
+{
+    lf_record r;
+    stored s;
+
+    LF_TRY(lf_record_get(c, LF_TENSORS, i, &r, err));
+    return decode(&r, &s, out, err);
 }
 
 int lf_tensor_compare_content(const void *a, const void *b)

@@ -51,6 +51,15 @@ typedef struct lf_adapter_place {
 lorafmt_status lf_adapter_check(const lorafmt_adapter *adapter, lf_tensor_map *row_indexes, lf_adapter_place *place,
                                 lorafmt_error *err);
 
+/*
+ * The same for one site whose records the container has checked each by itself: only what they mean together. Data is not looked
+ * at. place->i is 0.
+ */
+lorafmt_status lf_site_check_records(const lorafmt_site *site, lf_adapter_place *place, lorafmt_error *err);
+
+/* Where in the file the part of site record i lies that a check found fault with. */
+uint64_t lf_site_place_offset(const lf_container *container, size_t i, const lf_adapter_place *place);
+
 /* Order sites and metadata as the spec wants them. */
 void lf_adapter_sort(lorafmt_site *sites, size_t n_sites, lorafmt_metadata *metadata, size_t n_metadata);
 

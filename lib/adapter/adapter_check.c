@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,9 @@ const lorafmt_factor *lorafmt_site_factor(const lorafmt_site *site, unsigned rol
 typedef struct checker {
     const lorafmt_adapter *adapter;
     const lorafmt_site *site;
+    size_t i; /* its number in the adapter */
     lf_tensor_map *row_indexes;
+    bool from_records; /* which were checked each by itself, and whose data is not at hand */
     lf_adapter_place place;
     lorafmt_error *err;
 } checker;
@@ -64,7 +67,7 @@ __attribute__((format(printf, 6, 7))) static lorafmt_status fail(checker *c, lor
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    c->place = (lf_adapter_place){part, (size_t)(c->site - c->adapter->sites), factor, byte};
+    c->place = (lf_adapter_place){part, c->i, factor, byte};
     return lf_fail(c->err, status, LORAFMT_NO_OFFSET, c->site->target, "%s", text);
 }
 
@@ -189,7 +192,7 @@ static lorafmt_status check_row_index(checker *c, const lorafmt_factor *rows, co
         return BAD_TENSOR(c, rows, LF_TENSOR_DTYPE, "row_index is %s, must be I64", lorafmt_dtype_name(rows->tensor.dtype));
     if (rows->tensor.n_dims != 1 || value->n_dims == 0 || rows->tensor.shape[0] != value->shape[0])
         return BAD_TENSOR(c, rows, LF_TENSOR_SHAPE, "row_index must have one number per row of value");
-    if (lf_tensor_map_find(c->row_indexes, &rows->tensor) != SIZE_MAX)
+    if (c->from_records || lf_tensor_map_find(c->row_indexes, &rows->tensor) != SIZE_MAX)
         return LORAFMT_OK;
     for (uint64_t i = 0; i < rows->tensor.shape[0]; i++) {
         const uint64_t row = lf_load_u64le((const uint8_t *)rows->tensor.data + 8 * i);
@@ -252,7 +255,8 @@ static lorafmt_status check_factors(checker *c)
             return BAD_ROLE(c, f, "factor roles are not in ascending order");
         if (site->kind <= LORAFMT_KIND_EXPERTS && !role_fits(site->kind, f->role))
             return BAD_ROLE(c, f, "factor %s in a site of kind %s", lorafmt_role_name(f->role), lorafmt_kind_name(site->kind));
-        LF_TRY(check_tensor(c, f));
+        if (!c->from_records)
+            LF_TRY(check_tensor(c, f));
     }
     return LORAFMT_OK;
 }
@@ -289,11 +293,12 @@ static lorafmt_status check_scale(checker *c)
 static lorafmt_status check_ranges(checker *c)
 {
     const lorafmt_site *site = c->site;
-    const lorafmt_factor *a = lorafmt_site_factor(site, LORAFMT_ROLE_A), *b = lorafmt_site_factor(site, LORAFMT_ROLE_B);
 
-    if (site->flags & LORAFMT_SITE_ROW_RANGE && site->row_end - site->row_begin != b->tensor.shape[0])
+    if (site->flags & LORAFMT_SITE_ROW_RANGE &&
+        site->row_end - site->row_begin != lorafmt_site_factor(site, LORAFMT_ROLE_B)->tensor.shape[0])
         return BAD_SITE(c, LF_SITE_ROW_END, "the row range is not as large as B has rows");
-    if (site->flags & LORAFMT_SITE_COL_RANGE && site->col_end - site->col_begin != a->tensor.shape[1])
+    if (site->flags & LORAFMT_SITE_COL_RANGE &&
+        site->col_end - site->col_begin != lorafmt_site_factor(site, LORAFMT_ROLE_A)->tensor.shape[1])
         return BAD_SITE(c, LF_SITE_COL_END, "the column range is not as large as A has columns");
     return LORAFMT_OK;
 }
@@ -302,7 +307,7 @@ static lorafmt_status check_site(checker *c)
 {
     const lorafmt_site *site = c->site;
 
-    if (!site->target[0] || !lf_name_valid(site->target, strlen(site->target)))
+    if (!c->from_records && (!site->target[0] || !lf_name_valid(site->target, strlen(site->target))))
         return BAD_SITE(c, LF_SITE_TARGET, "a target must be 1..1024 bytes of UTF-8 without control characters");
     if (site->kind == 0)
         return BAD_SITE(c, LF_SITE_KIND, "kind 0, must be 1 or more");
@@ -322,12 +327,22 @@ static lorafmt_status check_site(checker *c)
     return check_scale(c);
 }
 
+lorafmt_status lf_site_check_records(const lorafmt_site *site, lf_adapter_place *place, lorafmt_error *err)
+{
+    checker c = {.site = site, .from_records = true, .err = err};
+    const lorafmt_status st = check_site(&c);
+
+    if (st)
+        *place = c.place;
+    return st;
+}
+
 static lorafmt_status check_order(checker *c)
 {
     const lorafmt_site *site = c->site;
     const char *unused;
 
-    if (site > c->adapter->sites && lf_site_compare(site - 1, site) >= 0)
+    if (c->i && lf_site_compare(site - 1, site) >= 0)
         return BAD_SITE(c, lf_site_order_field(site - 1, site, &unused), "sites are not unique and in order");
     return LORAFMT_OK;
 }
@@ -377,6 +392,7 @@ static lorafmt_status check_adapter(checker *c)
         return bad_adapter(c, LF_ADAPTER_N_SITES, "the adapter is empty: it changes no tensor");
     for (size_t i = 0; i < adapter->n_sites; i++) {
         c->site = &adapter->sites[i];
+        c->i = i;
         LF_TRY(check_site(c));
         LF_TRY(check_order(c));
     }

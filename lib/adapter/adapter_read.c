@@ -76,15 +76,16 @@ static lorafmt_status read_metadata(lf_adapter_reader *reader, uint32_t first, s
     return LORAFMT_OK;
 }
 
-/* Where a factor of a site lies, and its tensor. All were read before. */
-static uint64_t factor_place(const lf_container *c, size_t site, const lf_adapter_place *place)
+uint64_t lf_site_place_offset(const lf_container *c, size_t i, const lf_adapter_place *place)
 {
     lorafmt_site unused;
     lf_tensor_record record;
     uint32_t first_factor, tensor;
     lorafmt_factor factor;
 
-    if (lf_container_site(c, site, &unused, &first_factor, NULL) ||
+    if (place->part == LF_PART_SITE)
+        return lf_container_site_offset(c, i) + place->byte;
+    if (lf_container_site(c, i, &unused, &first_factor, NULL) || // all were read before
         lf_container_factor(c, (size_t)first_factor + place->factor, &factor, &tensor, NULL) ||
         lf_container_tensor(c, tensor, &record, NULL))
         return LORAFMT_NO_OFFSET;
@@ -106,12 +107,10 @@ static uint64_t offset_of(const lf_container *c, size_t i, const lf_adapter_plac
     switch (place->part) {
     case LF_PART_ADAPTER:
         return lf_container_adapter_offset(c, i) + place->byte;
-    case LF_PART_SITE:
-        return lf_container_site_offset(c, first_site + place->i) + place->byte;
     case LF_PART_METADATA:
         return lf_container_metadata_offset(c, first_metadata + place->i) + place->byte;
     default:
-        return factor_place(c, first_site + place->i, place);
+        return lf_site_place_offset(c, first_site + place->i, place);
     }
 }
 
