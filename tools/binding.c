@@ -169,6 +169,7 @@ int binding_bind(const char *verb, const binding_args *args, bool check_only, co
     *out = NULL;
     if (code == EXIT_DONE) {
         options.renames = renames;
+        options.cpu = (lorafmt_cpu)args->cpu;
         options.has_orientation = args->orientation != 0;
         if (args->orientation)
             options.orientation = orientations[args->orientation - 1];

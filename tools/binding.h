@@ -17,6 +17,7 @@ typedef struct binding_args {
     unsigned orientation; /* place in the option's choices */
     bool any_base;
     bool allow_unmatched;
+    unsigned cpu; /* place in the option's choices */
 } binding_args;
 
 /* clang-format off */
@@ -29,6 +30,9 @@ typedef struct binding_args {
      "do not compare the base with the one the adapter was made for"}, \
     {"allow-unmatched", 0, NULL, OPTION_FLAG, offsetof(args, member.allow_unmatched), \
      "leave out what finds no tensor in the base, and list it"}
+#define CPU_OPTION(args, member) \
+    {"cpu", 0, "scalar|avx2|avx512|neon", OPTION_CHOICE, offsetof(args, member.cpu), \
+     "instructions to compute with; the result does not depend on it"}
 /* clang-format on */
 
 /* The word of --orientation (or --experts-orientation) that was chosen, NULL for 0; and back, 0 for NULL. false: no such word. */

@@ -42,6 +42,7 @@ static const option merge_options[] = {
     {"force", 0, NULL, OPTION_FLAG, offsetof(merge_args, force), "replace what exists"},
     {"threads", 0, "N", OPTION_COUNT, offsetof(merge_args, n_threads),
      "threads to compute with; the result does not depend on it"},
+    CPU_OPTION(merge_args, binding),
     BINDING_OPTIONS(merge_args, binding),
     INPUT_OPTIONS(merge_args, input),
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(merge_args, quiet), "print nothing but errors"},

@@ -91,6 +91,15 @@ typedef struct lorafmt_rename {
     const char *to;   /**< "" removes the prefix */
 } lorafmt_rename;
 
+/** Which instructions to compute with. The result does not depend on it. */
+typedef enum lorafmt_cpu {
+    LORAFMT_CPU_BEST = 0, /**< the best of those below that this CPU has */
+    LORAFMT_CPU_SCALAR,
+    LORAFMT_CPU_AVX2,   /**< with FMA and F16C */
+    LORAFMT_CPU_AVX512, /**< F, BW, DQ and VL */
+    LORAFMT_CPU_NEON,
+} lorafmt_cpu;
+
 typedef struct lorafmt_bind_options {
     size_t struct_size; /**< sizeof(lorafmt_bind_options) */
     const lorafmt_rename *renames;
@@ -100,6 +109,7 @@ typedef struct lorafmt_bind_options {
     bool check_only;      /**< find out whether all fits, parts too that cannot be merged yet; the view does not evaluate */
     bool has_orientation; /**< take linear sites as `orientation`, whatever the adapter says */
     lorafmt_orientation orientation;
+    lorafmt_cpu cpu;
 
     /** Called for each thing that does not fit, before bind fails with a summary; may be NULL. */
     void (*report)(void *ctx, const char *adapter, const char *target, const char *text);
@@ -163,7 +173,7 @@ typedef struct lorafmt_view lorafmt_view;
  * @param out      a view to be freed with lorafmt_view_free(); NULL on failure
  *
  * @return LORAFMT_OK; MISMATCH when anything does not fit; UNSUPPORTED for a kind that cannot be merged or a quantised base;
- *         MISUSE; whatever the read callback returns; NO_MEMORY
+ *         MISUSE (options; a cpu that this one is not); whatever the read callback returns; NO_MEMORY
  */
 LORAFMT_API lorafmt_status lorafmt_bind(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n_stack,
                                         const lorafmt_bind_options *options, lorafmt_view **out, lorafmt_error *err);

@@ -61,6 +61,34 @@ static lorafmt_status check_arguments(const lorafmt_base *base, const lorafmt_st
     return LORAFMT_OK;
 }
 
+/* Levels of instructions, each with those below it. */
+static lorafmt_status choose_kernels(lorafmt_cpu cpu, lf_kernels *kernels, lorafmt_error *err)
+{
+    static const struct {
+        const char *name;
+        unsigned flags;
+    } levels[] =
+    { [LORAFMT_CPU_SCALAR] = {"scalar", 0},
+#if defined(__x86_64__)
+      [LORAFMT_CPU_AVX2] = {"avx2", LF_CPU_FMA},
+      [LORAFMT_CPU_AVX512] = {"avx512", LF_CPU_FMA | LF_CPU_AVX512},
+#elif defined(__aarch64__)
+      [LORAFMT_CPU_NEON] = {"neon", LF_CPU_NEON},
+#endif
+    };
+    const unsigned has = lf_cpu_flags();
+
+    if (cpu == LORAFMT_CPU_BEST) {
+        lf_kernels_init(kernels, has);
+        return LORAFMT_OK;
+    }
+    if ((size_t)cpu >= sizeof levels / sizeof *levels || !levels[cpu].name || (levels[cpu].flags & ~has))
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
+                       "this CPU does not have the instructions that are asked for");
+    lf_kernels_init(kernels, levels[cpu].flags);
+    return LORAFMT_OK;
+}
+
 /* A view with room for every site and every tensor that can come of them. */
 static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n_stack,
                                const lorafmt_bind_options *options, lorafmt_view **out, lorafmt_error *err)
@@ -73,7 +101,7 @@ static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_ent
     view->base = base;
     view->n_entries = n_stack;
     view->check_only = options->check_only;
-    lf_kernels_init(&view->kernels, lf_cpu_flags());
+    LF_TRY(choose_kernels(options->cpu, &view->kernels, err));
     for (size_t i = 0; i < n_stack; i++)
         view->n_sites += stack[i].adapter->n_sites;
     view->n_tensors = base->n_tensors;
