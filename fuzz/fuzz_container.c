@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A .lora file, three times: the input as it is; with its header and slot checksums repaired; and as an index with tensor data
+ * A .lora file, whole and looked up by name, three times: the input as it is; with its header and slot checksums repaired; and as an index with tensor data
  * behind a header and a root of our own, with all digests repaired, so that what looks well-formed passes all checks. What passes
  * is encoded again, in both codecs, and must come out with the same ids and digests.
  *
@@ -9,6 +9,7 @@
  */
 #include "format/base/bytes.h"
 #include "format/container/internal.h"
+#include "lorafmt/index.h"
 
 #include <stdlib.h>
 
@@ -153,11 +154,47 @@ static void use(const lf_container *c)
     lf_arena_free(&arena);
 }
 
+/* A loader's way: sites by number, then by name, and some of their data. */
+static void look_up_adapter(const lorafmt_index *index, size_t i)
+{
+    lorafmt_factor factors[LORAFMT_MAX_FACTORS];
+    lorafmt_site site, again;
+    lorafmt_adapter adapter;
+    size_t first, n, found = 0;
+    uint8_t data[4096];
+
+    if (lorafmt_index_adapter(index, i, &adapter, &first, &n, NULL) != LORAFMT_OK)
+        return;
+    for (size_t k = first; k < first + n; k++) {
+        if (lorafmt_index_site(index, k, &site, factors, NULL) != LORAFMT_OK)
+            continue;
+        for (uint32_t f = 0; f < site.n_factors; f++)
+            if (factors[f].tensor.size <= sizeof data)
+                lorafmt_index_load(index, k, f, data, NULL);
+        if (lorafmt_index_find(index, i, site.target, &found, NULL) == LORAFMT_OK &&
+            lorafmt_index_site(index, found, &again, factors, NULL) == LORAFMT_OK)
+            require(found >= first && found - first < n && strcmp(again.target, site.target) == 0);
+    }
+}
+
+static void look_up(const uint8_t *data, size_t size)
+{
+    const lorafmt_index_options options = {.struct_size = sizeof options, .defer_digest = true};
+    lorafmt_index *index;
+
+    if (lorafmt_index_open(data, size, &options, &index, NULL) != LORAFMT_OK)
+        return;
+    for (size_t i = 0; i < lorafmt_index_n_adapters(index); i++)
+        look_up_adapter(index, i);
+    lorafmt_index_free(index);
+}
+
 static void open_and_use(const uint8_t *data, size_t size)
 {
     lf_container *c;
     lorafmt_error err;
 
+    look_up(data, size);
     if (lf_container_open(data, size, LF_CONTAINER_DEFER_DIGEST, &c, &err) == LORAFMT_OK)
         use(c);
     lf_container_free(c);
