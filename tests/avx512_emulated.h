@@ -12,8 +12,10 @@
 #include <string.h>
 
 #define target(isa) target("avx2,fma,f16c") // of the attributes that follow
-#define always_inline unused // this need not be fast, but compiled fast
+#define always_inline unused                // this need not be fast, but compiled fast
 #define UNROLL
+#define lf_merge_block_avx512 lf_merge_block_avx512_emulated
+#define lf_widen_rows_avx512 lf_widen_rows_avx512_emulated
 #define EMULATED __attribute__((target("avx2,fma,f16c"), unused)) static inline
 
 typedef union emulated {

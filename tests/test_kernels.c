@@ -200,6 +200,7 @@ static float updated(const lf_update *u, size_t row, size_t j, float acc)
 
 #if defined(__x86_64__)
 lf_merge_block lf_merge_block_avx512_emulated;
+lf_widen_rows lf_widen_rows_avx512_emulated;
 #endif
 
 /* Every level of this CPU, from scalar on, each with those below it; and one that is emulated. */
@@ -213,6 +214,7 @@ static bool next_level(unsigned *level, lf_kernels *kernels)
         return true;
 #if defined(__x86_64__)
     kernels->merge_block = lf_merge_block_avx512_emulated;
+    kernels->widen_rows = lf_widen_rows_avx512_emulated;
     return (all & LF_CPU_FMA) && flags == 2 * all + 1;
 #else
     return false;

@@ -73,8 +73,12 @@ typedef void lf_multiply_f64(double *delta, size_t n, const double *left, const 
 typedef void lf_add_scaled_f32(float *x, size_t n, const float *d, float scale);
 typedef void lf_add_scaled_f64(double *x, size_t n, const double *d, double scale);
 
-/* lf_widen_f32() of n elements, of which each LF_PANEL go to the next `step` floats of dst. */
-typedef void lf_widen_groups(lf_real from, const void *src, size_t n, float *dst, size_t step);
+/*
+ * lf_widen_f32() of rows that are src_stride bytes apart. Row i begins at dst[i * row_step], and each LF_PANEL of its columns at the
+ * next group_step floats.
+ */
+typedef void lf_widen_rows(lf_real from, const void *src, size_t src_stride, size_t n_rows, size_t n_cols, float *dst,
+                           size_t row_step, size_t group_step);
 
 /* One block of a Gram matrix. */
 #define LF_GRAM_ROWS 4
@@ -92,7 +96,7 @@ typedef struct lf_kernels {
     lf_multiply_f64 *multiply_f64;
     lf_add_scaled_f32 *add_scaled_f32;
     lf_add_scaled_f64 *add_scaled_f64;
-    lf_widen_groups *widen_groups;
+    lf_widen_rows *widen_rows;
     lf_gram_f64 *gram_f64;
 } lf_kernels;
 
@@ -145,7 +149,7 @@ lf_multiply_f32 lf_multiply_f32_fma;
 lf_multiply_f64 lf_multiply_f64_fma;
 lf_add_scaled_f32 lf_add_scaled_f32_fma;
 lf_add_scaled_f64 lf_add_scaled_f64_fma;
-lf_widen_groups lf_widen_groups_avx2;
+lf_widen_rows lf_widen_rows_avx2, lf_widen_rows_avx512;
 
 lf_change_add_panels lf_change_add_panels_avx2;
 
@@ -157,7 +161,7 @@ lf_gram_f64 lf_gram_f64_neon;
 lf_merge_block lf_merge_block_neon;
 lf_multiply_f32 lf_multiply_f32_neon;
 lf_multiply_f64 lf_multiply_f64_neon;
-lf_widen_groups lf_widen_groups_neon;
+lf_widen_rows lf_widen_rows_neon;
 lf_change_add_panels lf_change_add_panels_neon;
 
 unsigned lf_cpu_flags_arm(void);

@@ -259,3 +259,28 @@ INLINE void merge_block(const lf_block *b, lf_tally *tally)
     else
         block_bf16(b, tally);
 }
+
+INLINE void widen_rows_of(lf_real from, const uint8_t *src, size_t src_stride, size_t n_rows, size_t n_cols, float *dst,
+                          size_t row_step, size_t group_step)
+{
+    const size_t size = LF_PANEL * lf_real_size(from), whole = n_cols / LF_PANEL;
+
+    for (size_t i = 0; i < n_rows; i++, src += src_stride, dst += row_step) {
+        for (size_t q = 0; q < whole; q++) {
+            strip_store(dst + q * group_step, strip_widen(from, src + q * size));
+        }
+        if (n_cols % LF_PANEL)
+            lf_widen_f32(from, src + whole * size, dst + whole * group_step, n_cols % LF_PANEL);
+    }
+}
+
+INLINE void widen_rows(lf_real from, const uint8_t *src, size_t src_stride, size_t n_rows, size_t n_cols, float *dst,
+                       size_t row_step, size_t group_step)
+{
+    if (from == LF_REAL_F32)
+        widen_rows_of(LF_REAL_F32, src, src_stride, n_rows, n_cols, dst, row_step, group_step);
+    else if (from == LF_REAL_F16)
+        widen_rows_of(LF_REAL_F16, src, src_stride, n_rows, n_cols, dst, row_step, group_step);
+    else
+        widen_rows_of(LF_REAL_BF16, src, src_stride, n_rows, n_cols, dst, row_step, group_step);
+}

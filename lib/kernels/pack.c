@@ -19,7 +19,7 @@ static void spread_row(const lf_kernels *kernels, const lf_matrix *m, size_t row
     for (size_t done = 0; done < n_rows; done += SPREAD) {
         const size_t n = n_rows - done < SPREAD ? n_rows - done : SPREAD;
         float wide[SPREAD];
-        kernels->widen_groups(m->type, element(m, row + done, col), n, wide, LF_PANEL);
+        kernels->widen_rows(m->type, element(m, row + done, col), 0, 1, n, wide, 0, LF_PANEL);
         for (size_t p = 0; p < n; p++)
             dst[(done + p) * step] = wide[p];
     }
@@ -36,8 +36,8 @@ void lf_pack_panels(const lf_kernels *kernels, const lf_matrix *m, size_t row, s
         for (size_t j = 0; j < n_cols; j++)
             spread_row(kernels, m, row, n_rows, col + j, panels + lf_panel_at(n_rows, j), LF_PANEL);
     else
-        for (size_t p = 0; p < n_rows; p++)
-            kernels->widen_groups(m->type, element(m, row + p, col), n_cols, panels + p * LF_PANEL, n_rows * LF_PANEL);
+        kernels->widen_rows(m->type, element(m, row, col), m->n_cols * lf_real_size(m->type), n_rows, n_cols, panels, LF_PANEL,
+                            n_rows * LF_PANEL);
 }
 
 void lf_pack_rows_f32(const lf_kernels *kernels, const lf_matrix *m, size_t row, size_t n_rows, size_t col, size_t n_cols,
@@ -47,8 +47,8 @@ void lf_pack_rows_f32(const lf_kernels *kernels, const lf_matrix *m, size_t row,
         for (size_t j = 0; j < n_cols; j++)
             spread_row(kernels, m, row, n_rows, col + j, rows + j, n_cols);
     else
-        for (size_t i = 0; i < n_rows; i++)
-            kernels->widen_groups(m->type, element(m, row + i, col), n_cols, rows + i * n_cols, LF_PANEL);
+        kernels->widen_rows(m->type, element(m, row, col), m->n_cols * lf_real_size(m->type), n_rows, n_cols, rows, n_cols,
+                            LF_PANEL);
 }
 
 void lf_pack_rows_f64(const lf_matrix *m, size_t row, size_t n_rows, size_t col, size_t n_cols, double *rows)

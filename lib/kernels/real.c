@@ -98,11 +98,6 @@ static double canonical_f64(double x)
     return x;
 }
 
-size_t lf_real_size(lf_real type)
-{
-    return type == LF_REAL_F64 ? 8 : type == LF_REAL_F32 ? 4 : 2;
-}
-
 static uint16_t load_u16(const void *p, size_t i)
 {
     uint16_t u;

@@ -14,7 +14,10 @@
 /* The types the arithmetic reads and writes. Values are little-endian in memory and need not be aligned. */
 typedef enum lf_real { LF_REAL_F32, LF_REAL_F16, LF_REAL_BF16, LF_REAL_F64 } lf_real;
 
-size_t lf_real_size(lf_real type);
+static inline size_t lf_real_size(lf_real type)
+{
+    return type == LF_REAL_F64 ? 8 : type == LF_REAL_F32 ? 4 : 2;
+}
 
 /* Elements that loops with a buffer on the stack take at once. */
 #define LF_TILE 512

@@ -61,12 +61,13 @@ static void merge_block(const lf_block *b, lf_tally *tally)
             merge_panel(b, row, j, b->n_cols - j < LF_PANEL ? b->n_cols - j : LF_PANEL, tally);
 }
 
-static void widen_groups(lf_real from, const void *src, size_t n, float *dst, size_t step)
+static void widen_rows(lf_real from, const void *src, size_t src_stride, size_t n_rows, size_t n_cols, float *dst,
+                       size_t row_step, size_t group_step)
 {
-    const uint8_t *bytes = src;
-
-    for (size_t i = 0; i < n; i += LF_PANEL, dst += step)
-        lf_widen_f32(from, bytes + i * lf_real_size(from), dst, n - i < LF_PANEL ? n - i : LF_PANEL);
+    for (size_t i = 0; i < n_rows; i++)
+        for (size_t j = 0; j < n_cols; j += LF_PANEL)
+            lf_widen_f32(from, (const uint8_t *)src + i * src_stride + j * lf_real_size(from),
+                         dst + i * row_step + j / LF_PANEL * group_step, n_cols - j < LF_PANEL ? n_cols - j : LF_PANEL);
 }
 
 unsigned lf_cpu_flags(void)
@@ -87,7 +88,7 @@ void lf_kernels_init(lf_kernels *kernels, unsigned cpu_flags)
     kernels->multiply_f64 = multiply_f64;
     kernels->add_scaled_f32 = add_scaled_f32;
     kernels->add_scaled_f64 = add_scaled_f64;
-    kernels->widen_groups = widen_groups;
+    kernels->widen_rows = widen_rows;
     kernels->gram_f64 = lf_gram_f64_scalar;
 #if defined(__x86_64__)
     lf_kernels_init_x86(kernels, cpu_flags);

@@ -10,13 +10,19 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Of the right and of the left factors that a plain block has at hand: what a second-level cache has room for beside the rows. */
-#define PANELS_SIZE 16384
-#define LEFT_SIZE 4096
+/* Of the right and of the left factors that a plain block has at hand, in f32. */
+#define PANELS_SIZE 8192
+#define LEFT_SIZE 16384
 #define MOST_UPDATES 64
 
 /* So that one panel of all right factors, and a few rows of the left ones, always have room. */
 #define MOST_RANK (PANELS_SIZE / LF_PANEL)
+
+/*
+ * Rows are walked in bands: so few that their pages stay in a second-level TLB from one group of columns to the next. Within a
+ * band the panels of a group are packed once, and its rows once for all groups.
+ */
+#define BAND_SIZE ((size_t)4 << 20)
 
 /* Rows that the tallest tiles of every level divide. */
 #define TILES 24
@@ -71,7 +77,7 @@ static void pack_right(const job *j, const lf_region *r, lf_update *updates, flo
     for (size_t k = 0; k < j->plan->n_terms; k++) {
         const lf_term *t = &j->plan->terms[k];
         const lf_matrix right = lf_right_of(j->plan, t, r->row);
-        updates[k] = (lf_update){.panels = panels, .rank = t->rank, .scale = (float)t->scale};
+        updates[k].panels = panels;
         lf_pack_panels(j->kernels, &right, 0, t->rank, r->col, r->n_cols, panels);
         panels += lf_panels_size(t->rank, r->n_cols);
     }
@@ -82,57 +88,56 @@ static void pack_left(const job *j, const lf_region *r, lf_update *updates, floa
     for (size_t k = 0; k < j->plan->n_terms; k++) {
         const lf_term *t = &j->plan->terms[k];
         const lf_matrix left = lf_left_of(t, r->row);
-        updates[k].left = rows;
+        updates[k] = (lf_update){.left = rows, .rank = t->rank, .scale = (float)t->scale};
         lf_pack_rows_f32(j->kernels, &left, (size_t)(r->row % t->expert_rows), (size_t)r->n_rows, 0, t->rank, rows);
         rows += r->n_rows * t->rank;
     }
 }
 
-/* All rows of a region as wide as the panels at hand; `rows` at a time. */
-static void plain_columns(const job *j, const lf_region *r, size_t rows, const lf_region *whole)
+/* A band of a region, in groups of columns. */
+static void evaluate_band(const job *j, const lf_region *whole, const lf_region *band, size_t group)
 {
-    const uint64_t above = r->row - whole->row;
-    const size_t left = r->col - whole->col;
-    float panels[PANELS_SIZE], left_rows[LEFT_SIZE];
+    float panels[PANELS_SIZE], left[LEFT_SIZE];
     lf_update updates[MOST_UPDATES];
-    lf_region part = *r;
 
-    pack_right(j, r, updates, panels);
-    for (uint64_t done = 0; done < r->n_rows; done += part.n_rows) {
-        part.row = r->row + done;
-        part.n_rows = least(r->n_rows - done, rows);
-        pack_left(j, &part, updates, left_rows);
-        {
-            const lf_block block = {.from = j->from,
-                                    .to = j->to,
-                                    .src = src_at(j, above + done, left),
-                                    .dst = dst_at(j, above + done, left),
-                                    .src_stride = j->src_stride,
-                                    .dst_stride = j->dst_stride,
-                                    .n_rows = (size_t)part.n_rows,
-                                    .n_cols = r->n_cols,
-                                    .updates = updates,
-                                    .n_updates = j->plan->n_terms,
-                                    .change = j->change};
-            j->kernels->merge_block(&block, j->tally);
-        }
+    pack_left(j, band, updates, left);
+    for (size_t col = 0; col < band->n_cols; col += group) {
+        const lf_region part = {band->row, band->n_rows, band->col + col, least(band->n_cols - col, group)};
+        const lf_block block = {.from = j->from,
+                                .to = j->to,
+                                .src = src_at(j, band->row - whole->row, col),
+                                .dst = dst_at(j, band->row - whole->row, col),
+                                .src_stride = j->src_stride,
+                                .dst_stride = j->dst_stride,
+                                .n_rows = (size_t)part.n_rows,
+                                .n_cols = part.n_cols,
+                                .updates = updates,
+                                .n_updates = j->plan->n_terms,
+                                .change = j->change};
+        pack_right(j, &part, updates, panels);
+        j->kernels->merge_block(&block, j->tally);
     }
+}
+
+static size_t whole_tiles(size_t n_rows)
+{
+    return n_rows > TILES ? n_rows / TILES * TILES : n_rows;
 }
 
 static void evaluate_plain(const job *j, const lf_region *r)
 {
-    size_t rank = 0, rows, cols;
+    size_t rank = 0, rows, group;
 
     for (size_t k = 0; k < j->plan->n_terms; k++)
         rank += j->plan->terms[k].rank;
-    rows = LEFT_SIZE / rank > TILES ? LEFT_SIZE / rank / TILES * TILES : LEFT_SIZE / rank;
-    cols = PANELS_SIZE / rank / LF_PANEL * LF_PANEL;
-    for (uint64_t done = 0, n; done < r->n_rows; done += n) {
-        n = lf_rows_together(j->plan, r->row + done, r->n_rows - done);
-        for (size_t col = 0; col < r->n_cols; col += cols) {
-            const lf_region part = {r->row + done, n, r->col + col, least(r->n_cols - col, cols)};
-            plain_columns(j, &part, rows, r);
-        }
+    group = PANELS_SIZE / rank / LF_PANEL * LF_PANEL;
+    rows = least(LEFT_SIZE / rank, BAND_SIZE / (r->n_cols * lf_real_size(j->from)) + TILES);
+    for (uint64_t done = 0; done < r->n_rows;) {
+        const lf_region band = {r->row + done,
+                                lf_rows_together(j->plan, r->row + done, least(r->n_rows - done, whole_tiles(rows))), r->col,
+                                r->n_cols};
+        evaluate_band(j, r, &band, group);
+        done += band.n_rows;
     }
 }
 

@@ -17,7 +17,7 @@ void lf_kernels_init_arm(lf_kernels *kernels, unsigned cpu_flags)
     kernels->merge_block = lf_merge_block_neon;
     kernels->multiply_f32 = lf_multiply_f32_neon;
     kernels->multiply_f64 = lf_multiply_f64_neon;
-    kernels->widen_groups = lf_widen_groups_neon;
+    kernels->widen_rows = lf_widen_rows_neon;
     kernels->gram_f64 = lf_gram_f64_neon;
 }
 

@@ -157,14 +157,10 @@ void lf_merge_block_neon(const lf_block *b, lf_tally *tally)
     merge_block(b, tally);
 }
 
-void lf_widen_groups_neon(lf_real from, const void *src, size_t n, float *dst, size_t step)
+void lf_widen_rows_neon(lf_real from, const void *src, size_t src_stride, size_t n_rows, size_t n_cols, float *dst,
+                        size_t row_step, size_t group_step)
 {
-    const uint8_t *bytes = src;
-    size_t i = 0;
-
-    for (; i + LF_PANEL <= n; i += LF_PANEL, dst += step)
-        strip_store(dst, strip_widen(from, bytes + i * lf_real_size(from)));
-    lf_widen_f32(from, bytes + i * lf_real_size(from), dst, n - i);
+    widen_rows(from, src, src_stride, n_rows, n_cols, dst, row_step, group_step);
 }
 
 #else

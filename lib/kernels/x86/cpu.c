@@ -34,10 +34,12 @@ void lf_kernels_init_x86(lf_kernels *kernels, unsigned cpu_flags)
     kernels->multiply_f64 = lf_multiply_f64_fma;
     kernels->add_scaled_f32 = lf_add_scaled_f32_fma;
     kernels->add_scaled_f64 = lf_add_scaled_f64_fma;
-    kernels->widen_groups = lf_widen_groups_avx2;
+    kernels->widen_rows = lf_widen_rows_avx2;
     kernels->gram_f64 = lf_gram_f64_avx2;
-    if (cpu_flags & LF_CPU_AVX512)
+    if (cpu_flags & LF_CPU_AVX512) {
         kernels->merge_block = lf_merge_block_avx512;
+        kernels->widen_rows = lf_widen_rows_avx512;
+    }
 }
 
 #else

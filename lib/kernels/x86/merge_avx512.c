@@ -101,6 +101,12 @@ TARGET void lf_merge_block_avx512(const lf_block *b, lf_tally *tally)
     merge_block(b, tally);
 }
 
+TARGET void lf_widen_rows_avx512(lf_real from, const void *src, size_t src_stride, size_t n_rows, size_t n_cols, float *dst,
+                                 size_t row_step, size_t group_step)
+{
+    widen_rows(from, src, src_stride, n_rows, n_cols, dst, row_step, group_step);
+}
+
 #else
 
 typedef int lf_x86_only; // a translation unit may not be empty
