@@ -98,21 +98,15 @@ static lorafmt_status expected_element(const comparer *c, size_t entry, uint64_t
 {
     const lf_safetensors *base = c->from->table;
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(c->view, c->layout.tensors[entry]);
-    const uint64_t src = entry < base->n_tensors ? base->tensors[entry].offset : 0, row = at / info->row_size;
-    lf_task task = {.tensor = c->layout.tensors[entry], .row = row, .n_rows = 1, .size = info->row_size};
-    uint8_t *buffer;
-    lorafmt_status st;
+    const uint64_t bits = lorafmt_dtype_bits(info->dtype), row = at / info->row_size, col = at % info->row_size * 8 / bits;
+    lf_task task = {.tensor = c->layout.tensors[entry],
+                    .region = {row, 1, (size_t)col, (size_t)(size * 8 / bits)},
+                    .src = at + (entry < base->n_tensors ? base->tensors[entry].offset : 0),
+                    .size = size};
 
     if (!info->touched)
-        return lf_file_read(c->from->fd, c->from->path, src + at, dst, size, err);
-    if (!(buffer = malloc((size_t)info->row_size)))
-        return lf_no_memory(err);
-    task.src = src + row * info->row_size;
-    st = lf_task_compute(&c->list, &task, buffer, err);
-    if (!st)
-        memcpy(dst, buffer + at % info->row_size, size);
-    free(buffer);
-    return st;
+        return lf_file_read(c->from->fd, c->from->path, task.src, dst, size, err);
+    return lf_task_compute(&c->list, &task, dst, err);
 }
 
 static double number_of(lorafmt_dtype dtype, const uint8_t element[8])

@@ -23,22 +23,46 @@ static lorafmt_status add_task(lf_task_list *list, const lf_task *task, lorafmt_
     return LORAFMT_OK;
 }
 
+/* Rows that the tiles of the kernels divide, and so many that packing factors for them costs little. */
+#define TILES 24
+#define FEW_ROWS (4 * TILES)
+
+static uint64_t rows_of_task(uint64_t row_size)
+{
+    uint64_t rows = row_size ? LF_TASK_SIZE / row_size : 1;
+
+    if (rows < FEW_ROWS && row_size)
+        rows = LF_MAX_TASK_SIZE / row_size < FEW_ROWS ? LF_MAX_TASK_SIZE / row_size : FEW_ROWS;
+    return rows > TILES ? rows / TILES * TILES : rows > 1 ? rows : 1;
+}
+
+static lorafmt_status add_region(lf_task_list *list, size_t tensor, const lf_region *region, uint64_t src, uint64_t dst,
+                                 lorafmt_error *err)
+{
+    const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, tensor);
+    const uint64_t bits = lorafmt_dtype_bits(info->dtype), at = region->row * info->row_size + region->col * bits / 8;
+    const lf_task task = {.compute = true,
+                          .tensor = tensor,
+                          .region = *region,
+                          .src = src + at,
+                          .dst = dst + at,
+                          .size = region->n_rows * (region->n_cols * bits / 8)};
+
+    return add_task(list, &task, err);
+}
+
 static lorafmt_status add_compute(lf_task_list *list, size_t tensor, uint64_t src, uint64_t dst, lorafmt_error *err)
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, tensor);
-    const uint64_t step = info->row_size >= LF_TASK_SIZE ? 1 : info->row_size ? LF_TASK_SIZE / info->row_size : 1;
+    const uint64_t bits = lorafmt_dtype_bits(info->dtype), step = rows_of_task(info->row_size);
+    const size_t n_cols = (size_t)(info->row_size * 8 / bits), col_step = (size_t)(LF_MAX_TASK_SIZE * 8 / bits);
 
-    for (uint64_t row = 0; row < info->n_rows; row += step) {
-        const uint64_t n = info->n_rows - row < step ? info->n_rows - row : step, at = row * info->row_size;
-        const lf_task task = {.compute = true,
-                              .tensor = tensor,
-                              .row = row,
-                              .n_rows = n,
-                              .src = src + at,
-                              .dst = dst + at,
-                              .size = n * info->row_size};
-        LF_TRY(add_task(list, &task, err));
-    }
+    for (uint64_t row = 0; row < info->n_rows; row += step)
+        for (size_t col = 0; col < n_cols; col += col_step) {
+            const lf_region region = {row, info->n_rows - row < step ? info->n_rows - row : step, col,
+                                      n_cols - col < col_step ? n_cols - col : col_step};
+            LF_TRY(add_region(list, tensor, &region, src, dst, err));
+        }
     return LORAFMT_OK;
 }
 

@@ -9,13 +9,14 @@
 #include "lib/front/progress.h"
 #include "lib/io/io.h"
 #include "lib/model/model.h"
+#include "lib/view/evaluate.h"
 #include "lorafmt/files.h"
 
 /* A range of an output file: copied from the same base file, or rows of a tensor computed from it. */
 typedef struct lf_task {
     bool compute;
-    size_t tensor; /* of the view, when computed */
-    uint64_t row, n_rows;
+    size_t tensor;         /* of the view, when computed */
+    lf_region region;      /* whole rows, or a part of one */
     uint64_t src, dst;     /* offsets in the files */
     uint64_t size;         /* bytes of output */
     lorafmt_change change; /* what computing did; of a list that does not measure only n_nan and n_inf */
@@ -40,8 +41,9 @@ lorafmt_status lf_task_compute(const lf_task_list *list, lf_task *task, void *bu
  * for any number of threads. */
 void lf_tasks_sum(const lf_task_list *list, lorafmt_counts *counts, lorafmt_change *changes);
 
-/* Largest task in bytes; a single row may be larger. */
-#define LF_TASK_SIZE (UINT64_C(4) << 20)
+/* Bytes of a task, where its rows are not so wide that it would have few of them; and the most it ever has. */
+#define LF_TASK_SIZE (UINT64_C(2) << 20)
+#define LF_MAX_TASK_SIZE (UINT64_C(8) << 20)
 
 /* One file of the output: its tensors in the order of the base's file, new ones at the end of the last file. */
 typedef struct lf_layout {

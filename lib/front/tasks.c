@@ -9,35 +9,31 @@ typedef struct job {
     lf_progress *progress;
 } job;
 
-static lorafmt_status evaluate(const lf_task_list *list, lf_task *task, void *buffer, size_t stride, lorafmt_error *err)
-{
-    lorafmt_counts counts = {0};
-
-    if (list->measure)
-        return lorafmt_view_measure(list->view, task->tensor, task->row, task->n_rows, buffer, stride, buffer, stride,
-                                    &task->change, err);
-    LF_TRY(
-        lorafmt_view_evaluate(list->view, task->tensor, task->row, task->n_rows, buffer, stride, buffer, stride, &counts, err));
-    task->change.n_nan = counts.n_nan;
-    task->change.n_inf = counts.n_inf;
-    return LORAFMT_OK;
-}
-
 lorafmt_status lf_task_compute(const lf_task_list *list, lf_task *task, void *buffer, lorafmt_error *err)
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, task->tensor);
+    const size_t stride = (size_t)(task->size / task->region.n_rows);
+    const lorafmt_rows rows = {buffer, stride, info->dtype, buffer, stride, info->dtype};
+    lf_tally tally = {0};
 
     if (info->reads_base)
         LF_TRY(lf_file_read(list->src, list->src_path, task->src, buffer, (size_t)task->size, err));
-    return evaluate(list, task, buffer, (size_t)info->row_size, err);
+    LF_TRY(lf_view_evaluate(list->view, task->tensor, &task->region, &rows, &tally, list->measure ? &task->change : NULL, err));
+    task->change.n_nan = tally.n_nan;
+    task->change.n_inf = tally.n_inf;
+    return LORAFMT_OK;
 }
 
+/* The disk begins with what is written while the rest is computed. */
 static lorafmt_status run_task(const lf_task_list *list, lf_task *task, void *buffer, lorafmt_error *err)
 {
-    if (!task->compute)
-        return lf_file_copy(list->src, list->src_path, task->src, list->dst, list->dst_path, task->dst, task->size, err);
-    LF_TRY(lf_task_compute(list, task, buffer, err));
-    return lf_file_write(list->dst, list->dst_path, task->dst, buffer, (size_t)task->size, err);
+    if (!task->compute) {
+        LF_TRY(lf_file_copy(list->src, list->src_path, task->src, list->dst, list->dst_path, task->dst, task->size, err));
+    } else {
+        LF_TRY(lf_task_compute(list, task, buffer, err));
+        LF_TRY(lf_file_write(list->dst, list->dst_path, task->dst, buffer, (size_t)task->size, err));
+    }
+    return lf_file_start_flush(list->dst, list->dst_path, task->dst, task->size, err);
 }
 
 static lorafmt_status run_item(void *ctx, size_t i, void *buffer, lorafmt_error *err)

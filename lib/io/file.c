@@ -74,15 +74,26 @@ lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const vo
     return LORAFMT_OK;
 }
 
+/* What a range of a file waits for; of EIO and a full disk the kernel tells once, here or in fsync(). */
+static lorafmt_status sync_range(int fd, const char *path, uint64_t offset, uint64_t size, unsigned how, lorafmt_error *err)
+{
+    if (sync_file_range(fd, (off_t)offset, (off_t)size, how) == 0)
+        return LORAFMT_OK;
+    if (errno == EIO || errno == ENOSPC || errno == EDQUOT)
+        return lf_fail_os(err, errno, path, "writing %" PRIu64 " bytes at %" PRIu64 " to disk", size, offset);
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_file_start_flush(int fd, const char *path, uint64_t offset, uint64_t size, lorafmt_error *err)
+{
+    return sync_range(fd, path, offset, size, SYNC_FILE_RANGE_WRITE, err);
+}
+
 lorafmt_status lf_file_flush(int fd, const char *path, uint64_t offset, uint64_t size, lorafmt_error *err)
 {
     const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
 
-    if (sync_file_range(fd, (off_t)offset, (off_t)size, all) == 0)
-        return LORAFMT_OK;
-    if (errno == EIO || errno == ENOSPC || errno == EDQUOT) // of these the kernel tells once, here or in fsync()
-        return lf_fail_os(err, errno, path, "writing %" PRIu64 " bytes at %" PRIu64 " to disk", size, offset);
-    return LORAFMT_OK;
+    return sync_range(fd, path, offset, size, all, err);
 }
 
 static lorafmt_status load(int fd, const char *path, uint64_t file_size, uint64_t max_size, char **out, size_t *size,

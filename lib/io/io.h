@@ -97,6 +97,9 @@ lorafmt_status lf_file_reserve(int fd, const char *path, uint64_t size, lorafmt_
  */
 lorafmt_status lf_file_flush(int fd, const char *path, uint64_t offset, uint64_t size, lorafmt_error *err);
 
+/* Have the kernel begin with that, and do not wait. Does nothing where unsupported. */
+lorafmt_status lf_file_start_flush(int fd, const char *path, uint64_t offset, uint64_t size, lorafmt_error *err);
+
 /* Copy size bytes between files, in the kernel where it can. */
 lorafmt_status lf_file_copy(int src, const char *src_path, uint64_t src_offset, int dst, const char *dst_path,
                             uint64_t dst_offset, uint64_t size, lorafmt_error *err);
