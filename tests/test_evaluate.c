@@ -9,7 +9,7 @@
 
 #include "lib/kernels/fpenv.h"
 #include "lib/kernels/real.h"
-#include "lib/view/view.h"
+#include "lib/view/evaluate.h"
 #include "tests/adapters.h"
 
 #include <math.h>
@@ -192,22 +192,32 @@ static void work_out(drawn *d, lf_change *change)
     }
 }
 
-/* Row ranges of drawn lengths. */
+/* Row ranges of drawn lengths, of which single rows are evaluated in two parts. */
 static void evaluate(uint64_t *seed, drawn *d, const lorafmt_view *view, lorafmt_change *change)
 {
-    const size_t from_stride = d->n_cols * lf_real_size(lf_real_of(d->w.dtype)), all = d->n_experts * d->n_rows;
-    const size_t to_stride = d->n_cols * lf_real_size(lf_real_of(d->out.dtype));
+    const size_t from_unit = lf_real_size(lf_real_of(d->w.dtype)), to_unit = lf_real_size(lf_real_of(d->out.dtype));
+    const size_t from_stride = d->n_cols * from_unit, to_stride = d->n_cols * to_unit, all = d->n_experts * d->n_rows;
+    lf_tally tally = {0};
     lorafmt_error err;
 
     for (size_t row = 0, n; row < all; row += n) {
-        const lorafmt_rows rows = {d->w.data + row * from_stride, from_stride, d->w.dtype,
-                                   d->made + row * to_stride,     to_stride,   d->out.dtype};
+        lorafmt_rows rows = {d->w.data + row * from_stride, from_stride, d->w.dtype,
+                             d->made + row * to_stride,     to_stride,   d->out.dtype};
+        lf_region part = {row, 1, 0, draw_below(seed, d->n_cols + 1)};
         n = 1 + draw_below(seed, all - row);
-        if (change)
+        if (n == 1) {
+            assert_int_equal(lf_view_evaluate(view, 0, &part, &rows, &tally, change, &err), LORAFMT_OK);
+            rows.src = d->w.data + row * from_stride + part.n_cols * from_unit;
+            rows.dst = d->made + row * to_stride + part.n_cols * to_unit;
+            part.col = part.n_cols;
+            part.n_cols = d->n_cols - part.col;
+            assert_int_equal(lf_view_evaluate(view, 0, &part, &rows, &tally, change, &err), LORAFMT_OK);
+        } else if (change) {
             assert_int_equal(lorafmt_view_measure(view, 0, row, n, rows.src, from_stride, rows.dst, to_stride, change, &err),
                              LORAFMT_OK);
-        else
+        } else {
             assert_int_equal(lorafmt_view_evaluate_as(view, 0, row, n, &rows, NULL, &err), LORAFMT_OK);
+        }
     }
     assert_memory_equal(d->made, d->out.data, all * to_stride);
 }

@@ -281,6 +281,8 @@ lorafmt_status lf_view_evaluate(const lorafmt_view *view, size_t tensor, const l
     LF_TRY(check_region(view, tensor, r, rows->src, err));
     plan = &view->plans[tensor];
     LF_TRY(check_dtypes(plan, rows, err));
+    if (r->n_rows == 0 || r->n_cols == 0)
+        return LORAFMT_OK;
     j = (job){.kernels = &view->kernels,
               .plan = plan,
               .from = lf_real_of(rows->src_dtype),
