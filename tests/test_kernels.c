@@ -206,16 +206,20 @@ lf_widen_rows lf_widen_rows_avx512_emulated;
 /* Every level of this CPU, from scalar on, each with those below it; and one that is emulated. */
 static bool next_level(unsigned *level, lf_kernels *kernels)
 {
-    const unsigned all = lf_cpu_flags(), flags = (1u << *level) - 1;
+    static const unsigned levels[] = {0, LF_CPU_FMA, LF_CPU_FMA | LF_CPU_AVX512, LF_CPU_NEON};
+    enum { N_LEVELS = sizeof levels / sizeof *levels };
 
-    lf_kernels_init(kernels, flags & all);
-    ++*level;
-    if ((flags & all) == flags)
-        return true;
+    while (*level < N_LEVELS) {
+        const unsigned flags = levels[(*level)++];
+        lf_kernels_init(kernels, flags);
+        if (!(flags & ~lf_cpu_flags()))
+            return true;
+    }
 #if defined(__x86_64__)
+    lf_kernels_init(kernels, lf_cpu_flags());
     kernels->merge_block = lf_merge_block_avx512_emulated;
     kernels->widen_rows = lf_widen_rows_avx512_emulated;
-    return (all & LF_CPU_FMA) && flags == 2 * all + 1;
+    return (*level)++ == N_LEVELS && (lf_cpu_flags() & LF_CPU_FMA);
 #else
     return false;
 #endif

@@ -104,7 +104,7 @@ typedef struct lf_kernels {
 enum {
     LF_CPU_FMA = 1u << 0,    /* x86: AVX2, FMA and F16C */
     LF_CPU_AVX512 = 1u << 1, /* x86: AVX-512 F, BW, DQ and VL */
-    LF_CPU_NEON = 1u << 0,   /* AArch64: all of them */
+    LF_CPU_NEON = 1u << 2,   /* AArch64: all of them */
 };
 
 /* What this CPU has. */

@@ -53,10 +53,11 @@ INLINE void multiply(const lf_update *u, const float *left, const float *panels,
                      strip delta[TILE_ROWS][TILE_PANELS])
 {
     UNROLL
-    for (size_t i = 0; i < n_rows; i++)
+    for (size_t i = 0; i < n_rows; i++) {
         UNROLL
-    for (size_t q = 0; q < n_panels; q++)
-        delta[i][q] = strip_zero();
+        for (size_t q = 0; q < n_panels; q++)
+            delta[i][q] = strip_zero();
+    }
     for (size_t p = 0; p < u->rank; p++) {
         strip right[TILE_PANELS];
         UNROLL
@@ -83,17 +84,18 @@ INLINE flags add_update(const lf_update *u, bool first, bool last, const shape s
 
     multiply(u, u->left + at->row * u->rank, u->panels + lf_panel_at(u->rank, at->j), s.n_rows, n_panels, delta);
     UNROLL
-    for (size_t i = 0; i < s.n_rows; i++)
+    for (size_t i = 0; i < s.n_rows; i++) {
         UNROLL
-    for (size_t q = 0; q < n_panels; q++) {
-        const strip before = first ? strip_widen(s.from, at->src + i * at->src_stride + q * from_size) : x[i][q];
-        const strip after = strip_fma(scale, delta[i][q], before);
-        if (!last)
-            x[i][q] = after;
-        if (last && s.measured)
-            strip_store(t->x[i] + q * LF_PANEL, after);
-        if (last)
-            special = flags_or(special, strip_narrow(s.to, after, at->dst + i * at->dst_stride + q * to_size));
+        for (size_t q = 0; q < n_panels; q++) {
+            const strip before = first ? strip_widen(s.from, at->src + i * at->src_stride + q * from_size) : x[i][q];
+            const strip after = strip_fma(scale, delta[i][q], before);
+            if (!last)
+                x[i][q] = after;
+            if (last && s.measured)
+                strip_store(t->x[i] + q * LF_PANEL, after);
+            if (last)
+                special = flags_or(special, strip_narrow(s.to, after, at->dst + i * at->dst_stride + q * to_size));
+        }
     }
     return special;
 }

@@ -61,31 +61,18 @@ static lorafmt_status check_arguments(const lorafmt_base *base, const lorafmt_st
     return LORAFMT_OK;
 }
 
-/* Levels of instructions, each with those below it. */
+/* Each level with those below it. */
 static lorafmt_status choose_kernels(lorafmt_cpu cpu, lf_kernels *kernels, lorafmt_error *err)
 {
-    static const struct {
-        const char *name;
-        unsigned flags;
-    } levels[] =
-    { [LORAFMT_CPU_SCALAR] = {"scalar", 0},
-#if defined(__x86_64__)
-      [LORAFMT_CPU_AVX2] = {"avx2", LF_CPU_FMA},
-      [LORAFMT_CPU_AVX512] = {"avx512", LF_CPU_FMA | LF_CPU_AVX512},
-#elif defined(__aarch64__)
-      [LORAFMT_CPU_NEON] = {"neon", LF_CPU_NEON},
-#endif
-    };
-    const unsigned has = lf_cpu_flags();
+    static const char *const names[] = {"the best", "scalar", "avx2", "avx512", "neon"};
+    const unsigned has = lf_cpu_flags(), levels[] = {has, 0, LF_CPU_FMA, LF_CPU_FMA | LF_CPU_AVX512, LF_CPU_NEON};
 
-    if (cpu == LORAFMT_CPU_BEST) {
-        lf_kernels_init(kernels, has);
-        return LORAFMT_OK;
-    }
-    if ((size_t)cpu >= sizeof levels / sizeof *levels || !levels[cpu].name || (levels[cpu].flags & ~has))
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
-                       "this CPU does not have the instructions that are asked for");
-    lf_kernels_init(kernels, levels[cpu].flags);
+    if ((size_t)cpu >= sizeof levels / sizeof *levels)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "cpu %d, must be 0..%d", (int)cpu, LORAFMT_CPU_NEON);
+    if (levels[cpu] & ~has)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "cpu %s is asked for, which this one does not have",
+                       names[cpu]);
+    lf_kernels_init(kernels, levels[cpu]);
     return LORAFMT_OK;
 }
 
