@@ -298,11 +298,39 @@ static void test_other_dtypes_of_what_is_not_computed(void **state)
     }
 }
 
+/* One of three rows is replaced: 1 becomes 2, 2 stays. */
+static void test_replaced_rows_are_measured(void **state)
+{
+    const float base[] = {7, 8, 1, 2, 9, 10}, value[] = {2, 2}, wanted[] = {7, 8, 2, 2, 9, 10};
+    const uint64_t number = 1;
+    const lorafmt_base_tensor tensor = {"w", LORAFMT_F32, 2, {3, 2}, sizeof base};
+    const lorafmt_base b = {.struct_size = sizeof b, .n_tensors = 1, .tensors = &tensor};
+    lorafmt_factor f[] = {{LORAFMT_ROLE_VALUE, test_tensor(LORAFMT_F32, 1, 2, value)},
+                          {LORAFMT_ROLE_ROW_INDEX, test_tensor(LORAFMT_I64, 1, 0, &number)}};
+    const lorafmt_site site = {.target = "w", .kind = LORAFMT_KIND_ROWS, .scale = 1.0, .n_factors = 2, .factors = f};
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    const lorafmt_stack_entry entry = {&adapter, 1.0};
+    lorafmt_change change = {0};
+    lorafmt_view *view;
+    lorafmt_error err;
+    float out[6];
+    (void)state;
+    assert_int_equal(lorafmt_bind(&b, &entry, 1, NULL, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_measure(view, 0, 0, 3, base, 8, out, 8, &change, &err), LORAFMT_OK);
+    assert_memory_equal(out, wanted, sizeof out);
+    assert_int_equal(change.n_elements, 6);
+    assert_int_equal(change.n_unchanged, 5);
+    assert_int_equal(change.max_ulp, 1 << 23);
+    assert_true(change.sum_asked == 1 && change.sum_realised == 1 && change.sum_along == 1);
+    lorafmt_view_free(view);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_rows_of_any_tensor),
         cmocka_unit_test(test_other_dtypes_of_what_is_not_computed),
+        cmocka_unit_test(test_replaced_rows_are_measured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -498,7 +498,7 @@ static void test_environment_is_set_and_restored(void **state)
 {
     const uint64_t before = get_control();
     volatile float tiny = 0x1p-149f, one = 1.0f;
-    float upward, kept, quotient;
+    volatile float upward, kept, quotient; // stored before the next change of the environment
     uint64_t after;
     lf_fpenv env;
     (void)state;

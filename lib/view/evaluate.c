@@ -31,9 +31,9 @@
 typedef struct job {
     const lf_kernels *kernels;
     const lf_plan *plan;
+    lorafmt_dtype src_dtype, dst_dtype; // one, and maybe not real, or both real
     lf_real from, to;
-    bool same_dtypes; // what is not computed is copied
-    lorafmt_dtype dst_dtype;
+    size_t src_unit, dst_unit; // bytes of an element
     const uint8_t *src;
     uint8_t *dst;
     size_t src_stride, dst_stride;
@@ -44,12 +44,12 @@ typedef struct job {
 /* Where an element of the base is; NULL when it is not read. */
 static const uint8_t *src_at(const job *j, uint64_t row, size_t col)
 {
-    return j->plan->info.reads_base ? j->src + row * j->src_stride + col * lf_real_size(j->from) : NULL;
+    return j->plan->info.reads_base ? j->src + row * j->src_stride + col * j->src_unit : NULL;
 }
 
 static uint8_t *dst_at(const job *j, uint64_t row, size_t col)
 {
-    return j->dst + row * j->dst_stride + col * lf_real_size(j->to);
+    return j->dst + row * j->dst_stride + col * j->dst_unit;
 }
 
 static size_t least(uint64_t a, size_t b)
@@ -131,7 +131,7 @@ static void evaluate_plain(const job *j, const lf_region *r)
     for (size_t k = 0; k < j->plan->n_terms; k++)
         rank += j->plan->terms[k].rank;
     group = PANELS_SIZE / rank / LF_PANEL * LF_PANEL;
-    rows = least(LEFT_SIZE / rank, BAND_SIZE / (r->n_cols * lf_real_size(j->from)) + TILES);
+    rows = least(LEFT_SIZE / rank, BAND_SIZE / (r->n_cols * j->src_unit) + TILES);
     for (uint64_t done = 0; done < r->n_rows;) {
         const lf_region band = {r->row + done,
                                 lf_rows_together(j->plan, r->row + done, least(r->n_rows - done, whole_tiles(rows))), r->col,
@@ -156,7 +156,7 @@ static void put_row(const job *j, const lf_patch *patch, size_t i, uint64_t row,
         lf_change_add_f64(j->from, src, patch->acc.f64[i], j->to, rounded, n, j->change);
     else if (j->change)
         lf_change_add_f32(j->from, src, patch->acc.f32[i], j->to, rounded, n, j->change);
-    memcpy(dst_at(j, row + i, col), rounded, n * lf_real_size(j->to));
+    memcpy(dst_at(j, row + i, col), rounded, n * j->dst_unit);
 }
 
 /* A patch whose first element is at (row, col) of src and dst. */
@@ -198,18 +198,20 @@ static void take(const job *j, const lorafmt_tensor *value, uint64_t first, size
 
     if (value) {
         lf_value_convert(value, j->dst_dtype, first, n, taken, j->tally);
-    } else if (j->same_dtypes) {
-        memmove(dst, src, n * lf_real_size(j->to));
+    } else if (j->src_dtype == j->dst_dtype) {
+        memmove(dst, src, n * j->dst_unit);
+        if (j->change)
+            j->change->n_unchanged += n;
         return;
     } else {
         lf_widen_f64(j->from, src, x, n);
         lf_narrow_f64(j->to, x, taken, n, j->tally);
     }
-    if (j->change && j->plan->info.reads_base) {
+    if (j->change && lf_dtype_is_real(j->dst_dtype)) {
         lf_widen_f64(j->to, taken, x, n);
         lf_change_add_f64(j->from, src, x, j->to, taken, n, j->change);
     }
-    memcpy(dst, taken, n * lf_real_size(j->to));
+    memcpy(dst, taken, n * j->dst_unit);
 }
 
 static void take_rows(const job *j, const lf_region *r)
@@ -285,10 +287,12 @@ lorafmt_status lf_view_evaluate(const lorafmt_view *view, size_t tensor, const l
         return LORAFMT_OK;
     j = (job){.kernels = &view->kernels,
               .plan = plan,
+              .src_dtype = rows->src_dtype,
+              .dst_dtype = rows->dst_dtype,
               .from = lf_real_of(rows->src_dtype),
               .to = lf_real_of(rows->dst_dtype),
-              .same_dtypes = rows->src_dtype == rows->dst_dtype,
-              .dst_dtype = rows->dst_dtype,
+              .src_unit = lorafmt_dtype_bits(rows->src_dtype) / 8,
+              .dst_unit = lorafmt_dtype_bits(rows->dst_dtype) / 8,
               .src = rows->src,
               .dst = rows->dst,
               .src_stride = rows->src_stride,
