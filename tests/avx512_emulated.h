@@ -138,30 +138,46 @@ EMULATED __m256i emulated_to_nearest_ph(emulated x)
                             _mm256_cvtps_ph(x.floats[0], _MM_FROUND_TO_NEAREST_INT));
 }
 
+/* Any of these may be a macro already. */
 #define __m512 emulated
 #define __m512i emulated
+#undef _mm512_set1_ps
 #define _mm512_set1_ps emulated_set1_ps
+#undef _mm512_setzero_ps
 #define _mm512_setzero_ps() emulated_set1_ps(0)
+#undef _mm512_set1_epi32
 #define _mm512_set1_epi32 emulated_set1_epi32
+#undef _mm512_loadu_ps
 #define _mm512_loadu_ps emulated_loadu_ps
+#undef _mm512_storeu_ps
 #define _mm512_storeu_ps emulated_storeu_ps
+#undef _mm512_fmadd_ps
 #define _mm512_fmadd_ps emulated_fmadd_ps
+#undef _mm512_castps_si512
 #define _mm512_castps_si512 emulated_same
+#undef _mm512_castsi512_ps
 #define _mm512_castsi512_ps emulated_same
 #undef _mm512_slli_epi32
 #define _mm512_slli_epi32 emulated_slli_epi32
 #undef _mm512_srli_epi32
 #define _mm512_srli_epi32 emulated_srli_epi32
+#undef _mm512_add_epi32
 #define _mm512_add_epi32 emulated_add_epi32
+#undef _mm512_and_si512
 #define _mm512_and_si512 emulated_and_si512
+#undef _mm512_mask_blend_ps
 #define _mm512_mask_blend_ps emulated_mask_blend_ps
 #undef _mm512_cmp_ps_mask
 #define _mm512_cmp_ps_mask(a, b, how) emulated_unordered(a, b) // the only comparison there is: _CMP_UNORD_Q
+#undef _mm512_cmpgt_epi32_mask
 #define _mm512_cmpgt_epi32_mask emulated_cmpgt_epi32_mask
+#undef _mm512_cvtepu16_epi32
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
+#undef _mm512_cvtepi32_epi16
 #define _mm512_cvtepi32_epi16 emulated_cvtepi32_epi16
 #undef _mm256_cmpgt_epi16_mask
 #define _mm256_cmpgt_epi16_mask emulated_cmpgt_epi16_mask
+#undef _mm512_cvtph_ps
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #undef _mm512_cvtps_ph
 #define _mm512_cvtps_ph(x, how) emulated_to_nearest_ph(x)
