@@ -224,43 +224,34 @@ INLINE void block(const lf_block *b, lf_real from, lf_real to, bool measured, lf
         rows(b, (shape){from, to, 1, measured}, row, tally);
 }
 
-TARGET static void block_f32(const lf_block *b, lf_tally *tally)
-{
-    block(b, LF_REAL_F32, LF_REAL_F32, false, tally);
-}
+/* What the compiler makes one kernel of: types that are known. */
+#define BLOCK_OF(name, from, to, measured)                                                                                       \
+    TARGET static void name(const lf_block *b, lf_tally *tally)                                                                  \
+    {                                                                                                                            \
+        block(b, from, to, measured, tally);                                                                                     \
+    }
 
-TARGET static void block_f16(const lf_block *b, lf_tally *tally)
-{
-    block(b, LF_REAL_F16, LF_REAL_F16, false, tally);
-}
-
-TARGET static void block_bf16(const lf_block *b, lf_tally *tally)
-{
-    block(b, LF_REAL_BF16, LF_REAL_BF16, false, tally);
-}
-
-TARGET static void block_any(const lf_block *b, lf_tally *tally)
-{
-    block(b, b->from, b->to, false, tally);
-}
-
-TARGET static void block_measured(const lf_block *b, lf_tally *tally)
-{
-    block(b, b->from, b->to, true, tally);
-}
+BLOCK_OF(block_f32, LF_REAL_F32, LF_REAL_F32, false)
+BLOCK_OF(block_f16, LF_REAL_F16, LF_REAL_F16, false)
+BLOCK_OF(block_bf16, LF_REAL_BF16, LF_REAL_BF16, false)
+BLOCK_OF(block_any, b->from, b->to, false)
+BLOCK_OF(measured_f32, LF_REAL_F32, LF_REAL_F32, true)
+BLOCK_OF(measured_f16, LF_REAL_F16, LF_REAL_F16, true)
+BLOCK_OF(measured_bf16, LF_REAL_BF16, LF_REAL_BF16, true)
+BLOCK_OF(measured_any, b->from, b->to, true)
 
 INLINE void merge_block(const lf_block *b, lf_tally *tally)
 {
-    if (b->change)
-        block_measured(b, tally);
-    else if (b->from != b->to)
-        block_any(b, tally);
+    const bool measured = b->change != NULL;
+
+    if (b->from != b->to)
+        (measured ? measured_any : block_any)(b, tally);
     else if (b->from == LF_REAL_F32)
-        block_f32(b, tally);
+        (measured ? measured_f32 : block_f32)(b, tally);
     else if (b->from == LF_REAL_F16)
-        block_f16(b, tally);
+        (measured ? measured_f16 : block_f16)(b, tally);
     else
-        block_bf16(b, tally);
+        (measured ? measured_bf16 : block_bf16)(b, tally);
 }
 
 INLINE void widen_rows_of(lf_real from, const uint8_t *src, size_t src_stride, size_t n_rows, size_t n_cols, float *dst,
