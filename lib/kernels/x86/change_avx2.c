@@ -68,15 +68,31 @@ INLINE void add_squares(lf_real type, const uint8_t *base, const float *x, const
     s->any = _mm256_or_si256(s->any, _mm256_castps_si256(_mm256_add_ps(d, d))); // doubled, so that -0 is no bit
 }
 
-INLINE double total(__m256 x)
+INLINE __m256d in_f64(__m256 x)
 {
-    const __m256d both = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
-    const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(both), _mm256_extractf128_pd(both, 1));
-
-    return _mm_cvtsd_f64(two) + _mm_cvtsd_f64(_mm_unpackhi_pd(two, two));
+    return _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
 }
 
-INLINE uint64_t largest(lf_real type, __m256i steps)
+/* The totals of two sums. */
+INLINE __m128d totals(__m256 a, __m256 b)
+{
+    const __m256d pairs = _mm256_hadd_pd(in_f64(a), in_f64(b));
+
+    return _mm_add_pd(_mm256_castpd256_pd128(pairs), _mm256_extractf128_pd(pairs, 1));
+}
+
+/* Lanes above what is the most so far, which is seldom. */
+INLINE bool are_above(lf_real type, __m256i steps, uint64_t most)
+{
+    const __m256i so_far =
+        type == LF_REAL_F32 ? _mm256_set1_epi32((int)(uint32_t)most) : _mm256_set1_epi16((short)(uint16_t)most);
+    const __m256i above = type == LF_REAL_F32 ? _mm256_max_epu32(steps, so_far) : _mm256_max_epu16(steps, so_far);
+    const __m256i beyond = _mm256_xor_si256(above, so_far);
+
+    return !_mm256_testz_si256(beyond, beyond);
+}
+
+TARGET static uint64_t largest(lf_real type, __m256i steps)
 {
     uint32_t lanes[8], most = 0;
 
@@ -99,6 +115,7 @@ INLINE bool add_tile(lf_real type, const lf_panels *t, lf_change *change)
 {
     const size_t unit = lf_real_size(type);
     sums s = {0};
+    __m128d squares;
     double asked, realised;
 
     for (size_t i = 0; i < t->n_rows; i++) {
@@ -109,15 +126,16 @@ INLINE bool add_tile(lf_real type, const lf_panels *t, lf_change *change)
         for (size_t at = 0; at < t->n_cols * unit; at += 32)
             add_steps(type, base + at, result + at, &s);
     }
-    asked = total(s.asked);
-    realised = total(s.realised);
+    squares = totals(s.asked, s.realised);
+    asked = _mm_cvtsd_f64(squares);
+    realised = _mm_cvtsd_f64(_mm_unpackhi_pd(squares, squares));
     if (!is_exact(asked, !_mm256_testz_si256(s.any, s.any)) || realised > 0x1p+120)
         return false;
     change->sum_asked += asked;
     change->sum_realised += realised;
-    change->sum_along += total(s.along);
+    change->sum_along += _mm_cvtsd_f64(totals(s.along, s.along));
     change->n_unchanged += s.n_same / unit;
-    if (largest(type, s.steps) > change->max_ulp)
+    if (are_above(type, s.steps, change->max_ulp))
         change->max_ulp = largest(type, s.steps);
     return true;
 }
