@@ -332,6 +332,11 @@ static void test_bad_tensors(void **state)
          LORAFMT_UNSUPPORTED,
          "name within the key"},
         {CONFIG(""), {M "q.lora_A.weight", M "_orig_mod.q.lora_A.weight"}, {{2, 3}, {2, 3}}, LORAFMT_CORRUPT, "two tensors"},
+        {CONFIG(""),
+         {M "module.module.q.lora_A.weight", M "module.module.q.lora_B.weight"},
+         {{2, 3}, {4, 2}},
+         LORAFMT_UNSUPPORTED,
+         "twice"},
         {CONFIG(""), {NULL, NULL}, {{0}}, LORAFMT_CORRUPT, "the adapter is empty"},
     };
     (void)state;

@@ -90,6 +90,11 @@ static lorafmt_status remove_ddp(const normaliser *n)
             memmove(n->names[i] + strlen(LF_PEFT_PREFIX), n->names[i] + strlen(inner), strlen(n->names[i]) - strlen(inner) + 1);
     else
         n_inner = 0;
+    for (size_t i = 0; i < n_inner; i++)
+        if (starts_with(n->names[i], inner))
+            return lf_fail(n->err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, n->names[i],
+                           "module. stands in front of the model twice, and DistributedDataParallel puts it there once: it is "
+                           "unclear whether the rest is the model's own");
     return note(n, n_outer + n_inner, "took module.", "out of", "DistributedDataParallel");
 }
 
