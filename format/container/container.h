@@ -74,6 +74,9 @@ lorafmt_status lf_container_tensor(const lf_container *container, size_t i, lf_t
  */
 lorafmt_status lf_container_decode_tensor(const lf_container *container, size_t i, void *dst, lorafmt_error *err);
 
+/* Decoded bytes of tensor i against its digest: spec 4.6. */
+lorafmt_status lf_container_check_tensor(const lf_container *container, size_t i, const void *decoded, lorafmt_error *err);
+
 /* The parts of a tensor that can be decoded each by itself. */
 typedef struct lf_blocks {
     uint64_t n;    /* 1 for raw */

@@ -7,6 +7,7 @@
 #include "format/container/internal.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 static lorafmt_status decode_shape(const lf_record *r, lorafmt_tensor *t, lorafmt_error *err)
 {
@@ -147,4 +148,19 @@ void lf_tensor_encode(const lf_tensor_record *record, uint8_t *p)
     for (uint32_t d = 0; d < tensor->n_dims; d++)
         lf_store_u64le(p + LF_TENSOR_SHAPE + 8 * d, tensor->shape[d]);
     memcpy(p + LF_TENSOR_SHA256, record->sha256, LF_SHA256_SIZE);
+}
+
+lorafmt_status lf_container_check_tensor(const lf_container *c, size_t i, const void *decoded, lorafmt_error *err)
+{
+    uint8_t digest[LF_SHA256_SIZE];
+    lf_tensor_record t;
+    char field[48];
+
+    LF_TRY(lf_container_tensor(c, i, &t, err));
+    lf_sha256_of(decoded, (size_t)t.tensor.size, digest);
+    if (memcmp(digest, t.sha256, sizeof digest) == 0)
+        return LORAFMT_OK;
+    snprintf(field, sizeof field, "tensor[%zu].sha256", i);
+    return lf_fail(err, LORAFMT_CORRUPT, lf_container_tensor_offset(c, i) + LF_TENSOR_SHA256, field,
+                   "the data are not those that the digest was made of");
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /**
  * The index of a `.lora` file, looked up where it lies: for a loader that has the bytes of the file, knows the names of its own
- * tensors, and wants what an adapter does to each. Opening takes microseconds and one small allocation, whatever the file's
+ * tensors, and wants what an adapter does to each. Opening takes microseconds and two small allocations, whatever the file's
  * size; a site is decoded and checked when it is asked for; data is neither read nor copied.
  *
  * lorafmt_source_open() is the other way: it reads any kind of adapter and has checked everything when it returns.

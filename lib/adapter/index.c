@@ -110,21 +110,6 @@ lorafmt_status lorafmt_index_find(const lorafmt_index *index, size_t adapter, co
     return lf_container_find_site(index->container, adapter, target, site, err);
 }
 
-static lorafmt_status check_data(const lf_container *c, uint32_t tensor, const void *data, lorafmt_error *err)
-{
-    uint8_t digest[LF_SHA256_SIZE];
-    lf_tensor_record record;
-    char field[48];
-
-    LF_TRY(lf_container_tensor(c, tensor, &record, err));
-    lf_sha256_of(data, (size_t)record.tensor.size, digest);
-    if (memcmp(digest, record.sha256, sizeof digest) == 0)
-        return LORAFMT_OK;
-    snprintf(field, sizeof field, "tensor[%" PRIu32 "].sha256", tensor);
-    return lf_fail(err, LORAFMT_CORRUPT, lf_container_tensor_offset(c, tensor) + LF_TENSOR_SHA256, field,
-                   "the data are not those that the digest was made of");
-}
-
 lorafmt_status lorafmt_index_load(const lorafmt_index *index, size_t site, uint32_t factor, void *dst, lorafmt_error *err)
 {
     const lf_container *c = index->container;
@@ -141,5 +126,5 @@ lorafmt_status lorafmt_index_load(const lorafmt_index *index, size_t site, uint3
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "dst", "NULL, but the tensor is compressed");
     if (dst)
         LF_TRY(lf_container_decode_tensor(c, tensor, dst, err));
-    return check_data(c, tensor, dst ? dst : f.tensor.data, err);
+    return lf_container_check_tensor(c, tensor, dst ? dst : f.tensor.data, err);
 }

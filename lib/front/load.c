@@ -30,15 +30,15 @@ typedef struct loader {
     uint64_t n_decoded, n_bytes; /* of those, and of all tensors */
 } loader;
 
-/*
- * Sizes before any memory is asked for or data looked at. Ranges that do not overlap fit into the file together; if others did
- * too, a small index could name the same bytes a million times.
- */
 static bool is_wanted(const loader *l, size_t i)
 {
     return !l->wanted || l->wanted[i];
 }
 
+/*
+ * Sizes before any memory is asked for or data looked at. Ranges that do not overlap fit into the file together; if others did
+ * too, a small index could name the same bytes a million times.
+ */
 static lorafmt_status measure(loader *l, lorafmt_error *err)
 {
     lorafmt_container_info info;
@@ -105,20 +105,9 @@ static lorafmt_status decode(void *ctx, size_t i, void *scratch, lorafmt_error *
 static lorafmt_status check_digest(void *ctx, size_t i, void *scratch, lorafmt_error *err)
 {
     const loader *l = ctx;
-    uint8_t digest[LF_SHA256_SIZE];
-    lf_tensor_record t;
-    char field[48];
 
     (void)scratch;
-    if (!is_wanted(l, i))
-        return LORAFMT_OK;
-    LF_TRY(lf_container_tensor(l->container, i, &t, err));
-    lf_sha256_of(l->loaded[i], (size_t)t.tensor.size, digest);
-    if (memcmp(digest, t.sha256, sizeof digest) == 0)
-        return LORAFMT_OK;
-    snprintf(field, sizeof field, "tensor[%zu].sha256", i);
-    return lf_fail(err, LORAFMT_CORRUPT, lf_container_tensor_offset(l->container, i) + LF_TENSOR_SHA256, field,
-                   "the data are not those that the digest was made of");
+    return is_wanted(l, i) ? lf_container_check_tensor(l->container, i, l->loaded[i], err) : LORAFMT_OK;
 }
 
 static lorafmt_status run(loader *l, size_t n, uint64_t n_bytes, unsigned n_threads, lf_item *item, lorafmt_error *err)

@@ -7,9 +7,9 @@
 #include "format/container/container.h"
 
 /*
- * For those of the container's tensors that are wanted (NULL = all): decoded bytes: where they lie in the file when they are raw, else in memory from the arena, altogether at most
- * twice the size of the file. Blocks are decoded, and then tensors hashed, by up to n_threads threads (0 = one per CPU), fewer
- * when there is little to do.
+ * Of those tensors that are wanted (NULL = all) the decoded bytes: where they lie in the file when they are raw, else in memory
+ * from the arena, altogether at most twice the size of the file. Blocks are decoded, and then tensors hashed, by up to n_threads
+ * threads (0 = one per CPU), fewer when there is little to do.
  */
 lorafmt_status lf_tensors_load(const lf_container *container, const bool *wanted, unsigned n_threads, lf_arena *arena,
                                const void ***out, lorafmt_error *err);

@@ -128,7 +128,6 @@ lorafmt_status lf_plan_terms(lf_binder *binder, lorafmt_error *err);
 /* The stored orientation of a low-rank site on a tensor of that shape, or -1 when it does not fit (then *text says why). */
 int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const lorafmt_view_tensor *tensor, char text[256]);
 
-/* A low-rank site that has found its tensor. */
 /* Does it add something to a tensor: is it low-rank or additive? */
 bool lf_is_bound_term(const lorafmt_bound_site *bound);
 
