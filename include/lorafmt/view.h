@@ -207,7 +207,7 @@ LORAFMT_API uint64_t lorafmt_view_vocab_size(const lorafmt_view *view);
 LORAFMT_API lorafmt_status lorafmt_view_prepare(lorafmt_view *view, size_t tensor, lorafmt_error *err);
 
 /**
- * Evaluate rows [row, row + n_rows) of a tensor: dst = round(src + Σ s_k B_k A_k). Does not allocate, but needs 128 KiB of stack;
+ * Evaluate rows [row, row + n_rows) of a tensor: dst = round(src + Σ s_k B_k A_k). Does not allocate, but needs 320 KiB of stack;
  * re-entrant. Factors are converted anew for each call: many rows at a time cost less than few.
  *
  * @param view        not modified, may be used by many threads

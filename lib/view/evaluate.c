@@ -10,22 +10,23 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Of the right and of the left factors that a plain block has at hand, in f32. */
-#define PANELS_SIZE 8192
-#define LEFT_SIZE 16384
+/* Rows that the tallest tiles of every level divide, and columns that the widest do. */
+#define TILE_ROWS 24
+#define TILE_COLS 64
+
+/* Of all updates of a plain block. */
+#define MOST_RANK 512
 #define MOST_UPDATES 64
 
-/* So that one panel of all right factors, and a few rows of the left ones, always have room. */
-#define MOST_RANK (PANELS_SIZE / LF_PANEL)
-
 /*
- * Rows are walked in bands: so few that their pages stay in a second-level TLB from one group of columns to the next. Within a
- * band the panels of a group are packed once, and its rows once for all groups.
+ * Factors of a plain block at hand, in f32. The right ones of a group of columns stay in a second-level cache while all rows of a
+ * band go by; the more columns, the longer the runs of each row. The left ones are of as few rows as make whole tiles.
  */
-#define BAND_SIZE ((size_t)4 << 20)
+#define PANELS_SIZE 49152
+#define LEFT_SIZE (TILE_ROWS * MOST_RANK)
 
-/* Rows that the tallest tiles of every level divide. */
-#define TILES 24
+/* Rows are walked in bands: so few that their pages stay in a second-level TLB from one group of columns to the next. */
+#define BAND_SIZE ((size_t)16 << 20)
 
 /* What every way to evaluate needs to know. */
 typedef struct job {
@@ -77,7 +78,7 @@ static void pack_right(const job *j, const lf_region *r, lf_update *updates, flo
     for (size_t k = 0; k < j->plan->n_terms; k++) {
         const lf_term *t = &j->plan->terms[k];
         const lf_matrix right = lf_right_of(j->plan, t, r->row);
-        updates[k].panels = panels;
+        updates[k] = (lf_update){.panels = panels, .rank = t->rank, .scale = (float)t->scale};
         lf_pack_panels(j->kernels, &right, 0, t->rank, r->col, r->n_cols, panels);
         panels += lf_panels_size(t->rank, r->n_cols);
     }
@@ -88,55 +89,67 @@ static void pack_left(const job *j, const lf_region *r, lf_update *updates, floa
     for (size_t k = 0; k < j->plan->n_terms; k++) {
         const lf_term *t = &j->plan->terms[k];
         const lf_matrix left = lf_left_of(t, r->row);
-        updates[k] = (lf_update){.left = rows, .rank = t->rank, .scale = (float)t->scale};
+        updates[k].left = rows;
         lf_pack_rows_f32(j->kernels, &left, (size_t)(r->row % t->expert_rows), (size_t)r->n_rows, 0, t->rank, rows);
         rows += r->n_rows * t->rank;
     }
 }
 
-/* A band of a region, in groups of columns. */
-static void evaluate_band(const job *j, const lf_region *whole, const lf_region *band, size_t group)
+/* Some rows of a region, and columns whose panels are packed. */
+static void evaluate_rows(const job *j, const lf_region *whole, const lf_region *part, lf_update *updates, float *left)
 {
+    const uint64_t row = part->row - whole->row;
+    const size_t col = part->col - whole->col;
+    const lf_block block = {.from = j->from,
+                            .to = j->to,
+                            .src = src_at(j, row, col),
+                            .dst = dst_at(j, row, col),
+                            .src_stride = j->src_stride,
+                            .dst_stride = j->dst_stride,
+                            .n_rows = (size_t)part->n_rows,
+                            .n_cols = part->n_cols,
+                            .updates = updates,
+                            .n_updates = j->plan->n_terms,
+                            .change = j->change};
+
+    pack_left(j, part, updates, left);
+    j->kernels->merge_block(&block, j->tally);
+}
+
+static size_t whole_tiles(size_t n, size_t tile)
+{
+    return n > tile ? n / tile * tile : n;
+}
+
+/* A band of a region: groups of columns, and in each a few rows after the other. */
+static void evaluate_band(const job *j, const lf_region *whole, const lf_region *band, size_t rank)
+{
+    const size_t n_cols = whole_tiles(PANELS_SIZE / rank, TILE_COLS), n_rows = whole_tiles(LEFT_SIZE / rank, TILE_ROWS);
     float panels[PANELS_SIZE], left[LEFT_SIZE];
     lf_update updates[MOST_UPDATES];
 
-    pack_left(j, band, updates, left);
-    for (size_t col = 0; col < band->n_cols; col += group) {
-        const lf_region part = {band->row, band->n_rows, band->col + col, least(band->n_cols - col, group)};
-        const lf_block block = {.from = j->from,
-                                .to = j->to,
-                                .src = src_at(j, band->row - whole->row, col),
-                                .dst = dst_at(j, band->row - whole->row, col),
-                                .src_stride = j->src_stride,
-                                .dst_stride = j->dst_stride,
-                                .n_rows = (size_t)part.n_rows,
-                                .n_cols = part.n_cols,
-                                .updates = updates,
-                                .n_updates = j->plan->n_terms,
-                                .change = j->change};
+    for (size_t col = 0; col < band->n_cols; col += n_cols) {
+        lf_region part = {band->row, 0, band->col + col, least(band->n_cols - col, n_cols)};
         pack_right(j, &part, updates, panels);
-        j->kernels->merge_block(&block, j->tally);
+        for (uint64_t done = 0; done < band->n_rows; done += part.n_rows) {
+            part.row = band->row + done;
+            part.n_rows = least(band->n_rows - done, n_rows);
+            evaluate_rows(j, whole, &part, updates, left);
+        }
     }
-}
-
-static size_t whole_tiles(size_t n_rows)
-{
-    return n_rows > TILES ? n_rows / TILES * TILES : n_rows;
 }
 
 static void evaluate_plain(const job *j, const lf_region *r)
 {
-    size_t rank = 0, rows, group;
+    const size_t n_rows = whole_tiles(BAND_SIZE / (r->n_cols * j->src_unit) + TILE_ROWS, TILE_ROWS);
+    size_t rank = 0;
 
     for (size_t k = 0; k < j->plan->n_terms; k++)
         rank += j->plan->terms[k].rank;
-    group = PANELS_SIZE / rank / LF_PANEL * LF_PANEL;
-    rows = least(LEFT_SIZE / rank, BAND_SIZE / (r->n_cols * j->src_unit) + TILES);
     for (uint64_t done = 0; done < r->n_rows;) {
-        const lf_region band = {r->row + done,
-                                lf_rows_together(j->plan, r->row + done, least(r->n_rows - done, whole_tiles(rows))), r->col,
-                                r->n_cols};
-        evaluate_band(j, r, &band, group);
+        const uint64_t row = r->row + done;
+        const lf_region band = {row, lf_rows_together(j->plan, row, least(r->n_rows - done, n_rows)), r->col, r->n_cols};
+        evaluate_band(j, r, &band, rank);
         done += band.n_rows;
     }
 }
