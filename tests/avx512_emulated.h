@@ -16,6 +16,7 @@
 #define UNROLL
 #define lf_merge_block_avx512 lf_merge_block_avx512_emulated
 #define lf_widen_rows_avx512 lf_widen_rows_avx512_emulated
+#define lf_change_add_panels_avx512 lf_change_add_panels_avx2 // which needs none of these instructions
 #define EMULATED __attribute__((target("avx2,fma,f16c"), unused)) static inline
 
 typedef union emulated {

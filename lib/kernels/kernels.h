@@ -7,6 +7,7 @@
  *   real.c           one type to another, and what rounding did
  *   pack.c           factors of any type and orientation -> what the loops read
  *   merge_impl.h     blocks of rows by tiles that stay in registers: the walk, which the levels share
+ *   change_impl.h    what rounding did to a tile: what the levels share
  *   x86/, arm/       the levels
  */
 #ifndef LF_KERNELS_KERNELS_H
@@ -151,7 +152,7 @@ lf_add_scaled_f32 lf_add_scaled_f32_fma;
 lf_add_scaled_f64 lf_add_scaled_f64_fma;
 lf_widen_rows lf_widen_rows_avx2, lf_widen_rows_avx512;
 
-lf_change_add_panels lf_change_add_panels_avx2;
+lf_change_add_panels lf_change_add_panels_avx2, lf_change_add_panels_avx512;
 
 unsigned lf_cpu_flags_x86(void);
 void lf_kernels_init_x86(lf_kernels *kernels, unsigned cpu_flags);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* What rounding did to whole panels, none of them NaN or infinite. Sums are in f32 within a tile, which is good to 1e-6. */
+/* What rounding did to whole panels, with NEON. */
 #include "lib/kernels/kernels.h"
 
 #if defined(__aarch64__)
 
 #include <arm_neon.h>
 
+#define TARGET
 #define INLINE static inline __attribute__((always_inline))
+
+#include "lib/kernels/change_impl.h"
 
 /* Four elements of eight. */
 typedef struct sums {
@@ -87,21 +90,14 @@ INLINE double total(float32x4_t low, float32x4_t high)
     return vaddvq_f64(vaddq_f64(a, b));
 }
 
-/* Squares of numbers this small or large leave the range of f32: then the definition does it. */
-INLINE bool is_exact(double square, bool any)
-{
-    return any ? square > 0x1p-100 && square < 0x1p+120 : square == 0;
-}
-
-INLINE bool add_tile(lf_real type, const lf_panels *t, lf_change *change)
+INLINE void look(lf_real type, const lf_panels *t, uint64_t so_far, tile *out)
 {
     const size_t unit = lf_real_size(type);
     const float32x4_t zero = vdupq_n_f32(0);
     sums low = {zero, zero, zero, vdupq_n_u32(0)}, high = low;
     steps went = {vdupq_n_u16(0), vdupq_n_u16(0), vdupq_n_u32(0), vdupq_n_u32(0)};
-    double asked, realised;
-    uint64_t most;
 
+    (void)so_far;
     for (size_t i = 0; i < t->n_rows; i++) {
         const uint8_t *base = t->base + i * t->base_stride, *result = t->result + i * t->result_stride;
         const float *x = t->x + i * t->x_stride;
@@ -113,42 +109,17 @@ INLINE bool add_tile(lf_real type, const lf_panels *t, lf_change *change)
         for (size_t at = 0; at < t->n_cols * unit; at += 16)
             add_steps(type, base + at, result + at, &went);
     }
-    asked = total(low.asked, high.asked);
-    realised = total(low.realised, high.realised);
-    if (!is_exact(asked, vmaxvq_u32(vorrq_u32(low.any, high.any)) != 0) || realised > 0x1p+120)
-        return false;
-    change->sum_asked += asked;
-    change->sum_realised += realised;
-    change->sum_along += total(low.along, high.along);
-    change->n_unchanged += type == LF_REAL_F32 ? vaddvq_u32(went.n_same_f32) : vaddvq_u16(went.n_same);
-    most = type == LF_REAL_F32 ? vmaxvq_u32(went.most_f32) : vmaxvq_u16(went.most);
-    if (most > change->max_ulp)
-        change->max_ulp = most;
-    return true;
-}
-
-static bool add_f32(const lf_panels *t, lf_change *change)
-{
-    return add_tile(LF_REAL_F32, t, change);
-}
-
-static bool add_f16(const lf_panels *t, lf_change *change)
-{
-    return add_tile(LF_REAL_F16, t, change);
-}
-
-static bool add_bf16(const lf_panels *t, lf_change *change)
-{
-    return add_tile(LF_REAL_BF16, t, change);
+    *out = (tile){.asked = total(low.asked, high.asked),
+                  .realised = total(low.realised, high.realised),
+                  .along = total(low.along, high.along),
+                  .n_same = type == LF_REAL_F32 ? vaddvq_u32(went.n_same_f32) : vaddvq_u16(went.n_same),
+                  .most = type == LF_REAL_F32 ? vmaxvq_u32(went.most_f32) : vmaxvq_u16(went.most),
+                  .any = vmaxvq_u32(vorrq_u32(low.any, high.any)) != 0};
 }
 
 void lf_change_add_panels_neon(lf_real type, const lf_panels *t, lf_change *change)
 {
-    if (type == LF_REAL_F32 ? add_f32(t, change) : type == LF_REAL_F16 ? add_f16(t, change) : add_bf16(t, change))
-        return;
-    for (size_t i = 0; i < t->n_rows; i++)
-        lf_change_add_f32(type, t->base + i * t->base_stride, t->x + i * t->x_stride, type, t->result + i * t->result_stride,
-                          t->n_cols, change);
+    add_panels(type, t, change);
 }
 
 #else

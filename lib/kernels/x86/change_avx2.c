@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What rounding did to whole panels, none of them NaN or infinite. Sums are in f32 within a tile, which is good to 1e-6. */
+/* What rounding did to whole panels, with AVX2. */
 #include "lib/kernels/kernels.h"
 
 #if defined(__x86_64__)
@@ -8,6 +8,8 @@
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define INLINE TARGET static inline __attribute__((always_inline))
+
+#include "lib/kernels/change_impl.h"
 
 typedef struct sums {
     __m256 asked, realised, along;
@@ -105,18 +107,11 @@ TARGET static uint64_t largest(lf_real type, __m256i steps)
     return most;
 }
 
-/* Squares of numbers this small or large leave the range of f32: then the definition does it. */
-INLINE bool is_exact(double square, bool any)
-{
-    return any ? square > 0x1p-100 && square < 0x1p+120 : square == 0;
-}
-
-INLINE bool add_tile(lf_real type, const lf_panels *t, lf_change *change)
+INLINE void look(lf_real type, const lf_panels *t, uint64_t so_far, tile *out)
 {
     const size_t unit = lf_real_size(type);
     sums s = {0};
     __m128d squares;
-    double asked, realised;
 
     for (size_t i = 0; i < t->n_rows; i++) {
         const uint8_t *base = t->base + i * t->base_stride, *result = t->result + i * t->result_stride;
@@ -127,41 +122,17 @@ INLINE bool add_tile(lf_real type, const lf_panels *t, lf_change *change)
             add_steps(type, base + at, result + at, &s);
     }
     squares = totals(s.asked, s.realised);
-    asked = _mm_cvtsd_f64(squares);
-    realised = _mm_cvtsd_f64(_mm_unpackhi_pd(squares, squares));
-    if (!is_exact(asked, !_mm256_testz_si256(s.any, s.any)) || realised > 0x1p+120)
-        return false;
-    change->sum_asked += asked;
-    change->sum_realised += realised;
-    change->sum_along += _mm_cvtsd_f64(totals(s.along, s.along));
-    change->n_unchanged += s.n_same / unit;
-    if (are_above(type, s.steps, change->max_ulp))
-        change->max_ulp = largest(type, s.steps);
-    return true;
-}
-
-TARGET static bool add_f32(const lf_panels *t, lf_change *change)
-{
-    return add_tile(LF_REAL_F32, t, change);
-}
-
-TARGET static bool add_f16(const lf_panels *t, lf_change *change)
-{
-    return add_tile(LF_REAL_F16, t, change);
-}
-
-TARGET static bool add_bf16(const lf_panels *t, lf_change *change)
-{
-    return add_tile(LF_REAL_BF16, t, change);
+    *out = (tile){.asked = _mm_cvtsd_f64(squares),
+                  .realised = _mm_cvtsd_f64(_mm_unpackhi_pd(squares, squares)),
+                  .along = _mm_cvtsd_f64(totals(s.along, s.along)),
+                  .n_same = s.n_same / unit,
+                  .most = are_above(type, s.steps, so_far) ? largest(type, s.steps) : 0,
+                  .any = !_mm256_testz_si256(s.any, s.any)};
 }
 
 TARGET void lf_change_add_panels_avx2(lf_real type, const lf_panels *t, lf_change *change)
 {
-    if (type == LF_REAL_F32 ? add_f32(t, change) : type == LF_REAL_F16 ? add_f16(t, change) : add_bf16(t, change))
-        return;
-    for (size_t i = 0; i < t->n_rows; i++)
-        lf_change_add_f32(type, t->base + i * t->base_stride, t->x + i * t->x_stride, type, t->result + i * t->result_stride,
-                          t->n_cols, change);
+    add_panels(type, t, change);
 }
 
 #else

@@ -92,7 +92,7 @@ INLINE bool flags_any(flags x)
     return x != 0;
 }
 
-#define ADD_PANELS lf_change_add_panels_avx2
+#define ADD_PANELS lf_change_add_panels_avx512
 
 #include "lib/kernels/merge_impl.h"
 
