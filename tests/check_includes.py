@@ -17,13 +17,15 @@ ROOMS = {
     'format/container': ['include', 'format/base'],
     'format/foreign': ['include', 'format/base'],
     'lib/io': ['include', 'format/base'],
+    'lib/threads': ['include', 'format/base'],
     'lib/kernels': [],
     'lib/adapter': ['include', 'format/base', 'format/container'],
     'lib/model': ['include', 'format/base', 'format/foreign', 'lib/io'],
     'lib/dialect': ['include', 'format/base', 'format/foreign', 'lib/adapter', 'lib/io'],
     'lib/view': ['include', 'format/base', 'lib/adapter', 'lib/kernels'],
+    'lib/runtime': ['include', 'format/base', 'lib/kernels', 'lib/threads', 'lib/view'],
     'lib/front': ['include', 'format/base', 'format/container', 'format/foreign', 'lib/adapter', 'lib/dialect', 'lib/io',
-                  'lib/kernels', 'lib/model', 'lib/view'],
+                  'lib/kernels', 'lib/model', 'lib/threads', 'lib/view'],
     'tools': ['include'],
 }
 

@@ -201,8 +201,8 @@ static void evaluate(uint64_t *seed, drawn *d, const lorafmt_view *view, lorafmt
     lorafmt_error err;
 
     for (size_t row = 0, n; row < all; row += n) {
-        lorafmt_rows rows = {d->w.data + row * from_stride, from_stride, d->w.dtype,
-                             d->made + row * to_stride,     to_stride,   d->out.dtype};
+        lorafmt_rows rows =
+            {d->w.data + row * from_stride, from_stride, d->w.dtype, d->made + row * to_stride, to_stride, d->out.dtype, 0, 0};
         lf_region part = {row, 1, 0, draw_below(seed, d->n_cols + 1)};
         n = 1 + draw_below(seed, all - row);
         if (n == 1) {
@@ -274,7 +274,7 @@ static void test_other_dtypes_of_what_is_not_computed(void **state)
     const lorafmt_base_tensor tensor = {"w", LORAFMT_F32, 1, {2}, sizeof values};
     const lorafmt_base b = {.struct_size = sizeof b, .n_tensors = 1, .tensors = &tensor};
     uint16_t out[2];
-    lorafmt_rows rows = {values, sizeof values, LORAFMT_F32, out, sizeof out, LORAFMT_BF16};
+    lorafmt_rows rows = {values, sizeof values, LORAFMT_F32, out, sizeof out, LORAFMT_BF16, 0, 0};
     (void)state;
     for (int replaced = 0; replaced < 2; replaced++) {
         lorafmt_factor f[1];

@@ -2,7 +2,7 @@
 /* Items on several threads, and the tensors of a container loaded by them: the same for any number of threads. */
 #include "format/base/error.h"
 #include "lib/front/load.h"
-#include "lib/front/parallel.h"
+#include "lib/threads/parallel.h"
 #include "tests/container_files.h"
 
 #include <stdatomic.h>

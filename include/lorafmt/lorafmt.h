@@ -9,6 +9,7 @@
 #include "lorafmt/index.h"
 #include "lorafmt/model.h"
 #include "lorafmt/receipt.h"
+#include "lorafmt/runtime.h"
 #include "lorafmt/tensor.h"
 #include "lorafmt/version.h"
 #include "lorafmt/view.h"

@@ -235,14 +235,16 @@ typedef struct lorafmt_rows {
     void *dst;
     size_t dst_stride;
     lorafmt_dtype dst_dtype; /**< rounded to once, to nearest even */
+    size_t col, n_cols;      /**< only these columns of the rows, which src and dst hold; n_cols 0 = all, then col is 0 */
 } lorafmt_rows;
 
 /**
- * lorafmt_view_evaluate() with rows of other dtypes than the tensor's: the same numbers before the one rounding, if src holds the
- * same numbers. dst may equal src when dtypes and strides are equal.
+ * lorafmt_view_evaluate() with rows of other dtypes than the tensor's, or with some of their columns: the same numbers before the
+ * one rounding, if src holds the same numbers. dst may equal src when dtypes and strides are equal.
  *
  * @return besides, MISUSE for another dtype where it or the tensor's own is none of F64, F32, F16 and BF16, and for base rows of F64
- *         of a tensor that is computed in f32, because neither it nor its factors were F64 when it was bound
+ *         of a tensor that is computed in f32, because neither it nor its factors were F64 when it was bound; and for columns that
+ *         the tensor has not, or that are less than bytes
  */
 LORAFMT_API lorafmt_status lorafmt_view_evaluate_as(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows,
                                                     const lorafmt_rows *rows, lorafmt_counts *counts, lorafmt_error *err);

@@ -6,8 +6,8 @@
 #include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "lib/front/merge.h"
-#include "lib/front/parallel.h"
 #include "lib/kernels/fpenv.h"
+#include "lib/threads/parallel.h"
 #include "lib/view/view.h"
 
 #include <math.h>

@@ -3,7 +3,7 @@
 #include "format/base/digest.h"
 #include "format/base/error.h"
 #include "lib/front/merge.h"
-#include "lib/front/parallel.h"
+#include "lib/threads/parallel.h"
 
 #define READ_SIZE ((size_t)1 << 20)
 

@@ -4,7 +4,7 @@
 #include "format/base/digest.h"
 #include "format/base/error.h"
 #include "format/container/format.h"
-#include "lib/front/parallel.h"
+#include "lib/threads/parallel.h"
 
 #include <inttypes.h>
 #include <stdio.h>

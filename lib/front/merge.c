@@ -6,7 +6,7 @@
 #include "lib/front/merge.h"
 
 #include "format/base/error.h"
-#include "lib/front/parallel.h"
+#include "lib/threads/parallel.h"
 #include "lib/view/view.h"
 
 #include <stdlib.h>

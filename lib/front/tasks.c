@@ -2,7 +2,7 @@
 /* Items that copy and compute ranges of one output file. */
 #include "format/base/error.h"
 #include "lib/front/merge.h"
-#include "lib/front/parallel.h"
+#include "lib/threads/parallel.h"
 
 typedef struct job {
     const lf_task_list *list;
@@ -13,7 +13,7 @@ lorafmt_status lf_task_compute(const lf_task_list *list, lf_task *task, void *bu
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, task->tensor);
     const size_t stride = (size_t)(task->size / task->region.n_rows);
-    const lorafmt_rows rows = {buffer, stride, info->dtype, buffer, stride, info->dtype};
+    const lorafmt_rows rows = {buffer, stride, info->dtype, buffer, stride, info->dtype, 0, 0};
     lf_tally tally = {0};
 
     if (info->reads_base)

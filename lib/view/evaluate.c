@@ -262,6 +262,12 @@ static lorafmt_status check_region(const lorafmt_view *view, size_t tensor, cons
     if (r->row > plan->info.n_rows || r->n_rows > plan->info.n_rows - r->row)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name,
                        "rows %" PRIu64 " and %" PRIu64 " on, the tensor has %" PRIu64, r->row, r->n_rows, plan->info.n_rows);
+    if (r->col > plan->n_cols || r->n_cols > plan->n_cols - r->col)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name, "columns %zu and %zu on, the tensor has %zu",
+                       r->col, r->n_cols, plan->n_cols);
+    if (r->n_cols < plan->n_cols && lorafmt_dtype_bits(plan->info.dtype) < 8)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name, "some columns of %s, which are less than bytes",
+                       lorafmt_dtype_name(plan->info.dtype));
     if (plan->info.needs_prepare && !plan->prepared)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name, "has a DoRA site and was not prepared");
     if (plan->info.reads_base && r->n_rows && !src)
@@ -333,11 +339,12 @@ lorafmt_status lf_view_evaluate(const lorafmt_view *view, size_t tensor, const l
     return LORAFMT_OK;
 }
 
-/* All columns of the rows asked for. */
+/* The rows asked for, or some columns of them. */
 static lorafmt_status evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const lorafmt_rows *rows,
                                lf_tally *tally, lorafmt_change *change, lorafmt_error *err)
 {
-    const lf_region region = {row, n_rows, 0, tensor < view->n_tensors ? view->plans[tensor].n_cols : 0};
+    const size_t all = tensor < view->n_tensors ? view->plans[tensor].n_cols : 0;
+    const lf_region region = {row, n_rows, rows->col, rows->n_cols ? rows->n_cols : all};
 
     return lf_view_evaluate(view, tensor, &region, rows, tally, change, err);
 }
@@ -361,7 +368,7 @@ static lorafmt_rows own_rows(const lorafmt_view *view, size_t tensor, const void
 {
     const lorafmt_dtype dtype = tensor < view->n_tensors ? view->plans[tensor].info.dtype : 0;
 
-    return (lorafmt_rows){src, src_stride, dtype, dst, dst_stride, dtype};
+    return (lorafmt_rows){src, src_stride, dtype, dst, dst_stride, dtype, 0, 0};
 }
 
 lorafmt_status lorafmt_view_evaluate(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows, const void *src,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "lib/front/parallel.h"
+#include "lib/threads/parallel.h"
 
 #include "format/base/error.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Work that is cut into items, on several threads. */
-#ifndef LF_FRONT_PARALLEL_H
-#define LF_FRONT_PARALLEL_H
+#ifndef LF_THREADS_PARALLEL_H
+#define LF_THREADS_PARALLEL_H
 
 #include "lorafmt/error.h"
 
