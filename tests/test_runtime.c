@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "format/base/digest.h"
 #include "lorafmt/runtime.h"
 #include "tests/adapters.h"
 
@@ -328,6 +329,47 @@ static void test_ranks(void **state)
         }
 }
 
+/* Loading with adapters at once, in either set, is loading and then switching. */
+static void test_load_by_swap(void **state)
+{
+    const lorafmt_stack_entry stack[] = {entry(X, 1), entry(Z, 1)};
+
+    (void)state;
+    for (unsigned n_sets = 1; n_sets <= 2; n_sets++) {
+        const lorafmt_runtime_options options = {.struct_size = sizeof options, .n_sets = n_sets, .load_by_swap = true};
+        model_init(n_sets, 0, NULL);
+        lorafmt_runtime_free(one.runtime);
+        memset(one.live, 0xdd, sizeof one.live);
+        assert_int_equal(lorafmt_runtime_new(&base, one.places, &options, &one.runtime, NULL), LORAFMT_OK);
+        assert_int_equal(one.live[0][Q][0], 0xdd);
+        for (unsigned i = 0; i < 3; i++) {
+            assert_int_equal(lorafmt_runtime_swap(one.runtime, stack, 2 - i, NULL, NULL, NULL, NULL), LORAFMT_OK);
+            assert_live(stack, 2 - i);
+        }
+        lorafmt_runtime_free(one.runtime);
+    }
+}
+
+/* In the order of names. */
+static void test_digest(void **state)
+{
+    static const int by_name[] = {EXPERTS, FIXED, K, NORM, Q};
+    uint8_t all[32], each[N_TENSORS][32], wanted[32];
+    lf_sha256 sha256;
+
+    (void)state;
+    model_init(1, 0, NULL);
+    assert_int_equal(lorafmt_runtime_digest(one.runtime, all, each, NULL), LORAFMT_OK);
+    lf_sha256_init(&sha256);
+    for (size_t i = 0; i < N_TENSORS; i++)
+        lf_sha256_update(&sha256, pristine[by_name[i]], tensors[by_name[i]].size);
+    lf_sha256_final(&sha256, wanted);
+    assert_memory_equal(all, wanted, 32);
+    lf_sha256_of(pristine[NORM], tensors[NORM].size, wanted);
+    assert_memory_equal(each[NORM], wanted, 32);
+    lorafmt_runtime_free(one.runtime);
+}
+
 /* --- what fails --- */
 
 static bool no(void *ctx)
@@ -526,6 +568,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_a_switch_says),
         cmocka_unit_test(test_fused),
         cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_load_by_swap),
+        cmocka_unit_test(test_digest),
         cmocka_unit_test(test_a_switch_that_fails_changes_nothing),
         cmocka_unit_test(test_all_offenders_are_listed),
         cmocka_unit_test(test_memory),

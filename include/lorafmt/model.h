@@ -29,6 +29,17 @@ LORAFMT_API void lorafmt_model_free(lorafmt_model *model);
 /** The description that lorafmt_bind() takes; borrowed from the model. Its tensors are in ascending order of name. */
 LORAFMT_API const lorafmt_base *lorafmt_model_base(const lorafmt_model *model);
 
+/**
+ * Map the files, so that tensors can be used where they lie. While the model is open they must not be truncated or written to, or the
+ * process gets SIGBUS or other numbers; replacing them by renaming is fine. Nobody else may use the model meanwhile.
+ *
+ * @return LORAFMT_OK, also when they are mapped already; IO
+ */
+LORAFMT_API lorafmt_status lorafmt_model_map(lorafmt_model *model, lorafmt_error *err);
+
+/** The bytes of tensor i of lorafmt_model_base(), not aligned to anything; NULL when the model is not mapped. */
+LORAFMT_API const void *lorafmt_model_data(const lorafmt_model *model, size_t tensor);
+
 #ifdef __cplusplus
 }
 #endif

@@ -56,7 +56,9 @@ typedef struct lorafmt_runtime_options {
      * 0 = 1.
      */
     unsigned n_sets;
-    bool is_loaded;            /**< every live buffer holds its pristine bytes already: do not copy them */
+    bool is_loaded;    /**< every live buffer holds its pristine bytes already: do not copy them */
+    bool load_by_swap; /**< leave live buffers as they are, until the first switch writes all of a set: loading with adapters then
+                            takes one pass. Nobody may read before that. */
     unsigned n_threads;        /**< own threads, started for each switch; 0 = one per CPU */
     lorafmt_executor executor; /**< the caller's threads instead; NULL = own */
     void *executor_ctx;
@@ -135,6 +137,17 @@ LORAFMT_API void lorafmt_runtime_read_end(lorafmt_runtime *runtime, unsigned set
 
 /** The number of switches so far: 0 after loading. */
 LORAFMT_API uint64_t lorafmt_runtime_generation(lorafmt_runtime *runtime);
+
+/**
+ * SHA-256 of what is live, or pristine where nothing is: the held rows of each tensor one after the other.
+ *
+ * @param all   of all tensors, in ascending order of name; of a model held whole it is that of a merged one. NULL = not wanted.
+ * @param each  of each tensor, in the order of the base; NULL = not wanted
+ *
+ * The calling thread is a reader meanwhile. @return LORAFMT_OK; NO_MEMORY
+ */
+LORAFMT_API lorafmt_status lorafmt_runtime_digest(lorafmt_runtime *runtime, uint8_t all[32], uint8_t (*each)[32],
+                                                  lorafmt_error *err);
 
 #ifdef __cplusplus
 }

@@ -137,24 +137,32 @@ lorafmt_status lf_file_load(const char *path, uint64_t max_size, char **out, siz
     return st;
 }
 
+lorafmt_status lf_map_file(int fd, const char *path, uint64_t size, lf_map *out, lorafmt_error *err)
+{
+    void *bytes;
+    size_t n;
+
+    *out = (lf_map){0};
+    if (!size)
+        return LORAFMT_OK;
+    if (!lf_u64_to_size(size, &n))
+        return lf_fail_os(err, EFBIG, path, "mapping %" PRIu64 " bytes", size);
+    bytes = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
+    if (bytes == MAP_FAILED)
+        return lf_fail_os(err, errno, path, "mapping %zu bytes", n);
+    *out = (lf_map){.bytes = bytes, .size = size};
+    return LORAFMT_OK;
+}
+
 lorafmt_status lf_map_open(const char *path, lf_map *out, lorafmt_error *err)
 {
-    lorafmt_status st = LORAFMT_OK;
+    lorafmt_status st;
     uint64_t size;
-    size_t n;
     int fd;
 
     *out = (lf_map){0};
     LF_TRY(lf_file_open(path, &fd, &size, err));
-    if (size && lf_u64_to_size(size, &n)) {
-        void *bytes = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
-        if (bytes == MAP_FAILED)
-            st = lf_fail_os(err, errno, path, "mapping %zu bytes", n);
-        else
-            *out = (lf_map){.bytes = bytes, .size = size};
-    } else if (size) {
-        st = lf_fail_os(err, EFBIG, path, "mapping %" PRIu64 " bytes", size);
-    }
+    st = lf_map_file(fd, path, size, out, err);
     close(fd);
     return st;
 }

@@ -16,6 +16,7 @@ typedef struct lf_map {
 } lf_map;
 
 lorafmt_status lf_map_open(const char *path, lf_map *out, lorafmt_error *err);
+lorafmt_status lf_map_file(int fd, const char *path, uint64_t size, lf_map *out, lorafmt_error *err); /* of an open one */
 void lf_map_close(lf_map *map); /* also for an all-zero one */
 
 /* Open for reading; refuses what is not a regular file (a directory, a FIFO, a device). *size may be NULL. */

@@ -165,6 +165,7 @@ void lorafmt_model_free(lorafmt_model *model)
     if (!model)
         return;
     for (size_t i = 0; i < model->n_files; i++) {
+        lf_map_close(&model->files[i].map);
         if (model->files[i].fd >= 0)
             close(model->files[i].fd);
         lf_safetensors_free(model->files[i].table);
@@ -179,4 +180,22 @@ void lorafmt_model_free(lorafmt_model *model)
 const lorafmt_base *lorafmt_model_base(const lorafmt_model *model)
 {
     return &model->base;
+}
+
+lorafmt_status lorafmt_model_map(lorafmt_model *model, lorafmt_error *err)
+{
+    for (size_t i = 0; i < model->n_files; i++) {
+        lf_model_file *file = &model->files[i];
+        if (!file->map.bytes)
+            LF_TRY(lf_map_file(file->fd, file->path, (uint64_t)file->at_open.st_size, &file->map, err));
+    }
+    return LORAFMT_OK;
+}
+
+const void *lorafmt_model_data(const lorafmt_model *model, size_t tensor)
+{
+    const lf_model_place *place = &model->places[tensor];
+    const uint8_t *bytes = model->files[place->file].map.bytes;
+
+    return bytes ? bytes + place->offset : NULL;
 }

@@ -5,6 +5,7 @@
 
 #include "format/foreign/safetensors.h"
 #include "format/foreign/shard_index.h"
+#include "lib/io/io.h"
 #include "lorafmt/model.h"
 
 #include <stdbool.h>
@@ -16,6 +17,7 @@ typedef struct lf_model_file {
     int fd;
     struct stat at_open; /* of fd */
     lf_safetensors *table;
+    lf_map map; /* once lorafmt_model_map() was asked for */
 } lf_model_file;
 
 /* Where tensor i of base.tensors lies. */

@@ -61,6 +61,8 @@ static lorafmt_status check_options(const lorafmt_base *base, const lorafmt_plac
     if (!base || base->struct_size != sizeof *base || (base->n_tensors && (!base->tensors || !places)))
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
                        "a runtime needs a base of this API version and a place for each of its tensors");
+    if (options->is_loaded && options->load_by_swap)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "load_by_swap", "set, and so is is_loaded: one of them is wrong");
     if (options->n_sets > LORAFMT_MAX_SETS)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "n_sets", "%u, must be 0..%d", options->n_sets, LORAFMT_MAX_SETS);
     return LORAFMT_OK;
@@ -110,7 +112,10 @@ static lorafmt_status init(lorafmt_runtime *rt, const lorafmt_base *base, const 
     LF_TRY(copy_base(rt, base, err));
     for (size_t i = 0; i < base->n_tensors; i++)
         LF_TRY(lf_place_resolve(&base->tensors[i], &places[i], rt->n_sets, &rt->places[i], err));
-    return options->is_loaded ? LORAFMT_OK : lf_runtime_run(rt, base->n_tensors, fill, rt, err);
+    for (unsigned s = 0; s < rt->n_sets && options->load_by_swap; s++)
+        for (size_t i = 0; i < base->n_tensors; i++)
+            rt->adapted[s][i] = rt->places[i].live[s] != NULL;
+    return options->is_loaded || options->load_by_swap ? LORAFMT_OK : lf_runtime_run(rt, base->n_tensors, fill, rt, err);
 }
 
 lorafmt_status lorafmt_runtime_new(const lorafmt_base *base, const lorafmt_place *places, const lorafmt_runtime_options *options,

@@ -5,6 +5,7 @@
  *
  *   places.c   where tensors lie: checks, reading and restoring what is pristine
  *   runtime.c  making one, and its readers
+ *   digest.c   what is live, in a few bytes
  *   swap.c     a switch: all that can fail, then the writing
  */
 #ifndef LF_RUNTIME_H
