@@ -6,7 +6,7 @@ usage: run.py BUILD_DIR [--mb N] [--full] [--pairs N] [--only GROUP,...] [--json
 
 Models are made up (presets.py) at about N megabytes; --full makes them whole. Ways that are compared take turns within a round, and a
 ratio is that of the two times of one round: the table has the median of the rounds with the least and the most. Inputs are in the
-page cache. Groups: merge, compute, memory, lookup, decode, size, kernel.
+page cache. Groups: merge, compute, memory, swap, lookup, decode, size, kernel.
 """
 import argparse
 import json
@@ -248,6 +248,33 @@ def measure_memory(bench):
             packed.unlink()
 
 
+def measure_swap(bench):
+    """Loading with adapters and switching them in memory, against loading and copying, each as lorapack apply times them."""
+    preset = presets.PRESETS['llama-1b']
+    layers = bench.layers(preset)
+    base = bench.memory / 'base'
+    presets.make_base(base, preset, layers)
+    adapters = {rank: bench.pack(preset, layers, rank, f'r{rank}') for rank in (4, 8, 16)}
+    read_all(bench.disk)
+    command = [bench.lorapack, 'apply', '--base', base, '--adapter', adapters[16], '--json',
+               *(argument for packed in adapters.values() for argument in ('--swap', packed))]
+    runs = [json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for _ in range(bench.options.pairs)]
+    what = f'llama-1b, {presets.model_bytes(preset, layers) / 1e6:.0f} MB'
+    plain = statistics.median(run['load_plain_seconds'] for run in runs)
+    bench.add('swap', f'{what}, r = 16: load with the adapter / without', 'x',
+              [run['load_seconds'] / run['load_plain_seconds'] for run in runs], '<= 1.2', f'without: {plain:.2f} s')
+    for i, rank in enumerate(adapters):
+        ways = [run['swaps'][i] for run in runs]
+        copy = statistics.median(way['copy_seconds']['median'] for way in ways)
+        bench.add('swap', f'{what}, r = {rank}: switch / copy its tensors', 'x',
+                  [way['swap_seconds']['median'] / way['copy_seconds']['median'] for way in ways],
+                  '<= 1.5' if rank == 16 else '<= 1.2', f'copy: {1e3 * copy:.0f} ms')
+    bench.raw['swap'] = runs
+    shutil.rmtree(base)
+    for packed in adapters.values():
+        packed.unlink()
+
+
 def lines_of(bench, program, *arguments):
     """What a bench program prints with --json; None when it is not built."""
     path = bench.options.build / 'bench' / program
@@ -297,7 +324,7 @@ def measure_kernel(bench):
                   '<= 1.15' if line['rank'] < 16 else '<= 1.08', f'{line["max"]:.2f} x the larger of the two')
 
 
-GROUPS = {'merge': measure_merges, 'compute': measure_compute, 'memory': measure_memory, 'lookup': measure_lookup,
+GROUPS = {'merge': measure_merges, 'compute': measure_compute, 'memory': measure_memory, 'swap': measure_swap, 'lookup': measure_lookup,
           'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel}
 
 

@@ -134,16 +134,15 @@ static int parse_renames(const char *verb, const text_list *map, lorafmt_rename 
     return code;
 }
 
-static int bind_reported(const lorafmt_model *model, const lorafmt_stack_entry *stack, size_t n_stack,
-                         lorafmt_bind_options *options, const char *file, lorafmt_view **out)
+static int bind_reported(binding_step *step, void *ctx, lorafmt_bind_options *options, bool several, const char *file)
 {
-    problems p = {.several = n_stack > 1};
+    problems p = {.several = several};
     lorafmt_error err;
     int code = EXIT_DONE;
 
     options->report = collect;
     options->report_ctx = &p;
-    if (lorafmt_bind(lorafmt_model_base(model), stack, n_stack, options, out, &err)) {
+    if (step(ctx, options, &err)) {
         if (p.n > 1) // a single one is the error
             print_problems(&p);
         code = message_failure(&err, file);
@@ -153,8 +152,8 @@ static int bind_reported(const lorafmt_model *model, const lorafmt_stack_entry *
     return code;
 }
 
-int binding_bind(const char *verb, const binding_args *args, bool check_only, const lorafmt_model *model,
-                 const lorafmt_stack_entry *stack, size_t n_stack, const char *file, lorafmt_view **out)
+int binding_run(const char *verb, const binding_args *args, bool check_only, bool several, const char *file, binding_step *step,
+                void *ctx)
 {
     static const lorafmt_orientation orientations[] = {LORAFMT_OUT_IN, LORAFMT_IN_OUT, LORAFMT_BY_SHAPE};
     lorafmt_bind_options options = {.struct_size = sizeof options,
@@ -166,17 +165,40 @@ int binding_bind(const char *verb, const binding_args *args, bool check_only, co
     char **memory;
     int code = parse_renames(verb, &args->map, &renames, &memory);
 
-    *out = NULL;
     if (code == EXIT_DONE) {
         options.renames = renames;
         options.cpu = (lorafmt_cpu)args->cpu;
         options.has_orientation = args->orientation != 0;
         if (args->orientation)
             options.orientation = orientations[args->orientation - 1];
-        code = bind_reported(model, stack, n_stack, &options, file, out);
+        code = bind_reported(step, ctx, &options, several, file);
     }
     free_renames(renames, memory, args->map.n);
     return code;
+}
+
+/* What lorafmt_bind() takes besides options. */
+typedef struct bind_call {
+    const lorafmt_base *base;
+    const lorafmt_stack_entry *stack;
+    size_t n_stack;
+    lorafmt_view **out;
+} bind_call;
+
+static lorafmt_status bind(void *ctx, const lorafmt_bind_options *options, lorafmt_error *err)
+{
+    const bind_call *call = ctx;
+
+    return lorafmt_bind(call->base, call->stack, call->n_stack, options, call->out, err);
+}
+
+int binding_bind(const char *verb, const binding_args *args, bool check_only, const lorafmt_model *model,
+                 const lorafmt_stack_entry *stack, size_t n_stack, const char *file, lorafmt_view **out)
+{
+    bind_call call = {lorafmt_model_base(model), stack, n_stack, out};
+
+    *out = NULL;
+    return binding_run(verb, args, check_only, n_stack > 1, file, bind, &call);
 }
 
 static void count_site(const lorafmt_bound_site *bound, coverage *out)

@@ -60,6 +60,11 @@ typedef struct coverage {
 int binding_bind(const char *verb, const binding_args *args, bool check_only, const lorafmt_model *model,
                  const lorafmt_stack_entry *stack, size_t n_stack, const char *file, lorafmt_view **out);
 
+/* The same for whatever binds: step is called with the options, its failure is said, and before it all that does not fit. */
+typedef lorafmt_status binding_step(void *ctx, const lorafmt_bind_options *options, lorafmt_error *err);
+int binding_run(const char *verb, const binding_args *args, bool check_only, bool several, const char *file, binding_step *step,
+                void *ctx);
+
 void coverage_count(const lorafmt_view *view, size_t entry, coverage *out);
 
 #define COVERAGE_TEXT_SIZE 256

@@ -27,6 +27,6 @@ typedef struct command {
     int (*run)(const void *args, size_t n_inputs, char *const *inputs);
 } command;
 
-extern const command cmd_pack, cmd_unpack, cmd_inspect, cmd_verify, cmd_merge;
+extern const command cmd_pack, cmd_unpack, cmd_inspect, cmd_verify, cmd_merge, cmd_apply;
 
 #endif
