@@ -219,6 +219,89 @@ static void test_unpacking_what_is_shared_much(void **state)
     free(large);
 }
 
+/* The bytes of a file in memory of just that size. */
+static void *bytes_of(const char *path, size_t *size)
+{
+    char *text, *exact;
+
+    assert_int_equal(lf_file_load(path, 1 << 20, &text, size, NULL), LORAFMT_OK);
+    exact = malloc(*size);
+    memcpy(exact, text, *size);
+    free(text);
+    return exact;
+}
+
+static void assert_same_adapter(const fixture *t, const lorafmt_source *source)
+{
+    uint8_t id[32], wanted[32];
+
+    assert_int_equal(lorafmt_source_n_adapters(source), 1);
+    assert_int_equal(lorafmt_source_adapter(source, 0)->n_sites, 1);
+    assert_float_equal(lorafmt_source_adapter(source, 0)->sites[0].scale, 1, 0);
+    lorafmt_adapter_id(lorafmt_source_adapter(source, 0), id);
+    lorafmt_adapter_id(&t->adapter, wanted);
+    assert_memory_equal(id, wanted, 32);
+}
+
+/* A .lora and a PEFT directory, opened as bytes and as a descriptor. */
+static void test_open_memory_and_fd(void **state)
+{
+    const fixture *t = *state;
+    const lorafmt_adapter *adapter = &t->adapter;
+    lorafmt_source *source;
+    lorafmt_memory memory = {.name = "x"};
+    lorafmt_error err;
+    size_t size;
+    void *lora, *tensors, *config;
+    int fd;
+
+    assert_int_equal(lorafmt_pack(&adapter, 1, "x.lora", NULL, NULL), LORAFMT_OK);
+    memory.bytes = lora = bytes_of("x.lora", &size);
+    memory.size = size;
+    assert_int_equal(lorafmt_source_open_memory(&memory, NULL, &source, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_source_get_kind(source), LORAFMT_SOURCE_LORA);
+    assert_same_adapter(t, source);
+    lorafmt_source_free(source);
+    memory.size--;
+    assert_int_equal(lorafmt_source_open_memory(&memory, NULL, &source, &err), LORAFMT_CORRUPT);
+    assert_string_equal(err.file, "x");
+    assert_null(source);
+
+    assert_int_equal(lf_file_open("x.lora", &fd, NULL, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_source_open_fd(fd, "x", NULL, &source, NULL), LORAFMT_OK);
+    close(fd);
+    assert_same_adapter(t, source);
+    lorafmt_source_free(source);
+    assert_int_equal(lorafmt_source_open_fd(-1, "x", NULL, &source, &err), LORAFMT_IO);
+
+    assert_int_equal(lorafmt_unpack(adapter, "peft", false, NULL), LORAFMT_OK);
+    memory.bytes = tensors = bytes_of("peft/adapter_model.safetensors", &size);
+    memory.size = size;
+    memory.config = config = bytes_of("peft/adapter_config.json", &memory.config_size);
+    assert_int_equal(lorafmt_source_open_memory(&memory, NULL, &source, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_source_get_kind(source), LORAFMT_SOURCE_PEFT);
+    assert_string_equal(lorafmt_source_adapter(source, 0)->name, "x");
+    lorafmt_source_free(source);
+    memory.config = NULL;
+    assert_int_equal(lorafmt_source_open_memory(&memory, NULL, &source, &err), LORAFMT_UNSUPPORTED);
+    memory.bytes = NULL;
+    assert_int_equal(lorafmt_source_open_memory(&memory, NULL, &source, &err), LORAFMT_MISUSE);
+    free(lora);
+    free(tensors);
+    free(config);
+}
+
+/* Where a mapped model has its tensors is what reading them gives. */
+static void test_map_model(void **state)
+{
+    const fixture *t = *state;
+
+    assert_null(lorafmt_model_data(t->model, 0));
+    assert_int_equal(lorafmt_model_map(t->model, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_model_map(t->model, NULL), LORAFMT_OK);
+    assert_memory_equal(lorafmt_model_data(t->model, 0), ones, 24);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +313,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_values_too_large_for_a_dtype, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_adapter_of_a_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unpacking_what_is_shared_much, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_open_memory_and_fd, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_map_model, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,6 +190,29 @@ typedef struct lorafmt_container_info {
  */
 LORAFMT_API lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_options *options, lorafmt_source **out,
                                                lorafmt_error *err);
+
+/** An adapter whose bytes are in memory already. Borrowed until the source is freed, and must not change meanwhile. */
+typedef struct lorafmt_memory {
+    const void *bytes; /**< a whole `.lora`, or a whole safetensors file */
+    uint64_t size;
+    const char *config; /**< text of the adapter_config.json that goes with a safetensors file, or NULL */
+    size_t config_size;
+    const char *name; /**< of the adapter, and in messages, where a file would have its own; NULL = "adapter" */
+} lorafmt_memory;
+
+/** lorafmt_source_open() of bytes. A `.lora` knows its adapters' names itself. Besides its statuses, MISUSE for no bytes. */
+LORAFMT_API lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memory, const lorafmt_source_options *options,
+                                                      lorafmt_source **out, lorafmt_error *err);
+
+/**
+ * lorafmt_source_open() of an open regular file that holds a `.lora`, or a safetensors file that says its scale or is given it.
+ *
+ * @param fd    open for reading; mapped, so it may be closed afterwards. Where it stands does not matter.
+ * @param name  as in lorafmt_memory
+ */
+LORAFMT_API lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_source_options *options,
+                                                  lorafmt_source **out, lorafmt_error *err);
+
 LORAFMT_API void lorafmt_source_free(lorafmt_source *source);
 
 LORAFMT_API lorafmt_source_kind lorafmt_source_get_kind(const lorafmt_source *source);

@@ -359,6 +359,29 @@ static lorafmt_status open_directory(lorafmt_source *source, const char *path, c
     return st;
 }
 
+static lorafmt_status new_source(const lorafmt_source_options *options, lorafmt_source **out, lorafmt_error *err)
+{
+    *out = NULL;
+    if (options)
+        LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
+    if (options && options->base)
+        LF_TRY(lf_check_struct_size(options->base->struct_size, sizeof *options->base, err));
+    *out = calloc(1, sizeof **out);
+    return *out ? LORAFMT_OK : lf_no_memory(err);
+}
+
+/* Give back a source that was opened, or say of which file a failure is. */
+static lorafmt_status opened(lorafmt_source *source, lorafmt_status st, const char *name, lorafmt_source **out,
+                             lorafmt_error *err)
+{
+    if (st) {
+        lf_error_set_file(err, name);
+        lorafmt_source_free(source);
+    }
+    *out = st ? NULL : source;
+    return st;
+}
+
 lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_options *options, lorafmt_source **out,
                                    lorafmt_error *err)
 {
@@ -366,24 +389,59 @@ lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_option
     lorafmt_status st;
 
     *out = NULL;
-    if (options)
-        LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
-    if (options && options->base)
-        LF_TRY(lf_check_struct_size(options->base->struct_size, sizeof *options->base, err));
-    source = calloc(1, sizeof *source);
-    if (!source)
-        return lf_no_memory(err);
+    LF_TRY(new_source(options, &source, err));
     if (lf_path_type_of(path) == LF_PATH_DIRECTORY)
         st = open_directory(source, path, options, err);
     else
         st = open_file(source, path, options, err);
-    if (st) {
-        lf_error_set_file(err, path);
-        lorafmt_source_free(source);
-        return st;
-    }
-    *out = source;
-    return LORAFMT_OK;
+    return opened(source, st, path, out, err);
+}
+
+/* Bytes that a source has, and the config that goes with them. */
+static lorafmt_status open_bytes(lorafmt_source *source, const lorafmt_memory *in, const lorafmt_source_options *options,
+                                 lorafmt_error *err)
+{
+    const char *name = in->name ? in->name : "adapter";
+    lorafmt_status st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
+
+    if (st != LORAFMT_NOT_LORAFMT)
+        return st ? st : read_adapters(source, options, err);
+    if (in->config)
+        LF_TRY(check_config(in->config, in->config_size, CONFIG_FILE, err));
+    return import(source, name, in->config, in->config_size, options, err);
+}
+
+lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memory, const lorafmt_source_options *options,
+                                          lorafmt_source **out, lorafmt_error *err)
+{
+    lorafmt_source *source;
+
+    *out = NULL;
+    if (!memory || !memory->bytes)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "bytes", "NULL, must be a whole file");
+    LF_TRY(new_source(options, &source, err));
+    source->map = (lf_map){memory->bytes, memory->size};
+    source->is_borrowed = true;
+    return opened(source, open_bytes(source, memory, options, err), memory->name, out, err);
+}
+
+lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_source_options *options, lorafmt_source **out,
+                                      lorafmt_error *err)
+{
+    const lorafmt_memory in = {.name = name};
+    const char *said = name ? name : "adapter";
+    lorafmt_source *source;
+    lorafmt_status st;
+    uint64_t size;
+
+    *out = NULL;
+    LF_TRY(new_source(options, &source, err));
+    st = lf_file_size(fd, said, &size, err);
+    if (!st)
+        st = lf_map_file(fd, said, size, &source->map, err);
+    if (!st)
+        st = open_bytes(source, &in, options, err);
+    return opened(source, st, said, out, err);
 }
 
 void lorafmt_source_free(lorafmt_source *source)
@@ -392,7 +450,8 @@ void lorafmt_source_free(lorafmt_source *source)
         return;
     lf_container_free(source->container);
     lf_safetensors_free(source->table);
-    lf_map_close(&source->map);
+    if (!source->is_borrowed)
+        lf_map_close(&source->map);
     lf_arena_free(&source->arena);
     free(source);
 }

@@ -11,7 +11,7 @@
  *     layout.c  its files   tasks.c  their tensors   digests.c  what these are   side_files.c  what lies around them
  *   compare.c  base + view <-> a model that is there: its tensors   compare_header.c  what its files say of them
  *   receipt.c  the receipt of a merge, read back   receipt_compare.c  held against another
- *   parallel.c items of work on several threads   progress.c  how far it is
+ *   progress.c how far it is
  */
 #ifndef LF_FRONT_SOURCE_H
 #define LF_FRONT_SOURCE_H
@@ -27,7 +27,8 @@
 struct lorafmt_source {
     lorafmt_source_kind kind;
     lf_arena arena;
-    lf_map map; /* of the file that holds the tensors */
+    lf_map map;       /* of the file that holds the tensors */
+    bool is_borrowed; /* these bytes are the caller's */
     lf_container *container;
     lf_safetensors *table;
     size_t n_adapters;

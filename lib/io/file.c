@@ -17,28 +17,38 @@ static const char *type_name(mode_t mode)
     return S_ISDIR(mode) ? "a directory" : S_ISFIFO(mode) ? "a FIFO" : S_ISSOCK(mode) ? "a socket" : "a device";
 }
 
+lorafmt_status lf_file_size(int fd, const char *path, uint64_t *size, lorafmt_error *err)
+{
+    lorafmt_status status;
+    struct stat st;
+
+    *size = 0;
+    if (fstat(fd, &st) != 0)
+        return lf_fail_os(err, errno, path, "cannot look at the file");
+    if (S_ISREG(st.st_mode)) {
+        *size = (uint64_t)st.st_size;
+        return LORAFMT_OK;
+    }
+    status = lf_fail(err, LORAFMT_NOT_LORAFMT, LORAFMT_NO_OFFSET, NULL, "%s, must be a regular file", type_name(st.st_mode));
+    lf_error_set_file(err, path);
+    return status;
+}
+
 lorafmt_status lf_file_open(const char *path, int *fd, uint64_t *size, lorafmt_error *err)
 {
-    struct stat st;
     lorafmt_status status;
+    uint64_t unused;
 
     if (size)
         *size = 0;
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); // a FIFO without a writer would make open wait
     if (*fd < 0)
         return lf_fail_os(err, errno, path, "cannot open");
-    if (fstat(*fd, &st) != 0) {
-        status = lf_fail_os(err, errno, path, "cannot look at the file");
-    } else if (S_ISREG(st.st_mode)) {
-        if (size)
-            *size = (uint64_t)st.st_size;
-        return LORAFMT_OK;
-    } else {
-        status = lf_fail(err, LORAFMT_NOT_LORAFMT, LORAFMT_NO_OFFSET, NULL, "%s, must be a regular file", type_name(st.st_mode));
-        lf_error_set_file(err, path);
+    status = lf_file_size(*fd, path, size ? size : &unused, err);
+    if (status) {
+        close(*fd);
+        *fd = -1;
     }
-    close(*fd);
-    *fd = -1;
     return status;
 }
 

@@ -22,6 +22,9 @@ void lf_map_close(lf_map *map); /* also for an all-zero one */
 /* Open for reading; refuses what is not a regular file (a directory, a FIFO, a device). *size may be NULL. */
 lorafmt_status lf_file_open(const char *path, int *fd, uint64_t *size, lorafmt_error *err);
 
+/* Bytes of an open file, which must be a regular one. */
+lorafmt_status lf_file_size(int fd, const char *path, uint64_t *size, lorafmt_error *err);
+
 /* Exactly size bytes at offset. An early end is CORRUPT ("the file was truncated while being read"). */
 lorafmt_status lf_file_read(int fd, const char *path, uint64_t offset, void *dst, size_t size, lorafmt_error *err);
 lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const void *src, size_t size, lorafmt_error *err);
