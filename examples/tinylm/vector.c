@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+#include "vector.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A compiler must not reorder a sum of floats: so many sums are added up side by side. */
+#define LANES 16
+
+static float widen_one(uint16_t bf16)
+{
+    const uint32_t bits = (uint32_t)bf16 << 16;
+    float value;
+
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+void widen(float *restrict out, const uint16_t *restrict bf16, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = widen_one(bf16[i]);
+}
+
+float dot(const float *a, const float *b, size_t n)
+{
+    float lanes[LANES] = {0};
+    size_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            lanes[k] += a[i + k] * b[i + k];
+    for (size_t k = 0; i + k < n; k++)
+        lanes[k] += a[i + k] * b[i + k];
+    for (size_t half = LANES / 2; half; half /= 2)
+        for (size_t k = 0; k < half; k++)
+            lanes[k] += lanes[half + k];
+    return lanes[0];
+}
+
+void add_scaled(float *restrict y, float factor, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] += factor * x[i];
+}
+
+void softmax(float *x, size_t n)
+{
+    float most = x[0], sum = 0;
+
+    for (size_t i = 1; i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    for (size_t i = 0; i < n; i++) {
+        x[i] = expf(x[i] - most);
+        sum += x[i];
+    }
+    for (size_t i = 0; i < n; i++)
+        x[i] /= sum;
+}
+
+void rms_norm(float *restrict y, const float *restrict x, const uint16_t *restrict weight, float eps, size_t n)
+{
+    const float scale = 1 / sqrtf(dot(x, x, n) / (float)n + eps);
+
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] * scale * widen_one(weight[i]);
+}
+
+void swiglu(float *restrict gate, const float *restrict up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        gate[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
+}
+
+void rotate(float *head, const float *cos, const float *sin, size_t half)
+{
+    for (size_t i = 0; i < half; i++) {
+        const float a = head[i], b = head[half + i];
+        head[i] = a * cos[i] - b * sin[i];
+        head[half + i] = b * cos[i] + a * sin[i];
+    }
+}
