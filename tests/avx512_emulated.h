@@ -152,6 +152,8 @@ EMULATED __m256i emulated_to_nearest_ph(emulated x)
 #define _mm512_loadu_ps emulated_loadu_ps
 #undef _mm512_storeu_ps
 #define _mm512_storeu_ps emulated_storeu_ps
+#undef _mm512_stream_ps
+#define _mm512_stream_ps emulated_storeu_ps
 #undef _mm512_fmadd_ps
 #define _mm512_fmadd_ps emulated_fmadd_ps
 #undef _mm512_castps_si512

@@ -332,6 +332,7 @@ typedef struct drawn {
     float left[MAX_UPDATES][MAX_ROWS * MAX_RANK], panels[MAX_UPDATES][(MAX_COLS + LF_PANEL) * MAX_RANK];
     uint8_t src[MAX_ROWS * (MAX_COLS * 4 + GAP) + 1], dst[MAX_ROWS * (MAX_COLS * 4 + GAP) + 1];
     uint8_t wanted[MAX_ROWS * (MAX_COLS * 4 + GAP) + 1];
+    _Alignas(64) uint8_t aligned[MAX_ROWS * (MAX_COLS * 4 + 64)]; // rows that are, too
     lf_change change;
 } drawn;
 
@@ -389,6 +390,26 @@ static void assert_same_change(const lf_change *got, const lf_change *wanted)
     assert_true(fabs(got->sum_along - wanted->sum_along) <= 1e-6 * sqrt(wanted->sum_asked * wanted->sum_realised));
 }
 
+/* The same past the cache, where rows are aligned: what is between them stays. */
+static void check_streamed(const lf_kernels *kernels, drawn *d)
+{
+    const lf_block *b = &d->block;
+    const size_t size = b->n_cols * lf_real_size(b->to), stride = (size + 63) / 64 * 64;
+    lf_block streamed = *b;
+    lf_tally tally = {0};
+
+    memset(d->aligned, 0x5a, sizeof d->aligned);
+    streamed.dst = d->aligned;
+    streamed.dst_stride = stride;
+    streamed.streamed = true;
+    kernels->merge_block(&streamed, &tally);
+    for (size_t row = 0; row < b->n_rows; row++) {
+        assert_memory_equal(d->aligned + row * stride, d->wanted + 1 + row * b->dst_stride, size);
+        for (size_t i = size; i < stride; i++)
+            assert_int_equal(d->aligned[row * stride + i], 0x5a);
+    }
+}
+
 /* From src to dst, then in place; measured when change is there. */
 static void check_block(const lf_kernels *kernels, drawn *d, lf_change *change, uint64_t *n_special)
 {
@@ -404,6 +425,8 @@ static void check_block(const lf_kernels *kernels, drawn *d, lf_change *change, 
     *n_special += tally.n_nan && tally.n_inf;
     if (change)
         assert_same_change(change, &wanted_change);
+    else
+        check_streamed(kernels, d);
     if (d->block.from != d->block.to)
         return;
     d->block.dst = d->src + 1;

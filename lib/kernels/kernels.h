@@ -55,6 +55,7 @@ typedef struct lf_block {
     const lf_update *updates;
     size_t n_updates;  /* from 1 */
     lf_change *change; /* what that did is added to it; or NULL */
+    bool streamed; /* dst is not src, and too large to be in the cache when it is read: write past that, where it can be done */
 } lf_block;
 
 /*

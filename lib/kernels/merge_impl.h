@@ -12,7 +12,8 @@
  *   strip                            LF_PANEL columns of a row in f32
  *   strip_zero(), strip_load(const float *), strip_store(float *, strip), strip_fma(vec a, strip b, strip c)
  *   strip_widen(lf_real, src)        exact
- *   strip_narrow(lf_real, strip, dst) rounds to nearest even, NaN becomes canonical; tells what came out NaN or infinite
+ *   CAN_STREAM                       whether strip_narrow() can write past the cache what fills whole lines of it
+ *   strip_narrow(lf_real, strip, dst, bool stream) rounds to nearest even, NaN becomes canonical; tells what came out NaN or infinite
  *   flags, flags_none(), flags_or(flags, flags), flags_any(flags)
  *   ADD_PANELS(type, panels, change) lf_change_add_f32() of a tile
  */
@@ -38,7 +39,7 @@ typedef struct trace {
 typedef struct shape {
     lf_real from, to;
     size_t n_rows;
-    bool measured;
+    bool measured, streamed;
 } shape;
 
 /* Where a tile is. */
@@ -95,7 +96,7 @@ INLINE flags add_update(const lf_update *u, bool first, bool last, const shape s
             if (last && s.measured)
                 strip_store(t->x[i] + q * LF_PANEL, after);
             if (last)
-                special = flags_or(special, strip_narrow(s.to, after, at->dst + i * at->dst_stride + q * to_size));
+                special = flags_or(special, strip_narrow(s.to, after, at->dst + i * at->dst_stride + q * to_size, s.streamed));
         }
     }
     return special;
@@ -198,9 +199,10 @@ INLINE void walk(const lf_block *b, const shape s, place *at, size_t n_panels, l
     }
 }
 
-/* As many rows as the shape has, from `row` on. */
+/* As many rows as the shape has, from `row` on. Only the widest tiles fill whole cache lines. */
 INLINE void rows(const lf_block *b, const shape s, size_t row, lf_tally *tally)
 {
+    const shape cached = {s.from, s.to, s.n_rows, s.measured, false};
     place at = {.row = row,
                 .src = (const uint8_t *)b->src + row * b->src_stride,
                 .dst = (uint8_t *)b->dst + row * b->dst_stride,
@@ -209,36 +211,51 @@ INLINE void rows(const lf_block *b, const shape s, size_t row, lf_tally *tally)
 
     walk(b, s, &at, TILE_PANELS, tally);
     if (TILE_PANELS > 1)
-        walk(b, s, &at, 1, tally);
+        walk(b, cached, &at, 1, tally);
     if (at.j < b->n_cols)
-        last_tile(b, s, &at, b->n_cols - at.j, tally);
+        last_tile(b, cached, &at, b->n_cols - at.j, tally);
 }
 
-INLINE void block(const lf_block *b, lf_real from, lf_real to, bool measured, lf_tally *tally)
+INLINE void block(const lf_block *b, lf_real from, lf_real to, bool measured, bool streamed, lf_tally *tally)
 {
     size_t row = 0;
 
     for (; row + TILE_ROWS <= b->n_rows; row += TILE_ROWS)
-        rows(b, (shape){from, to, TILE_ROWS, measured}, row, tally);
+        rows(b, (shape){from, to, TILE_ROWS, measured, streamed}, row, tally);
     for (; row < b->n_rows; row++)
-        rows(b, (shape){from, to, 1, measured}, row, tally);
+        rows(b, (shape){from, to, 1, measured, streamed}, row, tally);
 }
 
 /* What the compiler makes one kernel of: types that are known. */
-#define BLOCK_OF(name, from, to, measured)                                                                                       \
+#define BLOCK_OF(name, from, to, measured, streamed)                                                                             \
     TARGET static void name(const lf_block *b, lf_tally *tally)                                                                  \
     {                                                                                                                            \
-        block(b, from, to, measured, tally);                                                                                     \
+        block(b, from, to, measured, streamed, tally);                                                                           \
     }
 
-BLOCK_OF(block_f32, LF_REAL_F32, LF_REAL_F32, false)
-BLOCK_OF(block_f16, LF_REAL_F16, LF_REAL_F16, false)
-BLOCK_OF(block_bf16, LF_REAL_BF16, LF_REAL_BF16, false)
-BLOCK_OF(block_any, b->from, b->to, false)
-BLOCK_OF(measured_f32, LF_REAL_F32, LF_REAL_F32, true)
-BLOCK_OF(measured_f16, LF_REAL_F16, LF_REAL_F16, true)
-BLOCK_OF(measured_bf16, LF_REAL_BF16, LF_REAL_BF16, true)
-BLOCK_OF(measured_any, b->from, b->to, true)
+BLOCK_OF(block_f32, LF_REAL_F32, LF_REAL_F32, false, false)
+BLOCK_OF(block_f16, LF_REAL_F16, LF_REAL_F16, false, false)
+BLOCK_OF(block_bf16, LF_REAL_BF16, LF_REAL_BF16, false, false)
+BLOCK_OF(block_any, b->from, b->to, false, false)
+BLOCK_OF(measured_f32, LF_REAL_F32, LF_REAL_F32, true, false)
+BLOCK_OF(measured_f16, LF_REAL_F16, LF_REAL_F16, true, false)
+BLOCK_OF(measured_bf16, LF_REAL_BF16, LF_REAL_BF16, true, false)
+BLOCK_OF(measured_any, b->from, b->to, true, false)
+#if CAN_STREAM
+BLOCK_OF(streamed_f32, LF_REAL_F32, LF_REAL_F32, false, true)
+BLOCK_OF(streamed_f16, LF_REAL_F16, LF_REAL_F16, false, true)
+BLOCK_OF(streamed_bf16, LF_REAL_BF16, LF_REAL_BF16, false, true)
+
+INLINE bool is_streamed(const lf_block *b)
+{
+    return b->streamed && b->from == b->to && !b->change && (uintptr_t)b->dst % 64 == 0 && b->dst_stride % 64 == 0;
+}
+
+INLINE void stream_block(const lf_block *b, lf_tally *tally)
+{
+    (b->from == LF_REAL_F32 ? streamed_f32 : b->from == LF_REAL_F16 ? streamed_f16 : streamed_bf16)(b, tally);
+}
+#endif
 
 INLINE void merge_block(const lf_block *b, lf_tally *tally)
 {

@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define TASK_SIZE ((size_t)1 << 20)
+#define TASK_SIZE ((size_t)4 << 20)
 
 static lorafmt_status wrong(const lorafmt_base_tensor *tensor, const char *what, uint64_t from, uint64_t n, uint64_t has,
                             lorafmt_error *err)

@@ -62,7 +62,7 @@ lorafmt_status lf_places_read(void *ctx, size_t tensor, uint64_t offset, size_t 
 typedef lorafmt_status lf_runtime_item(void *ctx, size_t i, void *unused, lorafmt_error *err);
 lorafmt_status lf_runtime_run(const lorafmt_runtime *runtime, size_t n, lf_runtime_item *item, void *ctx, lorafmt_error *err);
 
-/* Rows that are written at once: about a megabyte. */
+/* Rows that are written at once: about four megabytes, so that packing factors for them does not count. */
 uint64_t lf_place_rows_at_once(const lf_place *place);
 
 #endif

@@ -28,6 +28,9 @@
 /* Rows are walked in bands: so few that their pages stay in a second-level TLB from one group of columns to the next. */
 #define BAND_SIZE ((size_t)16 << 20)
 
+/* Of a result that is elsewhere than its base: more than this is not in a cache for long. */
+#define STREAM_SIZE ((uint64_t)512 << 10)
+
 /* What every way to evaluate needs to know. */
 typedef struct job {
     const lf_kernels *kernels;
@@ -40,6 +43,7 @@ typedef struct job {
     size_t src_stride, dst_stride;
     lf_tally *tally;
     lf_change *change; // or NULL
+    bool streamed;     // lf_block.streamed
 } job;
 
 /* Where an element of the base is; NULL when it is not read. */
@@ -110,7 +114,8 @@ static void evaluate_rows(const job *j, const lf_region *whole, const lf_region 
                             .n_cols = part->n_cols,
                             .updates = updates,
                             .n_updates = j->plan->n_terms,
-                            .change = j->change};
+                            .change = j->change,
+                            .streamed = j->streamed};
 
     pack_left(j, part, updates, left);
     j->kernels->merge_block(&block, j->tally);
@@ -317,7 +322,8 @@ lorafmt_status lf_view_evaluate(const lorafmt_view *view, size_t tensor, const l
               .src_stride = rows->src_stride,
               .dst_stride = rows->dst_stride,
               .tally = tally,
-              .change = change && plan->info.reads_base ? &what : NULL};
+              .change = change && plan->info.reads_base ? &what : NULL,
+              .streamed = rows->src != rows->dst && r->n_rows * rows->dst_stride >= STREAM_SIZE};
     env = lf_fpenv_enter();
     if (!plan->n_terms && !plan->rows && rows->dst_dtype == (plan->value ? plan->value->dtype : rows->src_dtype))
         copy_rows(plan, r, rows);

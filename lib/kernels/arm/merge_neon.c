@@ -11,6 +11,7 @@
 #include <arm_neon.h>
 
 #define TARGET
+#define CAN_STREAM 0
 #define TILE_ROWS 6 // by one panel: 24 sums, a panel in four registers and a factor are 29 of 32
 #define TILE_PANELS 1
 #define INLINE static inline __attribute__((always_inline))
@@ -114,10 +115,11 @@ INLINE flags special_u16(lf_real to, uint16x8_t x)
     return vreinterpretq_u32_u16(vcgeq_u16(vandq_u16(x, vdupq_n_u16(0x7fff)), infinity));
 }
 
-INLINE flags strip_narrow(lf_real to, strip x, uint8_t *dst)
+INLINE flags strip_narrow(lf_real to, strip x, uint8_t *dst, bool stream)
 {
     const float32x4_t a = canonical(x.a), b = canonical(x.b), c = canonical(x.c), d = canonical(x.d);
 
+    (void)stream;
     if (to == LF_REAL_F32) {
         vst1q_u8(dst, vreinterpretq_u8_f32(a));
         vst1q_u8(dst + 16, vreinterpretq_u8_f32(b));

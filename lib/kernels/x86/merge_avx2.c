@@ -7,6 +7,7 @@
 #include <immintrin.h>
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
+#define CAN_STREAM 0
 #define TILE_ROWS 6 // by one panel: twelve sums, a panel in two registers and a factor are all but one of the registers
 #define TILE_PANELS 1
 #define INLINE TARGET static inline __attribute__((always_inline))
@@ -71,11 +72,12 @@ INLINE __m256i bf16_of(__m256 x)
     return _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(_mm256_set1_epi32(0x7fff), odd)), 16);
 }
 
-INLINE flags strip_narrow(lf_real to, strip x, uint8_t *dst)
+INLINE flags strip_narrow(lf_real to, strip x, uint8_t *dst, bool stream)
 {
     const __m256 low = canonical(x.low), high = canonical(x.high);
     __m256i u;
 
+    (void)stream;
     if (to == LF_REAL_F32) {
         const __m256i magnitude = _mm256_set1_epi32(0x7fffffff), largest = _mm256_set1_epi32(0x7f7fffff);
         strip_store((float *)(void *)dst, (strip){low, high});

@@ -8,6 +8,7 @@
 
 #define TARGET __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")))
 #define INLINE TARGET static inline __attribute__((always_inline))
+#define CAN_STREAM 1
 #define TILE_ROWS 6 // by four panels: 24 sums, four panels and a factor are all but three of the registers
 #define TILE_PANELS 4
 
@@ -60,7 +61,7 @@ INLINE __m256i bf16_of(__m512 x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd)), 16));
 }
 
-INLINE flags strip_narrow(lf_real to, strip x, uint8_t *dst)
+INLINE flags strip_narrow(lf_real to, strip x, uint8_t *dst, bool stream)
 {
     const __m512 quiet = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000));
     const __m512 canonical = _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x, quiet);
@@ -68,11 +69,17 @@ INLINE flags strip_narrow(lf_real to, strip x, uint8_t *dst)
 
     if (to == LF_REAL_F32) {
         const __m512i magnitude = _mm512_and_si512(_mm512_castps_si512(canonical), _mm512_set1_epi32(0x7fffffff));
-        strip_store((float *)(void *)dst, canonical);
+        if (stream)
+            _mm512_stream_ps((float *)(void *)dst, canonical);
+        else
+            strip_store((float *)(void *)dst, canonical);
         return _mm512_cmpgt_epi32_mask(magnitude, _mm512_set1_epi32(0x7f7fffff));
     }
     u = to == LF_REAL_F16 ? _mm512_cvtps_ph(canonical, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC) : bf16_of(canonical);
-    _mm256_storeu_si256((__m256i *)(void *)dst, u);
+    if (stream)
+        _mm256_stream_si256((__m256i *)(void *)dst, u);
+    else
+        _mm256_storeu_si256((__m256i *)(void *)dst, u);
     return _mm256_cmpgt_epi16_mask(_mm256_and_si256(u, _mm256_set1_epi16(0x7fff)),
                                    _mm256_set1_epi16(to == LF_REAL_F16 ? 0x7bff : 0x7f7f));
 }
@@ -98,7 +105,12 @@ INLINE bool flags_any(flags x)
 
 TARGET void lf_merge_block_avx512(const lf_block *b, lf_tally *tally)
 {
-    merge_block(b, tally);
+    if (!is_streamed(b)) {
+        merge_block(b, tally);
+        return;
+    }
+    stream_block(b, tally);
+    _mm_sfence(); // what a lock guards has to be there when it is given back
 }
 
 TARGET void lf_widen_rows_avx512(lf_real from, const void *src, size_t src_stride, size_t n_rows, size_t n_cols, float *dst,
