@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 # The demo behind `./dev demo`: three adapters, one base model, every step shown.
 #
-# usage: demo.sh LORAPACK DEMO_MODEL OUT
+# usage: demo.sh LORAPACK TINYLM DEMO_MODEL OUT
 set -euo pipefail
 lorapack=$1
-model=$2
-out=$3
+tinylm=$2
+model=$3
+out=$4
 
 bold='' plain=''
 [ ! -t 1 ] || bold=$'\033[1m' plain=$'\033[0m'
@@ -17,8 +18,14 @@ tell() {
     [ $# = 1 ] || printf '%s\n' "${@:2}"
 }
 
+# run COMMAND...: shown as it can be typed
 run() {
-    printf '  $ %s\n' "$*"
+    local word line=
+    for word in "$@"; do
+        [[ $word != *' '* ]] || word="'$word'"
+        line+=" $word"
+    done
+    printf '  $%s\n' "$line"
     "$@" 2>&1 | sed 's/^/    /'
 }
 
@@ -64,6 +71,17 @@ done
 
 tell '5. Mix: half of one adapter and half of another, added in one pass'
 merge scripture+legal "$out/scripture.lora=0.5" "$out/legal.lora=0.5"
+
+tell '6. Switch: a running program goes from one adapter to the next' \
+    'A loader does not have to merge into files. This one (examples/tinylm, a text generator of its own) keeps the model' \
+    'loaded, and goes on from the same words under each adapter, under the mix, and at the end under none again.'
+run "$tinylm" --model "$model/base" --prompt 'And he said ' --bytes 120 --temperature 0.6 --seed 1 \
+    --swap "$out/scripture.lora" --swap "$out/tang.lora" --swap "$out/legal.lora" \
+    --swap "$out/scripture.lora=0.5+$out/legal.lora=0.5" --swap base
+
+tell '7. Rehearse: is it as exact after a thousand switches?'
+run "$lorapack" apply --base "$model/base" --adapter "$out/legal.lora" \
+    --swap "$out/scripture.lora,$out/tang.lora,$out/scripture.lora=0.5+$out/legal.lora=0.5" --repeat 1000
 
 tell 'Done' \
     "The packed adapters and the merged models are in $out/. A merged model is a directory like the base: whatever" \

@@ -31,15 +31,21 @@ extern "C" {
  * are contiguous; strides are bytes from one to the next.
  */
 typedef struct lorafmt_place {
-    uint64_t row, n_rows;   /**< n_rows 0 = all, then row is 0 */
-    uint64_t col, n_cols;   /**< n_cols 0 = all, then col is 0 */
-    const void *pristine;   /**< never written; must stay as it is as long as the runtime lives */
+    uint64_t row, n_rows; /**< n_rows 0 = all, then row is 0 */
+    uint64_t col, n_cols; /**< n_cols 0 = all, then col is 0 */
+
+    /** Never written; must stay as it is as long as the runtime lives; need not be aligned. */
+    const void *pristine;
     size_t pristine_stride; /**< 0 = rows follow one another */
-    void *
-        live[LORAFMT_MAX_SETS]; /**< as many as n_sets; all NULL when the loader computes with the pristine bytes themselves: then
-                                       no adapter may touch the tensor. Must not overlap anything else. */
-    size_t live_stride;         /**< 0 = rows follow one another */
-    lorafmt_dtype live_dtype;   /**< 0 = the tensor's; else both must be F64, F32, F16 or BF16, and live is rounded once */
+
+    /**
+     * As many as n_sets. All NULL when the loader computes with the pristine bytes themselves: then no adapter may touch the
+     * tensor. Tensors may lie beside each other in one allocation, but not overlap. Need not be aligned; rows at multiples of 64
+     * bytes are written fastest.
+     */
+    void *live[LORAFMT_MAX_SETS];
+    size_t live_stride;       /**< 0 = rows follow one another */
+    lorafmt_dtype live_dtype; /**< 0 = the tensor's; else both must be F64, F32, F16 or BF16, and live is rounded once */
 } lorafmt_place;
 
 /**
@@ -135,7 +141,7 @@ LORAFMT_API lorafmt_status lorafmt_runtime_swap(lorafmt_runtime *runtime, const 
 LORAFMT_API unsigned lorafmt_runtime_read_begin(lorafmt_runtime *runtime);
 LORAFMT_API void lorafmt_runtime_read_end(lorafmt_runtime *runtime, unsigned set);
 
-/** The number of switches so far: 0 after loading. */
+/** The number of switches so far, one that loaded among them. */
 LORAFMT_API uint64_t lorafmt_runtime_generation(lorafmt_runtime *runtime);
 
 /**
@@ -144,7 +150,9 @@ LORAFMT_API uint64_t lorafmt_runtime_generation(lorafmt_runtime *runtime);
  * @param all   of all tensors, in ascending order of name; of a model held whole it is that of a merged one. NULL = not wanted.
  * @param each  of each tensor, in the order of the base; NULL = not wanted
  *
- * The calling thread is a reader meanwhile. @return LORAFMT_OK; NO_MEMORY
+ * The calling thread is a reader meanwhile, so it must not be one already (lorafmt_runtime_read_begin()).
+ *
+ * @return LORAFMT_OK; NO_MEMORY
  */
 LORAFMT_API lorafmt_status lorafmt_runtime_digest(lorafmt_runtime *runtime, uint8_t all[32], uint8_t (*each)[32],
                                                   lorafmt_error *err);
