@@ -6,6 +6,7 @@ usage: test_apply.py LORAPACK DEMO_MODEL
 import hashlib
 import json
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -75,6 +76,35 @@ def check_ranks(lorapack, demo, scenarios, scratch):
         expect(apply(lorapack, demo, stack, '--rank', f'{rank}/3')['sha256'], wanted.hexdigest(), f'rank {rank}')
 
 
+def offenders(lorapack, base, packed):
+    """Exit code and what apply says on stderr, line by line."""
+    done = subprocess.run([lorapack.program, 'apply', '--base', base, '--adapter', packed], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, check=False)
+    expect(done.stdout, '', 'what a failure prints')
+    return done.returncode, done.stderr.splitlines()
+
+
+def check_changed_bases(lorapack, demo, scratch):
+    """A base whose tensors have other names, shapes or company is refused, and each tensor that does not fit is named."""
+    base = tensors.read_model(demo / 'base')
+    q, v = 'model.layers.0.self_attn.q_proj.weight', 'model.layers.3.self_attn.v_proj.weight'
+    wide = tensors.Tensor(base[q].dtype, (base[q].shape[0], base[q].shape[1] + 1), bytes(len(base[q].data) + 2 * base[q].shape[0]))
+    rest = {name: tensor for name, tensor in base.items() if name not in (q, v)}
+    changed = {'renamed': {**rest, f'{q}.old': base[q], f'{v}.old': base[v]}, 'reshaped': {**rest, q: wide, v: base[v]},
+               'missing': rest, 'extra': {**base, 'model.extra.weight': base[q]}}
+    for kind, model in changed.items():
+        (scratch / kind).mkdir()
+        tensors.write_file(scratch / kind / 'model.safetensors', model)
+        packed = scratch / f'{kind}.lora'
+        lorapack.must('pack', demo / 'adapters/legal', '-o', packed, '--quiet', *(['--base', demo / 'base'] if kind == 'extra' else []))
+        code, lines = offenders(lorapack, scratch / kind, packed)
+        expect(code, 1, kind)
+        wanted = {'renamed': (q, v), 'reshaped': (q,), 'missing': (q, v), 'extra': ('other tensor names, dtypes or shapes',)}[kind]
+        for word in wanted:
+            if not any(word in line for line in lines):
+                raise Complaint(f'{kind}: {word} is not in {lines}')
+
+
 def check_mistakes(lorapack, demo, scratch):
     """Wrong usage is 2, what does not fit is 1, each with its reason."""
     base, legal = ('--base', demo / 'base'), ('--adapter', demo / 'adapters/legal')
@@ -105,6 +135,7 @@ def main():
         scratch = pathlib.Path(folder)
         checks = {'digests': lambda: check_digests(lorapack, demo, scenarios), 'swaps': lambda: check_swaps(lorapack, demo, scenarios),
                   'ranks': lambda: check_ranks(lorapack, demo, scenarios, scratch),
+                  'changed bases': lambda: check_changed_bases(lorapack, demo, scratch),
                   'mistakes': lambda: check_mistakes(lorapack, demo, scratch)}
         for name, check in checks.items():
             try:
