@@ -26,9 +26,9 @@ extern "C" {
 #define LORAFMT_MAX_SETS 2
 
 /**
- * Where a tensor lies, or the part of it that is held here: rows [row, row + n_rows) and of each the columns [col, col + n_cols),
- * in the terms of lorafmt_view_tensor.n_rows (of 1-D tensors one row, of convolutions kernels flattened into the columns). Rows
- * are contiguous; strides are bytes from one to the next.
+ * Where a tensor lies, or the part of it that is held here: rows [row, row + n_rows) and of each the columns [col, col + n_cols). A
+ * tensor of two and more dimensions has shape[0] rows, kernels and experts flattened into the columns; any other has one. Rows are
+ * contiguous; strides are bytes from one to the next. A rank whose share of a tensor is empty leaves the tensor out of its base.
  */
 typedef struct lorafmt_place {
     uint64_t row, n_rows; /**< n_rows 0 = all, then row is 0 */

@@ -43,7 +43,7 @@ typedef struct lorafmt_base {
     /**
      * Read bytes [offset, offset + size) of a tensor. Used by bind to compare digests and replacements, and by
      * lorafmt_view_prepare(); may be NULL, then an adapter that carries digests of its base is refused, and DoRA cannot be
-     * prepared. Called from as many threads at a time as the caller prepares tensors in.
+     * prepared. Called from as many threads at a time as the caller prepares tensors in. On failure it should fill *err.
      */
     lorafmt_status (*read)(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err);
     void *ctx;

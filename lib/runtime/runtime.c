@@ -21,7 +21,7 @@ typedef struct run {
 static void run_one(void *ctx, size_t i)
 {
     run *r = ctx;
-    lorafmt_error err;
+    lorafmt_error err = {0}; // a callback of the caller's may not fill it
     lorafmt_status st;
     bool skip;
 

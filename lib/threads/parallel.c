@@ -44,7 +44,7 @@ static void fail(pool *p, size_t i, lorafmt_status status, const lorafmt_error *
 
 static void work(pool *p, void *scratch)
 {
-    lorafmt_error err;
+    lorafmt_error err = {0}; // a callback of the caller's may not fill it
     size_t i;
 
     while (take(p, &i)) {
