@@ -48,12 +48,14 @@ def check_switches(language, printed, scenarios):
     print(f'{language}: {len(found)} switches as expected')
 
 
-def build_with_cmake(sources, prefix, build):
-    """The program of CMakeLists.txt, or None where there is no CMake."""
+def build_with_cmake(sources, prefix, build, compiler):
+    """The program of CMakeLists.txt by this C compiler, or None where there is no CMake."""
     if not shutil.which('cmake'):
         print('cmake: not there')
         return None
-    run('cmake', '-S', sources, '-B', build, f'-DCMAKE_PREFIX_PATH={prefix}')
+    program, *flags = [word for word in compiler if word != 'ccache']
+    run('cmake', '-S', sources, '-B', build, f'-DCMAKE_PREFIX_PATH={prefix}', f'-DCMAKE_C_COMPILER={program}',
+        f'-DCMAKE_C_FLAGS={" ".join(flags)}')
     run('cmake', '--build', build)
     return build / 'load_and_switch'
 
@@ -83,7 +85,7 @@ def main():
             check_switches(language, run(*emulator, programs['load_and_switch'], *switches, **library_path), scenarios)
         if not emulator:
             prefix = next(root.rglob('lorapack')).parent.parent
-            program = build_with_cmake(sources, prefix, pathlib.Path(folder) / 'cmake')
+            program = build_with_cmake(sources, prefix, pathlib.Path(folder) / 'cmake', compilers[0])
             if program:
                 check_switches('cmake', run(program, *switches, **library_path), scenarios)
     return 0
