@@ -3,14 +3,13 @@
 #include "lib/runtime/runtime.h"
 
 #include "format/base/error.h"
-#include "lib/threads/parallel.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* What an executor runs: items until one fails; the failure of the lowest is kept. */
 typedef struct run {
-    lf_runtime_item *item;
+    lf_item *item;
     void *ctx;
     pthread_mutex_t lock; /* guards what follows */
     size_t n_run, failed;
@@ -40,7 +39,7 @@ static void run_one(void *ctx, size_t i)
     pthread_mutex_unlock(&r->lock);
 }
 
-lorafmt_status lf_runtime_run(const lorafmt_runtime *runtime, size_t n, lf_runtime_item *item, void *ctx, lorafmt_error *err)
+lorafmt_status lf_runtime_run(const lorafmt_runtime *runtime, size_t n, lf_item *item, void *ctx, lorafmt_error *err)
 {
     run r = {.item = item, .ctx = ctx, .lock = PTHREAD_MUTEX_INITIALIZER};
 

@@ -12,6 +12,7 @@
 #define LF_RUNTIME_H
 
 #include "format/base/arena.h"
+#include "lib/threads/parallel.h"
 #include "lorafmt/runtime.h"
 
 #include <pthread.h>
@@ -59,8 +60,7 @@ void lf_place_restore(const lf_place *place, unsigned set, uint64_t row, uint64_
 lorafmt_status lf_places_read(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err);
 
 /* Run items on the runtime's threads or the caller's: lf_parallel(). */
-typedef lorafmt_status lf_runtime_item(void *ctx, size_t i, void *unused, lorafmt_error *err);
-lorafmt_status lf_runtime_run(const lorafmt_runtime *runtime, size_t n, lf_runtime_item *item, void *ctx, lorafmt_error *err);
+lorafmt_status lf_runtime_run(const lorafmt_runtime *runtime, size_t n, lf_item *item, void *ctx, lorafmt_error *err);
 
 /* Rows that are written at once: about four megabytes, so that packing factors for them does not count. */
 uint64_t lf_place_rows_at_once(const lf_place *place);
