@@ -266,6 +266,10 @@ static void test_open_memory_and_fd(void **state)
     assert_int_equal(lorafmt_source_open_memory(&memory, NULL, &source, &err), LORAFMT_CORRUPT);
     assert_string_equal(err.file, "x");
     assert_null(source);
+    memory.name = NULL; // which was named nothing
+    assert_int_equal(lorafmt_source_open_memory(&memory, NULL, &source, &err), LORAFMT_CORRUPT);
+    assert_string_equal(err.file, "adapter");
+    memory.name = "x";
 
     assert_int_equal(lf_file_open("x.lora", &fd, NULL, NULL), LORAFMT_OK);
     assert_int_equal(lorafmt_source_open_fd(fd, "x", NULL, &source, NULL), LORAFMT_OK);

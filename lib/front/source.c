@@ -397,18 +397,23 @@ lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_option
     return opened(source, st, path, out, err);
 }
 
+/* What bytes without a path are called. */
+static const char *name_or_default(const char *name)
+{
+    return name ? name : "adapter";
+}
+
 /* Bytes that a source has, and the config that goes with them. */
 static lorafmt_status open_bytes(lorafmt_source *source, const lorafmt_memory *in, const lorafmt_source_options *options,
                                  lorafmt_error *err)
 {
-    const char *name = in->name ? in->name : "adapter";
-    lorafmt_status st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
+    const lorafmt_status st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
 
     if (st != LORAFMT_NOT_LORAFMT)
         return st ? st : read_adapters(source, options, err);
     if (in->config)
         LF_TRY(check_config(in->config, in->config_size, CONFIG_FILE, err));
-    return import(source, name, in->config, in->config_size, options, err);
+    return import(source, name_or_default(in->name), in->config, in->config_size, options, err);
 }
 
 lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memory, const lorafmt_source_options *options,
@@ -422,14 +427,14 @@ lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memory, const lo
     LF_TRY(new_source(options, &source, err));
     source->map = (lf_map){memory->bytes, memory->size};
     source->is_borrowed = true;
-    return opened(source, open_bytes(source, memory, options, err), memory->name, out, err);
+    return opened(source, open_bytes(source, memory, options, err), name_or_default(memory->name), out, err);
 }
 
 lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_source_options *options, lorafmt_source **out,
                                       lorafmt_error *err)
 {
     const lorafmt_memory in = {.name = name};
-    const char *said = name ? name : "adapter";
+    const char *said = name_or_default(name);
     lorafmt_source *source;
     lorafmt_status st;
     uint64_t size;
