@@ -7,50 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What an executor runs: items until one fails; the failure of the lowest is kept. */
-typedef struct run {
-    lf_item *item;
-    void *ctx;
-    pthread_mutex_t lock; /* guards what follows */
-    size_t n_run, failed;
-    lorafmt_status status;
-    lorafmt_error error;
-} run;
-
-static void run_one(void *ctx, size_t i)
-{
-    run *r = ctx;
-    lorafmt_error err = {0}; // a callback of the caller's may not fill it
-    lorafmt_status st;
-    bool skip;
-
-    pthread_mutex_lock(&r->lock);
-    skip = r->status && r->failed < i;
-    r->n_run++;
-    pthread_mutex_unlock(&r->lock);
-    if (skip || !(st = r->item(r->ctx, i, NULL, &err)))
-        return;
-    pthread_mutex_lock(&r->lock);
-    if (!r->status || i < r->failed) {
-        r->failed = i;
-        r->status = st;
-        r->error = err;
-    }
-    pthread_mutex_unlock(&r->lock);
-}
-
 lorafmt_status lf_runtime_run(const lorafmt_runtime *runtime, size_t n, lf_item *item, void *ctx, lorafmt_error *err)
 {
-    run r = {.item = item, .ctx = ctx, .lock = PTHREAD_MUTEX_INITIALIZER};
-
-    if (!runtime->executor)
-        return lf_parallel(n, runtime->n_threads, 0, item, ctx, err);
-    runtime->executor(runtime->executor_ctx, n, run_one, &r);
-    if (!r.status && r.n_run != n)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "executor", "it ran %zu of %zu items", r.n_run, n);
-    if (r.status && err)
-        *err = r.error;
-    return r.status;
+    if (runtime->executor)
+        return lf_parallel_on(runtime->executor, runtime->executor_ctx, n, item, ctx, err);
+    return lf_parallel(n, runtime->n_threads, 0, item, ctx, err);
 }
 
 static lorafmt_status check_options(const lorafmt_base *base, const lorafmt_place *places, const lorafmt_runtime_options *options,

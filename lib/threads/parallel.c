@@ -12,8 +12,8 @@ typedef struct pool {
     lf_item *item;
     void *ctx;
     pthread_mutex_t lock; // guards what follows
-    size_t next;
-    size_t failed; // the lowest item that did
+    size_t next;          // items that were taken
+    size_t failed;        // the lowest item that did
     lorafmt_status status;
     lorafmt_error error;
 } pool;
@@ -30,28 +30,29 @@ static bool take(pool *p, size_t *i)
     return taken;
 }
 
-/* All items below one that was taken were taken too, so the lowest failure is always met. */
-static void fail(pool *p, size_t i, lorafmt_status status, const lorafmt_error *err)
+/* All items below one that failed are run too, so the lowest failure is always met. */
+static void run_item(pool *p, size_t i, void *scratch)
 {
+    lorafmt_error err = {0}; // a callback of the caller's may not fill it
+    const lorafmt_status status = p->item(p->ctx, i, scratch, &err);
+
+    if (!status)
+        return;
     pthread_mutex_lock(&p->lock);
     if (!p->status || i < p->failed) {
         p->failed = i;
         p->status = status;
-        p->error = *err;
+        p->error = err;
     }
     pthread_mutex_unlock(&p->lock);
 }
 
 static void work(pool *p, void *scratch)
 {
-    lorafmt_error err = {0}; // a callback of the caller's may not fill it
     size_t i;
 
-    while (take(p, &i)) {
-        const lorafmt_status status = p->item(p->ctx, i, scratch, &err);
-        if (status)
-            fail(p, i, status, &err);
-    }
+    while (take(p, &i))
+        run_item(p, i, scratch);
 }
 
 /* A thread that cannot start or has no memory leaves its work to the others: slower, not wrong. */
@@ -64,6 +65,13 @@ static void *help(void *arg)
         work(p, scratch);
     free(scratch);
     return NULL;
+}
+
+static lorafmt_status outcome(const pool *p, lorafmt_error *err)
+{
+    if (p->status && err)
+        *err = p->error;
+    return p->status;
 }
 
 lorafmt_status lf_parallel(size_t n, unsigned n_threads, size_t scratch_size, lf_item *item, void *ctx, lorafmt_error *err)
@@ -86,9 +94,32 @@ lorafmt_status lf_parallel(size_t n, unsigned n_threads, size_t scratch_size, lf
         pthread_join(helpers[i], NULL);
     free(helpers);
     free(scratch);
-    if (p.status && err)
-        *err = p.error;
-    return p.status;
+    return outcome(&p, err);
+}
+
+/* What an executor runs. */
+static void run_given(void *ctx, size_t i)
+{
+    pool *p = ctx;
+    bool skipped;
+
+    pthread_mutex_lock(&p->lock);
+    skipped = p->status && p->failed < i;
+    p->next++;
+    pthread_mutex_unlock(&p->lock);
+    if (!skipped)
+        run_item(p, i, NULL);
+}
+
+lorafmt_status lf_parallel_on(lorafmt_executor executor, void *executor_ctx, size_t n, lf_item *item, void *ctx,
+                              lorafmt_error *err)
+{
+    pool p = {.n = n, .item = item, .ctx = ctx, .lock = PTHREAD_MUTEX_INITIALIZER};
+
+    executor(executor_ctx, n, run_given, &p);
+    if (!p.status && p.next != n)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "executor", "it ran %zu of %zu items", p.next, n);
+    return outcome(&p, err);
 }
 
 unsigned lf_n_threads(unsigned asked)

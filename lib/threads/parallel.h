@@ -4,6 +4,7 @@
 #define LF_THREADS_PARALLEL_H
 
 #include "lorafmt/error.h"
+#include "lorafmt/runtime.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,6 +18,13 @@ typedef lorafmt_status lf_item(void *ctx, size_t i, void *scratch, lorafmt_error
  * timing.
  */
 lorafmt_status lf_parallel(size_t n, unsigned n_threads, size_t scratch_size, lf_item *item, void *ctx, lorafmt_error *err);
+
+/*
+ * The same on threads of the caller's, as its executor runs them; without scratch. A failed item keeps those above it from being
+ * begun, if they were not yet. MISUSE when the executor did not run every item.
+ */
+lorafmt_status lf_parallel_on(lorafmt_executor executor, void *executor_ctx, size_t n, lf_item *item, void *ctx,
+                              lorafmt_error *err);
 
 /* What a caller asked for, where 0 is one per CPU. */
 unsigned lf_n_threads(unsigned asked);
