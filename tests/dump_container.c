@@ -202,7 +202,7 @@ static lorafmt_status check_meaning(const lf_container *c, lorafmt_error *err)
 {
     lf_arena arena = {0};
     const void **loaded;
-    lorafmt_status st = lf_tensors_load(c, NULL, 0, &arena, &loaded, err);
+    lorafmt_status st = lf_tensors_load(c, NULL, false, 0, &arena, &loaded, err);
     lf_adapter_reader reader = {.container = c, .arena = &arena, .loaded = loaded, .row_indexes = {.arena = &arena}};
 
     for (size_t i = 0; !st && i < lf_container_n_adapters(c); i++) {

@@ -76,6 +76,18 @@ def check_ranks(lorapack, demo, scenarios, scratch):
         expect(apply(lorapack, demo, stack, '--rank', f'{rank}/3')['sha256'], wanted.hexdigest(), f'rank {rank}')
 
 
+def check_deferred(lorapack, demo, scratch):
+    """A damaged number is found when opening, and with --defer-digests by who asks: verify."""
+    packed = scratch / 'damaged.lora'
+    lorapack.must('pack', demo / 'adapters/legal', '-o', packed, '--quiet')
+    data = bytearray(packed.read_bytes())
+    data[-1] ^= 1 # data is what a file ends with
+    packed.write_bytes(data)
+    for arguments, wanted in ((('apply',), 1), (('apply', '--defer-digests'), 0), (('verify', packed), 1)):
+        more = ('--base', demo / 'base', '--adapter', packed) if arguments[0] == 'apply' else ()
+        expect(lorapack.run(*arguments, *more)[0], wanted, f'a damaged byte and {arguments}')
+
+
 def offenders(lorapack, base, packed):
     """Exit code and what apply says on stderr, line by line."""
     done = subprocess.run([lorapack.program, 'apply', '--base', base, '--adapter', packed], stdout=subprocess.PIPE,
@@ -135,6 +147,7 @@ def main():
         scratch = pathlib.Path(folder)
         checks = {'digests': lambda: check_digests(lorapack, demo, scenarios), 'swaps': lambda: check_swaps(lorapack, demo, scenarios),
                   'ranks': lambda: check_ranks(lorapack, demo, scenarios, scratch),
+                  'deferred': lambda: check_deferred(lorapack, demo, scratch),
                   'changed bases': lambda: check_changed_bases(lorapack, demo, scratch),
                   'mistakes': lambda: check_mistakes(lorapack, demo, scratch)}
         for name, check in checks.items():

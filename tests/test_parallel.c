@@ -117,7 +117,7 @@ static lorafmt_status load(const file *f, unsigned threads, lorafmt_error *err)
     lf_container *c = open_ok(f);
     lf_arena arena = {0};
     const void **loaded;
-    const lorafmt_status status = lf_tensors_load(c, NULL, threads, &arena, &loaded, err);
+    const lorafmt_status status = lf_tensors_load(c, NULL, false, threads, &arena, &loaded, err);
 
     for (size_t i = 0; i < N_TENSORS && status == LORAFMT_OK; i++)
         assert_memory_equal(loaded[i], data[i], N_ELEMENTS * 4);

@@ -42,6 +42,8 @@ static const option apply_options[] = {
      "threads to compute with; the result does not depend on it"},
     CPU_OPTION(apply_args, binding),
     BINDING_OPTIONS(apply_args, binding),
+    {"defer-digests", 0, NULL, OPTION_FLAG, offsetof(apply_args, input.defer_digests),
+     "do not read all of a .lora to check it, only what is used: verify has checked it"},
     INPUT_OPTIONS(apply_args, input),
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(apply_args, quiet), "print nothing but errors"},
     {0},

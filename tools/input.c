@@ -94,7 +94,8 @@ int input_open(const char *verb, const input_args *args, const lorafmt_model *ba
                                       .has_alpha = args->alpha.given,
                                       .alpha = args->alpha.value,
                                       .use_rslora = args->rslora,
-                                      .adapter = in->name};
+                                      .adapter = in->name,
+                                      .defer_digests = args->defer_digests};
     lorafmt_error err;
 
     if (base)

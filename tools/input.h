@@ -15,6 +15,7 @@ typedef struct input_args {
     option_number alpha;
     bool rslora;
     unsigned experts_orientation; /* place in the option's choices */
+    bool defer_digests;
 } input_args;
 
 /* clang-format off */

@@ -3,7 +3,7 @@
  * Adapters: what a `.lora` file, a PEFT directory or a safetensors file says about how a base model changes.
  *
  * A *source* is an opened input and owns the bytes; an *adapter* is borrowed from it. Everything reached
- * from an adapter was checked when the source was opened (spec 4), the digests of tensor data too. All functions on const
+ * from an adapter was checked when the source was opened (spec 4), the digests of tensor data too unless that is deferred. All functions on const
  * handles may run concurrently.
  */
 #ifndef LORAFMT_ADAPTER_H
@@ -159,6 +159,12 @@ typedef struct lorafmt_source_options {
     lorafmt_orientation orientation;
     unsigned n_threads;  /**< at most so many to decode and check the tensors of a large `.lora`; 0 = one per CPU */
     const char *adapter; /**< of a `.lora`, read the adapter of that name and no tensors but its own; NULL = all */
+    /**
+     * Do not read the data of raw tensors now to compare it with their digests, so that of a large `.lora` no more is ever read than
+     * what is used: a rank that holds a part of each tensor reads the part of each factor that it needs. The index is checked, what
+     * is compressed is decoded and checked. lorafmt_verify() checks all, once for all who use the file.
+     */
+    bool defer_digests;
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */

@@ -23,11 +23,12 @@ typedef struct loader {
     const lf_container *container;
     size_t n_tensors;
     const bool *wanted; /* NULL = all */
+    bool defer;         /* digests of what is raw */
     const void **loaded;
     lf_arena *arena;
     size_t n_blocks;
-    block *blocks;               /* of all tensors that are not raw */
-    uint64_t n_decoded, n_bytes; /* of those, and of all tensors */
+    block *blocks;                /* of all tensors that are not raw */
+    uint64_t n_decoded, n_hashed; /* bytes of those, and of all tensors whose digests are checked */
 } loader;
 
 static bool is_wanted(const loader *l, size_t i)
@@ -55,7 +56,8 @@ static lorafmt_status measure(loader *l, lorafmt_error *err)
         if (n_stored > info.file_end)
             return lf_fail(err, LORAFMT_CORRUPT, lf_container_tensor_offset(l->container, i) + LF_TENSOR_OFFSET, "tensors",
                            "together larger than the file, so that some overlap");
-        l->n_bytes += t.tensor.size;
+        if (!l->defer || !t.tensor.data)
+            l->n_hashed += t.tensor.size;
         if (t.tensor.data)
             continue;
         LF_TRY(lf_container_blocks(l->container, i, &blocks, err));
@@ -107,7 +109,15 @@ static lorafmt_status check_digest(void *ctx, size_t i, void *scratch, lorafmt_e
     const loader *l = ctx;
 
     (void)scratch;
-    return is_wanted(l, i) ? lf_container_check_tensor(l->container, i, l->loaded[i], err) : LORAFMT_OK;
+    if (!is_wanted(l, i))
+        return LORAFMT_OK;
+    if (l->defer) {
+        lf_tensor_record t;
+        LF_TRY(lf_container_tensor(l->container, i, &t, err));
+        if (t.tensor.data)
+            return LORAFMT_OK;
+    }
+    return lf_container_check_tensor(l->container, i, l->loaded[i], err);
 }
 
 static lorafmt_status run(loader *l, size_t n, uint64_t n_bytes, unsigned n_threads, lf_item *item, lorafmt_error *err)
@@ -117,17 +127,21 @@ static lorafmt_status run(loader *l, size_t n, uint64_t n_bytes, unsigned n_thre
     return lf_parallel(n, n_threads < most ? n_threads : (unsigned)most, 0, item, l, err);
 }
 
-lorafmt_status lf_tensors_load(const lf_container *container, const bool *wanted, unsigned n_threads, lf_arena *arena,
+lorafmt_status lf_tensors_load(const lf_container *container, const bool *wanted, bool defer, unsigned n_threads, lf_arena *arena,
                                const void ***out, lorafmt_error *err)
 {
-    loader l = {.container = container, .wanted = wanted, .n_tensors = lf_container_n_tensors(container), .arena = arena};
+    loader l = {.container = container,
+                .wanted = wanted,
+                .defer = defer,
+                .n_tensors = lf_container_n_tensors(container),
+                .arena = arena};
 
     *out = NULL;
     n_threads = lf_n_threads(n_threads);
     LF_TRY(measure(&l, err));
     LF_TRY(allocate(&l, err));
     LF_TRY(run(&l, l.n_blocks, l.n_decoded, n_threads, decode, err));
-    LF_TRY(run(&l, l.n_tensors, l.n_bytes, n_threads, check_digest, err));
+    LF_TRY(run(&l, l.n_tensors, l.n_hashed, n_threads, check_digest, err));
     *out = l.loaded;
     return LORAFMT_OK;
 }

@@ -95,8 +95,8 @@ static lorafmt_status find_adapter(const lf_container *c, const char *name, size
 }
 
 /* Adapters [first, first + n). */
-static lorafmt_status read_range(lorafmt_source *source, size_t first, size_t n, const bool *wanted, unsigned n_threads,
-                                 lorafmt_error *err)
+static lorafmt_status read_range(lorafmt_source *source, size_t first, size_t n, const bool *wanted,
+                                 const lorafmt_source_options *options, lorafmt_error *err)
 {
     lorafmt_adapter *adapters = lf_arena_alloc(&source->arena, n, sizeof *adapters);
     lf_adapter_reader reader = {.container = source->container,
@@ -106,7 +106,8 @@ static lorafmt_status read_range(lorafmt_source *source, size_t first, size_t n,
 
     if (!adapters)
         return lf_no_memory(err);
-    LF_TRY(lf_tensors_load(source->container, wanted, n_threads, &source->arena, &loaded, err));
+    LF_TRY(lf_tensors_load(source->container, wanted, options && options->defer_digests, options ? options->n_threads : 0,
+                           &source->arena, &loaded, err));
     reader.loaded = loaded;
     for (size_t i = 0; i < n; i++)
         LF_TRY(lf_adapter_read(&reader, first + i, &adapters[i], err));
@@ -117,19 +118,18 @@ static lorafmt_status read_range(lorafmt_source *source, size_t first, size_t n,
 
 static lorafmt_status read_adapters(lorafmt_source *source, const lorafmt_source_options *options, lorafmt_error *err)
 {
-    const unsigned n_threads = options ? options->n_threads : 0;
     bool *wanted;
     size_t i;
 
     source->kind = LORAFMT_SOURCE_LORA;
     if (!options || !options->adapter)
-        return read_range(source, 0, lf_container_n_adapters(source->container), NULL, n_threads, err);
+        return read_range(source, 0, lf_container_n_adapters(source->container), NULL, options, err);
     LF_TRY(find_adapter(source->container, options->adapter, &i, err));
     wanted = lf_arena_alloc(&source->arena, lf_container_n_tensors(source->container), sizeof *wanted);
     if (!wanted)
         return lf_no_memory(err);
     LF_TRY(mark_tensors(source->container, i, wanted, err));
-    return read_range(source, i, 1, wanted, n_threads, err);
+    return read_range(source, i, 1, wanted, options, err);
 }
 
 static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out, lorafmt_error *err)

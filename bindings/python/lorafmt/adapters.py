@@ -222,7 +222,8 @@ class Source(Closing):
         return f'<Source {self.path}: {self.kind}, {"closed" if self.closed else f"{len(self._adapters)} adapters"}>'
 
 
-def open(path, alpha=None, adapter=None, *, rslora=False, base=None, orientation=None, n_threads=0):
+def open(path, alpha=None, adapter=None, *, rslora=False, base=None, orientation=None, n_threads=0,
+         defer_digests=False):
     """
     Open a .lora file, a PEFT directory, or a safetensors file whose alpha is known.
 
@@ -231,13 +232,15 @@ def open(path, alpha=None, adapter=None, *, rslora=False, base=None, orientation
     base           Model or Description, for a PEFT adapter with target_parameters (experts), which does not say whose its tensors are
     orientation    take experts that are square in the base as 'out-in' or 'in-out'
     n_threads      at most so many to read a large .lora; 0 = one per CPU
+    defer_digests  do not read data of a .lora that is not compressed to check it: verify() does
     """
-    options, out = _Options(alpha, adapter, rslora, base, orientation, n_threads), ctypes.c_void_p()
+    options, out = _Options(alpha, adapter, rslora, base, orientation, n_threads, defer_digests), ctypes.c_void_p()
     call('source_open', encode_path(path), options.struct, out)
     return Source(Native(out.value, functions().source_free), path)
 
 
-def open_memory(data, config=None, name=None, *, alpha=None, adapter=None, rslora=False, base=None, orientation=None, n_threads=0):
+def open_memory(data, config=None, name=None, *, alpha=None, adapter=None, rslora=False, base=None,
+                orientation=None, n_threads=0, defer_digests=False):
     """
     open() of bytes: a whole .lora file, or a whole safetensors file.
 
@@ -246,7 +249,7 @@ def open_memory(data, config=None, name=None, *, alpha=None, adapter=None, rslor
     config  text of the adapter_config.json that goes with a safetensors file
     name    of the adapter and in messages, where a file would have its own
     """
-    options, out = _Options(alpha, adapter, rslora, base, orientation, n_threads), ctypes.c_void_p()
+    options, out = _Options(alpha, adapter, rslora, base, orientation, n_threads, defer_digests), ctypes.c_void_p()
     data = Pinned(data if memoryview(data).readonly else bytes(data), 'data')
     data.rows('data', 1, data.view.nbytes) # in one piece
     text = None if config is None else config if isinstance(config, bytes) else config.encode()
@@ -258,9 +261,10 @@ def open_memory(data, config=None, name=None, *, alpha=None, adapter=None, rslor
 class _Options:
     """Options of opening as the library takes them."""
 
-    def __init__(self, alpha, adapter, rslora, base, orientation, n_threads):
+    def __init__(self, alpha, adapter, rslora, base, orientation, n_threads, defer_digests):
         self.attached = base._attach() if base is not None else None
-        self.struct = sized(_c.SourceOptions, use_rslora=rslora, n_threads=uint(n_threads, 'n_threads', 32))
+        self.struct = sized(_c.SourceOptions, use_rslora=rslora, n_threads=uint(n_threads, 'n_threads', 32),
+                            defer_digests=defer_digests)
         if alpha is not None:
             self.struct.has_alpha, self.struct.alpha = True, alpha
         if adapter is not None:
