@@ -14,6 +14,7 @@
 #include "lorafmt/runtime.h"
 #include "tests/adapters.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -329,6 +330,73 @@ static void test_ranks(void **state)
         }
 }
 
+/* The factors of DoRA, that somebody who has the whole tensor computed. */
+typedef struct handed {
+    float factors[Q_ROWS];
+    size_t size;
+} handed;
+
+static lorafmt_status take_factors(void *ctx, lorafmt_view *view, size_t tensor, lorafmt_error *err)
+{
+    const handed *h = ctx;
+
+    assert_int_equal(tensor, Q); // which alone has a DoRA site
+    return lorafmt_view_set_factors(view, tensor, h->factors, h->size, err);
+}
+
+static lorafmt_status take_nothing(void *ctx, lorafmt_view *view, size_t tensor, lorafmt_error *err)
+{
+    (void)ctx, (void)view, (void)tensor, (void)err;
+    return LORAFMT_OK;
+}
+
+static void compute_factors(const lorafmt_stack_entry *stack, size_t n_stack, handed *out)
+{
+    lorafmt_base readable = base;
+    lorafmt_view *view;
+
+    readable.read = read_pristine;
+    assert_int_equal(lorafmt_bind(&readable, stack, n_stack, NULL, &view, NULL), LORAFMT_OK);
+    out->size = lorafmt_view_factors_size(view, Q);
+    assert_int_equal(out->size, sizeof out->factors);
+    assert_int_equal(lorafmt_view_factors_size(view, K), 0);
+    assert_int_equal(lorafmt_view_get_factors(view, Q, out->factors, out->size, NULL), LORAFMT_MISUSE); // not prepared
+    assert_int_equal(lorafmt_view_prepare(view, Q, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_get_factors(view, Q, out->factors, out->size, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_get_factors(view, Q, out->factors, out->size - 1, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_view_set_factors(view, N_TENSORS, out->factors, 0, NULL), LORAFMT_MISUSE);
+    lorafmt_view_free(view);
+}
+
+/* A rank that cannot read the whole tensor gets its factors from one that can. */
+static void test_ranks_that_hand_on_factors(void **state)
+{
+    const lorafmt_stack_entry stack[] = {entry(X, -2), entry(Y, 1)};
+    static uint8_t wanted[N_TENSORS][MAX_SIZE], own[N_TENSORS][MAX_SIZE];
+    handed h;
+    lorafmt_swap_options options = {.struct_size = sizeof options, .prepare = take_factors, .prepare_ctx = &h};
+    lorafmt_error err;
+
+    (void)state;
+    load(stack, 2, 0, wanted);
+    compute_factors(stack, 2, &h);
+    model_init(1, 0, NULL);
+    lorafmt_runtime_free(one.runtime);
+    hold_part(1, 2, one.places, own);
+    assert_int_equal(lorafmt_runtime_new(&base, one.places, NULL, &one.runtime, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, stack, 2, NULL, NULL, NULL, NULL), LORAFMT_UNSUPPORTED);
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, stack, 2, &options, NULL, NULL, NULL), LORAFMT_OK);
+    assert_part(one.places, wanted);
+    h.size -= 4;
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, stack, 2, &options, NULL, NULL, &err), LORAFMT_MISUSE);
+    assert_string_equal(err.text, "92 bytes of factors, must be 96 for this stack");
+    options.prepare = take_nothing;
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, stack, 2, &options, NULL, NULL, &err), LORAFMT_MISUSE);
+    assert_string_equal(err.field, "q.weight");
+    assert_part(one.places, wanted);
+    lorafmt_runtime_free(one.runtime);
+}
+
 /* Loading with adapters at once, in either set, is loading and then switching. */
 static void test_load_by_swap(void **state)
 {
@@ -409,6 +477,34 @@ static void test_a_switch_that_fails_changes_nothing(void **state)
     assert_int_equal(lorafmt_runtime_swap(one.runtime, NULL, 0, &options, NULL, NULL, &err), LORAFMT_CANCELLED);
     assert_int_equal(lorafmt_runtime_swap(one.runtime, before, 1, &options, NULL, NULL, &err), LORAFMT_CANCELLED);
     assert_live(before, 2);
+    lorafmt_runtime_free(one.runtime);
+}
+
+static bool until_none_is_left(void *ctx)
+{
+    int *left = ctx;
+
+    return (*left)-- > 0;
+}
+
+/* A reader that does not end keeps a switch waiting for as long as the caller wants, and nothing happens meanwhile. */
+static void test_waiting_for_readers_can_be_stopped(void **state)
+{
+    const lorafmt_stack_entry x = entry(X, 1);
+    int left = N_TENSORS + 3; // it is asked for each tensor before it waits
+    const lorafmt_swap_options options = {.struct_size = sizeof options, .go_on = until_none_is_left, .go_on_ctx = &left};
+    unsigned set;
+
+    (void)state;
+    model_init(1, 0, NULL);
+    set = lorafmt_runtime_read_begin(one.runtime);
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, &x, 1, &options, NULL, NULL, NULL), LORAFMT_CANCELLED);
+    assert_int_equal(left, -1);
+    lorafmt_runtime_read_end(one.runtime, set);
+    assert_live(NULL, 0);
+    left = INT_MAX;
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, &x, 1, &options, NULL, NULL, NULL), LORAFMT_OK);
+    assert_live(&x, 1);
     lorafmt_runtime_free(one.runtime);
 }
 
@@ -568,9 +664,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_a_switch_says),
         cmocka_unit_test(test_fused),
         cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_ranks_that_hand_on_factors),
         cmocka_unit_test(test_load_by_swap),
         cmocka_unit_test(test_digest),
         cmocka_unit_test(test_a_switch_that_fails_changes_nothing),
+        cmocka_unit_test(test_waiting_for_readers_can_be_stopped),
         cmocka_unit_test(test_all_offenders_are_listed),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_bad_places),

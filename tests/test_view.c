@@ -453,6 +453,9 @@ static void test_bridges(void **state)
     base_add(&m, "h.1.w.weight", LORAFMT_F32, 2, 3, ones);
     assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
     assert_int_equal(lorafmt_view_get_site(view, 1)->match, LORAFMT_MATCH_BRIDGE);
+    assert_string_equal(lorafmt_match_name(lorafmt_view_get_site(view, 1)->match), "bridge");
+    assert_string_equal(lorafmt_effect_name(lorafmt_view_get_site(view, 1)->effect), "low-rank");
+    assert_string_equal(lorafmt_effect_name(99), "unknown");
     assert_int_equal(lorafmt_view_get_site(view, 1)->tensor, 1);
     assert_non_null(strstr(lorafmt_view_bridge(view, 0), "transformer."));
     lorafmt_view_free(view);

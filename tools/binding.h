@@ -72,7 +72,4 @@ void coverage_count(const lorafmt_view *view, size_t entry, coverage *out);
 /* "42/42 targets (42 low-rank)"; returns buf. */
 const char *coverage_text(const coverage *c, char buf[COVERAGE_TEXT_SIZE]);
 
-const char *match_name(lorafmt_match match);
-const char *effect_name(lorafmt_effect effect);
-
 #endif

@@ -114,8 +114,8 @@ static void json_site(const receipt *r, const lorafmt_bound_site *bound, bool na
     json_text(j, "target", site->target);
     json_text(j, "kind", lorafmt_kind_name(site->kind));
     json_text(j, "tensor", found ? lorafmt_view_get_tensor(r->view, bound->tensor)->name : NULL);
-    json_text(j, "match", match_name(bound->match));
-    json_text(j, "effect", effect_name(bound->effect));
+    json_text(j, "match", lorafmt_match_name(bound->match));
+    json_text(j, "effect", lorafmt_effect_name(bound->effect));
     json_u64(j, "rank", site->rank);
     json_double(j, "scale", site->scale);
     json_double(j, "weight", r->stack->entries[bound->entry].weight);

@@ -106,11 +106,19 @@ typedef struct lorafmt_swap_options {
     size_t struct_size;               /**< sizeof(lorafmt_swap_options) */
     const lorafmt_bind_options *bind; /**< may be NULL; not check_only */
     /**
-     * Called now and then from one thread at a time, while it can still be stopped: before anything live is written.
+     * Called now and then from one thread at a time, while it can still be stopped: before anything live is written, and fifty
+     * times a second while readers are waited for.
      * @return false to stop with LORAFMT_CANCELLED
      */
     bool (*go_on)(void *ctx);
     void *go_on_ctx;
+    /**
+     * Called in place of lorafmt_view_prepare() for each tensor of the stack that needs_prepare, from as many threads as there are:
+     * to give it factors that are known (lorafmt_view_set_factors()), of another rank or of an earlier switch, or to prepare it and
+     * keep them. It has to leave the tensor prepared. NULL = prepare all.
+     */
+    lorafmt_status (*prepare)(void *ctx, lorafmt_view *view, size_t tensor, lorafmt_error *err);
+    void *prepare_ctx;
 } lorafmt_swap_options;
 
 /**
@@ -125,7 +133,7 @@ typedef struct lorafmt_swap_options {
  *                 failure;
  *                 may be NULL. To be freed before the runtime, the adapters and what the options name.
  *
- * @return LORAFMT_OK; what lorafmt_bind() and lorafmt_view_prepare() return; UNSUPPORTED (a new tensor, a vocabulary that grows, a
+ * @return LORAFMT_OK; what lorafmt_bind() and lorafmt_view_prepare() or the callback return; UNSUPPORTED (a new tensor, a vocabulary that grows, a
  *         tensor without live weights); CANCELLED; NO_MEMORY. On failure every live byte is as it was.
  */
 LORAFMT_API lorafmt_status lorafmt_runtime_swap(lorafmt_runtime *runtime, const lorafmt_stack_entry *stack, size_t n_stack,

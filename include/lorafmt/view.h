@@ -75,6 +75,9 @@ typedef enum lorafmt_match {
     LORAFMT_MATCH_NEW,    /**< a saved tensor that the base does not have */
 } lorafmt_match;
 
+/** "exact" and so on; "unknown" for other numbers. Never NULL. */
+LORAFMT_API const char *lorafmt_match_name(lorafmt_match match);
+
 /** What a site does to its tensor. */
 typedef enum lorafmt_effect {
     LORAFMT_EFFECT_NOTHING = 0, /**< scale 0 or a zero factor (spec 7.2), or a saved head that is the embedding */
@@ -84,6 +87,9 @@ typedef enum lorafmt_effect {
     LORAFMT_EFFECT_ROWS,     /**< some rows are replaced */
     LORAFMT_EFFECT_ADDITIVE, /**< a tensor of the same shape is added */
 } lorafmt_effect;
+
+/** "low-rank" and so on; "unknown" for other numbers. Never NULL. */
+LORAFMT_API const char *lorafmt_effect_name(lorafmt_effect effect);
 
 /** Replace a prefix of target names, at whole components; the longest matching prefix wins. */
 typedef struct lorafmt_rename {
@@ -205,6 +211,22 @@ LORAFMT_API uint64_t lorafmt_view_vocab_size(const lorafmt_view *view);
  * @return LORAFMT_OK; MISUSE (no such tensor, no read callback, check_only); whatever the callback returns; NO_MEMORY
  */
 LORAFMT_API lorafmt_status lorafmt_view_prepare(lorafmt_view *view, size_t tensor, lorafmt_error *err);
+
+/**
+ * What lorafmt_view_prepare() computes, to be kept or handed to another rank, which then need not read the whole tensor: for each
+ * DoRA site on it, in the order of the stack, a factor for each output of the whole tensor, in the machine's own f32, or f64 where
+ * the tensor is computed in that. They are those of this base and this stack, weights among it, and of nothing else.
+ *
+ * @param size  bytes of dst or src; must be lorafmt_view_factors_size(), which is 0 without needs_prepare
+ *
+ * @return LORAFMT_OK, from set with the tensor prepared, of which the view then has a copy; MISUSE (no such tensor, another size,
+ *         get of a tensor that was not prepared). On failure nothing is changed.
+ */
+LORAFMT_API size_t lorafmt_view_factors_size(const lorafmt_view *view, size_t tensor);
+LORAFMT_API lorafmt_status lorafmt_view_get_factors(const lorafmt_view *view, size_t tensor, void *dst, size_t size,
+                                                    lorafmt_error *err);
+LORAFMT_API lorafmt_status lorafmt_view_set_factors(lorafmt_view *view, size_t tensor, const void *src, size_t size,
+                                                    lorafmt_error *err);
 
 /**
  * Evaluate rows [row, row + n_rows) of a tensor: dst = round(src + Σ s_k B_k A_k). Does not allocate, but needs 320 KiB of stack;

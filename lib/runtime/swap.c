@@ -4,11 +4,16 @@
 #include "lib/kernels/real.h"
 #include "lib/runtime/runtime.h"
 #include "lib/view/evaluate.h"
+#include "lib/view/view.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define NANOSECONDS 1000000000L
+#define ASKED_EVERY (NANOSECONDS / 50) // how long a caller who may want to stop waits to be asked
 
 /* Held rows of one tensor. */
 typedef struct task {
@@ -85,7 +90,15 @@ static lorafmt_status prepare(void *ctx, size_t i, void *unused, lorafmt_error *
 
     (void)unused;
     LF_TRY(go_on(s, err));
-    return is_computed(s, i) ? lorafmt_view_prepare(s->view, i, err) : LORAFMT_OK;
+    if (!is_computed(s, i) || !lorafmt_view_get_tensor(s->view, i)->needs_prepare)
+        return LORAFMT_OK;
+    if (!s->options->prepare)
+        return lorafmt_view_prepare(s->view, i, err);
+    LF_TRY(s->options->prepare(s->options->prepare_ctx, s->view, i, err));
+    if (!s->view->plans[i].prepared)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, s->runtime->base.tensors[i].name,
+                       "the caller's prepare left it as it was, without factors");
+    return LORAFMT_OK;
 }
 
 static lorafmt_status bind(swap *s, const lorafmt_stack_entry *stack, size_t n_stack, lorafmt_error *err)
@@ -191,18 +204,6 @@ static lorafmt_status write_task(void *ctx, size_t i, void *unused, lorafmt_erro
     return LORAFMT_OK;
 }
 
-/* Nobody may read the set that is to be written; when it is the only one, nobody may begin to. */
-static void wait_for_readers(swap *s)
-{
-    lorafmt_runtime *rt = s->runtime;
-
-    pthread_mutex_lock(&rt->lock);
-    rt->writing = rt->n_sets == 1;
-    while (rt->n_readers[s->set])
-        pthread_cond_wait(&rt->changed, &rt->lock);
-    pthread_mutex_unlock(&rt->lock);
-}
-
 static void publish(swap *s, bool done)
 {
     lorafmt_runtime *rt = s->runtime;
@@ -215,6 +216,43 @@ static void publish(swap *s, bool done)
     }
     pthread_cond_broadcast(&rt->changed);
     pthread_mutex_unlock(&rt->lock);
+}
+
+/* Wait for a reader to end, or for as long as a caller who may want to stop is not asked. */
+static void wait_a_while(swap *s)
+{
+    lorafmt_runtime *rt = s->runtime;
+    struct timespec until;
+
+    if (!s->options->go_on) {
+        pthread_cond_wait(&rt->changed, &rt->lock);
+        return;
+    }
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += ASKED_EVERY;
+    until.tv_sec += until.tv_nsec / NANOSECONDS;
+    until.tv_nsec %= NANOSECONDS;
+    pthread_cond_timedwait(&rt->changed, &rt->lock, &until);
+}
+
+/* Nobody may read the set that is to be written; when it is the only one, nobody may begin to. */
+static lorafmt_status wait_for_readers(swap *s, lorafmt_error *err)
+{
+    lorafmt_runtime *rt = s->runtime;
+    lorafmt_status st = LORAFMT_OK;
+
+    pthread_mutex_lock(&rt->lock);
+    rt->writing = rt->n_sets == 1;
+    while (rt->n_readers[s->set] && !st) {
+        wait_a_while(s);
+        pthread_mutex_unlock(&rt->lock); // the caller may end a reader when asked
+        st = go_on(s, err);
+        pthread_mutex_lock(&rt->lock);
+    }
+    pthread_mutex_unlock(&rt->lock);
+    if (st)
+        publish(s, false);
+    return st;
 }
 
 static void tell(const swap *s, lorafmt_swap_result *out)
@@ -242,7 +280,7 @@ static lorafmt_status write_all(swap *s, lorafmt_swap_result *result, lorafmt_er
     lorafmt_runtime *rt = s->runtime;
     lorafmt_status st;
 
-    wait_for_readers(s);
+    LF_TRY(wait_for_readers(s, err));
     st = lf_runtime_run(rt, s->n_tasks, write_task, s, err);
     if (!st)
         tell(s, result);

@@ -142,3 +142,71 @@ lorafmt_status lorafmt_view_prepare(lorafmt_view *view, size_t tensor, lorafmt_e
     plan->prepared = !st;
     return st;
 }
+
+static size_t factors_size_of(const lf_plan *plan, const lf_dora *dora)
+{
+    const size_t n = (size_t)dora->magnitude->size / lf_real_size(lf_real_of(dora->magnitude->dtype));
+
+    return n * (plan->f64 ? sizeof(double) : sizeof(float));
+}
+
+size_t lorafmt_view_factors_size(const lorafmt_view *view, size_t tensor)
+{
+    const lf_plan *plan = tensor < view->n_tensors ? &view->plans[tensor] : NULL;
+    size_t size = 0;
+
+    for (size_t k = 0; plan && plan->terms && k < plan->n_terms; k++)
+        if (plan->terms[k].dora)
+            size += factors_size_of(plan, plan->terms[k].dora);
+    return size;
+}
+
+/* Factors go from or to the caller's memory, one site after the other. */
+static lorafmt_status check_factors(const lorafmt_view *view, size_t tensor, size_t size, lorafmt_error *err)
+{
+    const size_t wanted = lorafmt_view_factors_size(view, tensor);
+
+    if (tensor >= view->n_tensors)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "tensor %zu, the view has %zu", tensor, view->n_tensors);
+    if (size != wanted)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, view->plans[tensor].info.name,
+                       "%zu bytes of factors, must be %zu for this stack", size, wanted);
+    return LORAFMT_OK;
+}
+
+lorafmt_status lorafmt_view_get_factors(const lorafmt_view *view, size_t tensor, void *dst, size_t size, lorafmt_error *err)
+{
+    const lf_plan *plan;
+    uint8_t *to = dst;
+
+    LF_TRY(check_factors(view, tensor, size, err));
+    plan = &view->plans[tensor];
+    if (plan->info.needs_prepare && !plan->prepared)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, plan->info.name, "has a DoRA site and was not prepared");
+    for (size_t k = 0; size && k < plan->n_terms; k++) {
+        const lf_dora *dora = plan->terms[k].dora;
+        if (!dora)
+            continue;
+        memcpy(to, dora->factors, factors_size_of(plan, dora));
+        to += factors_size_of(plan, dora);
+    }
+    return LORAFMT_OK;
+}
+
+lorafmt_status lorafmt_view_set_factors(lorafmt_view *view, size_t tensor, const void *src, size_t size, lorafmt_error *err)
+{
+    const uint8_t *from = src;
+    lf_plan *plan;
+
+    LF_TRY(check_factors(view, tensor, size, err));
+    plan = &view->plans[tensor];
+    for (size_t k = 0; size && k < plan->n_terms; k++) {
+        lf_dora *dora = plan->terms[k].dora;
+        if (!dora)
+            continue;
+        memcpy(dora->factors, from, factors_size_of(plan, dora));
+        from += factors_size_of(plan, dora);
+    }
+    plan->prepared = plan->info.needs_prepare;
+    return LORAFMT_OK;
+}

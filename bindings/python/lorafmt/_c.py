@@ -82,7 +82,7 @@ class Base(Structure):
 class SourceOptions(Structure):
     _fields_ = [('struct_size', c_size_t), ('has_alpha', c_bool), ('alpha', c_double), ('use_rslora', c_bool),
                 ('base', POINTER(Base)), ('has_orientation', c_bool), ('orientation', c_int), ('n_threads', c_uint),
-                ('adapter', c_char_p)]
+                ('adapter', c_char_p), ('defer_digests', c_bool)]
 
 
 class Memory(Structure):
@@ -159,7 +159,8 @@ GoOn = CFUNCTYPE(c_bool, c_void_p)
 
 
 class SwapOptions(Structure):
-    _fields_ = [('struct_size', c_size_t), ('bind', POINTER(BindOptions)), ('go_on', GoOn), ('go_on_ctx', c_void_p)]
+    _fields_ = [('struct_size', c_size_t), ('bind', POINTER(BindOptions)), ('go_on', GoOn), ('go_on_ctx', c_void_p),
+                ('prepare', c_void_p), ('prepare_ctx', c_void_p)]
 
 
 # Every struct that is mirrored here, by its name in C without the prefix.
