@@ -24,6 +24,7 @@ ROOMS = {
     'lib/dialect': ['include', 'format/base', 'format/foreign', 'lib/adapter', 'lib/io'],
     'lib/view': ['include', 'format/base', 'lib/adapter', 'lib/kernels'],
     'lib/runtime': ['include', 'format/base', 'lib/kernels', 'lib/threads', 'lib/view'],
+    'lib/algebra': ['include', 'format/base', 'lib/kernels', 'lib/threads'],
     'lib/front': ['include', 'format/base', 'format/container', 'format/foreign', 'lib/adapter', 'lib/dialect', 'lib/io',
                   'lib/kernels', 'lib/model', 'lib/threads', 'lib/view'],
     'tools': ['include'],
@@ -57,7 +58,7 @@ def room_of(path):
 
 def check_own(root, room, name):
     """Why a room may not include "name", or None."""
-    path = 'include/' + name if name.startswith('lorafmt/') else name
+    path = 'include/' + name if name.startswith(('lorafmt/', 'lorakit/')) else name
     if not (root / path).is_file():
         return f'"{name}" is not a path from the root of the tree'
     target = room_of(path)
@@ -73,7 +74,7 @@ def check_system(room, name):
     for library, rooms in LIBRARIES.items():
         if name.startswith(library):
             return None if room in rooms else f'<{name}> is only for {", ".join(rooms)}'
-    if name.startswith('lorafmt/'):
+    if name.startswith(('lorafmt/', 'lorakit/')):
         return f'write "{name}" in quotes'
     if room in C11_ONLY and name.removesuffix('.h') not in C11_HEADERS:
         return f'{room} is portable C11, and <{name}> is not a header of that'

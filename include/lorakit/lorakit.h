@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/** Everything in liblorakit. */
+#ifndef LORAKIT_LORAKIT_H
+#define LORAKIT_LORAKIT_H
+
+#include "lorakit/adapter.h"
+#include "lorakit/resize.h"
+#include "lorakit/spectrum.h"
+
+#endif
