@@ -8,8 +8,12 @@
  *   basis.c     an orthonormal basis of the columns of a tall matrix
  *   thin.c      a matrix of low rank and its singular value decomposition
  *   rank.c      how many singular values to keep
+ *   random.c    numbers that look random
+ *   elements.c  matrices of one shape, element by element
  *   result.c    an adapter under construction
- *   spectrum.c, resize.c   what the public headers of these names promise
+ *   work.c      work on many sites at once
+ *   combine.c   one site out of several
+ *   spectrum.c, resize.c, compose.c   what the public headers of these names promise
  */
 #ifndef LK_ALGEBRA_H
 #define LK_ALGEBRA_H

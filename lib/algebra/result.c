@@ -75,6 +75,15 @@ static bool write_left(const lk_thin *thin, lorafmt_dtype dtype, uint8_t *dst)
     return finite;
 }
 
+/* The number of 15 digits next to it, which is what a person and JSON would write. */
+static double short_number(double x)
+{
+    char text[32];
+
+    snprintf(text, sizeof text, "%.15g", x);
+    return strtod(text, NULL);
+}
+
 void lk_site_set_scale(lorafmt_site *site, double scale)
 {
     const double rank = site->rank, by = site->scaling == LORAFMT_SCALING_ALPHA_SQRT_R ? sqrt(rank) : rank,
@@ -84,7 +93,7 @@ void lk_site_set_scale(lorafmt_site *site, double scale)
     site->alpha = 0;
     if (site->scaling == LORAFMT_SCALING_EXPLICIT)
         return;
-    site->alpha = scale / doubled * by;
+    site->alpha = short_number(scale / doubled * by);
     site->scale = site->alpha / by * doubled;
 }
 

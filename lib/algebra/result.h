@@ -31,7 +31,7 @@ lorafmt_status lk_result_new(const lorafmt_adapter *parent, const char *name, si
 lorafmt_status lk_made_low_rank(lk_made *made, const lorafmt_site *like, const lk_thin *experts, size_t n_experts,
                                 lorafmt_dtype dtype, lorafmt_error *err);
 
-/* Alpha of a scale under the site's rule, and the scale that it gives back. */
+/* Alpha, of 15 digits, that gives a scale under the site's rule, and the scale that it gives back. */
 void lk_site_set_scale(lorafmt_site *site, double scale);
 
 /*
