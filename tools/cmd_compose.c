@@ -253,7 +253,6 @@ static int compose(compose_job *job)
     lorafmt_error err;
     lorafmt_status st;
 
-    kit_one_thread_each();
     interrupt_catch();
     progress_start(&bar, "composing", job->args->quiet);
     job->options.progress = progress_update;
@@ -408,5 +407,6 @@ const command cmd_compose = {
     .args_size = sizeof(compose_args),
     .min_inputs = 1,
     .max_inputs = MANY_INPUTS,
+    .algebra = true,
     .run = run_compose,
 };

@@ -81,7 +81,6 @@ static int resize(resize_job *job)
     job->sites = calloc(job->adapter->n_sites + 1, sizeof *job->sites);
     if (!job->sites)
         return message_no_memory();
-    kit_one_thread_each();
     interrupt_catch();
     progress_start(&bar, "resizing", job->args->quiet);
     job->options.progress = progress_update;
@@ -271,5 +270,6 @@ const command cmd_resize = {
     .args_size = sizeof(resize_args),
     .min_inputs = 1,
     .max_inputs = 1,
+    .algebra = true,
     .run = run_resize,
 };

@@ -24,6 +24,7 @@ typedef struct command {
     const option *options; /* ended by an option without a name; --help is added to all */
     size_t args_size;      /* of the zeroed struct that the options' offsets lie in */
     size_t min_inputs, max_inputs;
+    bool algebra; /* needs LAPACK at its best */
     int (*run)(const void *args, size_t n_inputs, char *const *inputs);
 } command;
 

@@ -13,16 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of OpenBLAS, when that is what LAPACK is. */
-#pragma weak openblas_set_num_threads
-void openblas_set_num_threads(int n);
-
-void kit_one_thread_each(void)
-{
-    if (openblas_set_num_threads)
-        openblas_set_num_threads(1);
-}
-
 int rank_parse(const char *verb, const rank_args *args, lorakit_rank *out)
 {
     const struct {

@@ -34,9 +34,6 @@ int bytes_parse(const char *verb, const char *name, const char *text, uint64_t *
 /* Of the choices f32|bf16|f16; 0 when none was made. */
 lorafmt_dtype factor_dtype(unsigned chosen);
 
-/* Our threads work on a site each; LAPACK's own would only get in their way. */
-void kit_one_thread_each(void);
-
 /* Write a result as a `.lora`. Returns an exit code. */
 int kit_write(const lorafmt_adapter *adapter, const char *output, bool force);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The program: finds the command, parses its options, runs it. */
+#include "tools/blas.h"
 #include "tools/command.h"
 #include "tools/message.h"
 #include "tools/option.h"
@@ -190,5 +191,9 @@ int main(int argc, char **argv)
         name = "version";
     if (!(c = find_command(name)))
         return unknown_command(name);
+#ifdef WITH_KIT
+    if (c->algebra)
+        blas_prepare(argv);
+#endif
     return finish(run(c, (size_t)argc - 2, argv + 2));
 }

@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of B that are put together from columns at once. */
-#define ROW 512
+/* Of B, which is written row by row and comes by columns, so many rows are a cache line of each column. */
+#define ROWS_AT_ONCE 8
+#define COLS_AT_ONCE 256
 
 lorafmt_status lk_result_new(const lorafmt_adapter *parent, const char *name, size_t n, lorakit_adapter **out, lorafmt_error *err)
 {
@@ -58,20 +59,29 @@ static lorafmt_tensor tensor_like(const lorafmt_tensor *like, unsigned dim, uint
     return t;
 }
 
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 /* left [n_rows x rank], by columns, as rows. */
 static bool write_left(const lk_thin *thin, lorafmt_dtype dtype, uint8_t *dst)
 {
     const size_t unit = lorafmt_dtype_bits(dtype) / 8;
-    double row[ROW];
+    double rows[ROWS_AT_ONCE][COLS_AT_ONCE];
     bool finite = true;
 
-    for (size_t i = 0; i < thin->n_rows; i++)
-        for (size_t p = 0; p < thin->rank; p += ROW) {
-            const size_t n = thin->rank - p < ROW ? thin->rank - p : ROW;
+    for (size_t i = 0; i < thin->n_rows; i += ROWS_AT_ONCE) {
+        const size_t m = least(thin->n_rows - i, ROWS_AT_ONCE);
+        for (size_t p = 0; p < thin->rank; p += COLS_AT_ONCE) {
+            const size_t n = least(thin->rank - p, COLS_AT_ONCE);
             for (size_t q = 0; q < n; q++)
-                row[q] = thin->left[(p + q) * thin->n_rows + i];
-            finite = lk_narrow(dtype, row, dst + (i * thin->rank + p) * unit, n) && finite;
+                for (size_t k = 0; k < m; k++)
+                    rows[k][q] = thin->left[(p + q) * thin->n_rows + i + k];
+            for (size_t k = 0; k < m; k++)
+                finite = lk_narrow(dtype, rows[k], dst + ((i + k) * thin->rank + p) * unit, n) && finite;
         }
+    }
     return finite;
 }
 

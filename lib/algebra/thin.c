@@ -11,8 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of A, which is read row by row, that are widened at once. */
-#define SPREAD 256
+/* Of B, which comes row by row and is wanted by columns, so many rows make a cache line of each column. */
+#define ROWS_AT_ONCE 8
+#define COLS_AT_ONCE 256
 
 static const lorafmt_tensor *factor_of(const lorafmt_site *site, lorafmt_role role)
 {
@@ -59,19 +60,28 @@ static bool scale(double *x, size_t n, double factor)
     return sum == 0;
 }
 
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 /* B [n_rows x rank] row by row into columns. */
 static void set_left(lk_thin *thin, size_t at, const lorafmt_tensor *b, size_t first_row, size_t rank)
 {
     const size_t unit = lorafmt_dtype_bits(b->dtype) / 8;
-    double wide[SPREAD];
+    double wide[ROWS_AT_ONCE][COLS_AT_ONCE];
 
-    for (size_t i = 0; i < thin->n_rows; i++)
-        for (size_t p = 0; p < rank; p += SPREAD) {
-            const size_t n = rank - p < SPREAD ? rank - p : SPREAD;
-            lk_widen(b->dtype, (const uint8_t *)b->data + ((first_row + i) * rank + p) * unit, wide, n);
+    for (size_t i = 0; i < thin->n_rows; i += ROWS_AT_ONCE) {
+        const size_t m = least(thin->n_rows - i, ROWS_AT_ONCE);
+        for (size_t p = 0; p < rank; p += COLS_AT_ONCE) {
+            const size_t n = least(rank - p, COLS_AT_ONCE);
+            for (size_t k = 0; k < m; k++)
+                lk_widen(b->dtype, (const uint8_t *)b->data + ((first_row + i + k) * rank + p) * unit, wide[k], n);
             for (size_t q = 0; q < n; q++)
-                thin->left[(at + p + q) * thin->n_rows + i] = wide[q];
+                for (size_t k = 0; k < m; k++)
+                    thin->left[(at + p + q) * thin->n_rows + i + k] = wide[k][q];
         }
+    }
 }
 
 lorafmt_status lk_thin_set(lk_thin *thin, size_t at, const lorafmt_site *site, size_t expert, double left_factor,

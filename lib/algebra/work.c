@@ -79,10 +79,16 @@ static lorafmt_status thin_square(const lk_thin *t, double *out, lorafmt_error *
     return ready ? LORAFMT_OK : lf_no_memory(err);
 }
 
-static void set_difference(double *x, const double *a, size_t n)
+/* Is any of it not zero? */
+static bool set_difference(double *x, const double *a, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
+    double most = 0;
+
+    for (size_t i = 0; i < n; i++) {
         x[i] -= a[i];
+        most = fmax(most, fabs(x[i]));
+    }
+    return most > 0;
 }
 
 /* B'A' - B A = (B' - B) A' + B (A' - A), so that what is nearly equal is subtracted before anything is multiplied. */
@@ -92,14 +98,16 @@ static lorafmt_status rounding_square(const lorafmt_site *made, const lk_thin *w
     const size_t n_left = was->n_rows * was->rank, n_right = was->n_cols * was->rank;
     lk_thin d = {0};
     lorafmt_status st = lk_thin_new(was->n_rows, was->n_cols, 2 * was->rank, &d, err);
+    bool left_differs = false, right_differs = false;
 
     if (!st)
         st = lk_thin_set(&d, 0, made, expert, 1, 1, err);
     if (!st) {
         memcpy(d.right + n_right, d.right, n_right * sizeof *d.right);
-        set_difference(d.left, was->left, n_left);
+        left_differs = set_difference(d.left, was->left, n_left);
         memcpy(d.left + n_left, was->left, n_left * sizeof *d.left);
-        set_difference(d.right + n_right, was->right, n_right);
+        right_differs = set_difference(d.right + n_right, was->right, n_right);
+        d.rank = right_differs ? 2 * was->rank : left_differs ? was->rank : 0;
         st = thin_square(&d, out, err);
     }
     lk_thin_free(&d);
