@@ -9,7 +9,9 @@
  *   thin.c      a matrix of low rank and its singular value decomposition
  *   rank.c      how many singular values to keep
  *   result.c    an adapter under construction
- *   spectrum.c, resize.c   what the public headers of these names promise
+ *   target.c    the tensors of a base that a new adapter is for
+ *   random.c    the numbers it starts with
+ *   spectrum.c, resize.c, init.c   what the public headers of these names promise
  */
 #ifndef LK_ALGEBRA_H
 #define LK_ALGEBRA_H
