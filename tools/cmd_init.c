@@ -188,7 +188,7 @@ static int parse_lists(init_job *job)
         code = names_split("what-if", args->what_if, &job->ranks);
     for (size_t i = 0; i < job->ranks.n && code == EXIT_DONE; i++)
         if (!parse_u64(job->ranks.items[i], MOST_RANK, &rank) || !rank)
-            code = message_usage(NAME, "--what-if %s: must be a whole number from 1 to %u", job->ranks.items[i], MOST_RANK);
+            code = message_usage(NAME, "--what-if %s: must be 1 .. %u", job->ranks.items[i], MOST_RANK);
     job->options.targets = (const char *const *)job->targets.items;
     job->options.n_targets = job->targets.n;
     job->options.excludes = (const char *const *)job->excludes.items;
@@ -309,10 +309,7 @@ static int write_residual(init_job *job)
     return code == EXIT_DONE ? input_open_base(job->args->residual, &job->residual) : code;
 }
 
-/*
- * The base that the adapter is for is recorded. A residual has the structure of the base it comes from, so it takes digests to tell
- * them apart.
- */
+/* The base it is for is recorded. A residual has the structure of the base it comes from: it takes digests to tell them apart. */
 static int write_adapter(init_job *job)
 {
     const lorafmt_adapter *adapter = lorakit_adapter_get(job->result);
@@ -339,19 +336,29 @@ static double share_of(const lorakit_init_size *size)
     return size->n_base_parameters ? (double)size->n_parameters / (double)size->n_base_parameters : 0;
 }
 
+#define KINDS_TEXT_SIZE 64
+
+/* "42 linear, 1 embedding"; returns buf. */
+static const char *kinds_text(const lorakit_init_size *size, char buf[KINDS_TEXT_SIZE])
+{
+    buf[0] = '\0';
+    if (size->n_linear)
+        text_append(buf, KINDS_TEXT_SIZE, "%zu linear", size->n_linear);
+    if (size->n_embedding)
+        text_append(buf, KINDS_TEXT_SIZE, "%s%zu embedding", size->n_linear ? ", " : "", size->n_embedding);
+    return buf;
+}
+
 static void print_result(const init_job *job)
 {
     const lorakit_init_options *o = &job->options;
     const lorafmt_adapter *adapter = lorafmt_source_adapter(job->written, 0);
     const lorafmt_site *site = &adapter->sites[0];
-    char kinds[64] = "", alpha[NUMBER_TEXT_SIZE], scale[NUMBER_TEXT_SIZE], n[NUMBER_TEXT_SIZE], of[NUMBER_TEXT_SIZE];
+    char kinds[KINDS_TEXT_SIZE], alpha[NUMBER_TEXT_SIZE], scale[NUMBER_TEXT_SIZE], n[NUMBER_TEXT_SIZE], of[NUMBER_TEXT_SIZE];
 
-    if (job->size.n_linear)
-        text_append(kinds, sizeof kinds, "%zu linear", job->size.n_linear);
-    if (job->size.n_embedding)
-        text_append(kinds, sizeof kinds, "%s%zu embedding", job->size.n_linear ? ", " : "", job->size.n_embedding);
-    print_line(stdout, "%s: %s, %s, rank %u, alpha %s, scale %s, %s", adapter->name, kinds, lorakit_init_method_name(o->method),
-               o->rank, number_text(site->alpha, alpha), number_text(site->scale, scale), lorafmt_dtype_name(o->dtype));
+    print_line(stdout, "%s: %s, %s, rank %u, alpha %s, scale %s, %s", adapter->name, kinds_text(&job->size, kinds),
+               lorakit_init_method_name(o->method), o->rank, number_text(site->alpha, alpha), number_text(site->scale, scale),
+               lorafmt_dtype_name(o->dtype));
     print_line(stdout, "trainable: %s of %s, %.3g %%", count_text(job->size.n_parameters, n),
                count_text(job->size.n_base_parameters, of), 100 * share_of(&job->size));
     if (job->residual)
@@ -424,11 +431,10 @@ static void print_what_if(const init_job *job, const lorakit_init_size *sizes)
     const what_if w = {&job->ranks, sizes};
     const table t = {.n_columns = 4, .columns = columns, .n_rows = job->ranks.n, .fill = fill_row, .ctx = &w};
     const page p = page_of_stdout();
-    char of[NUMBER_TEXT_SIZE];
+    char of[NUMBER_TEXT_SIZE], kinds[KINDS_TEXT_SIZE];
 
-    print_line(stdout, "%s: %s parameters, %zu linear and %zu embedding targets, %s", job->args->base,
-               count_text(sizes[0].n_base_parameters, of), sizes[0].n_linear, sizes[0].n_embedding,
-               lorafmt_dtype_name(job->options.dtype));
+    print_line(stdout, "%s: %s parameters; of an adapter for %s, in %s:", job->args->base,
+               count_text(sizes[0].n_base_parameters, of), kinds_text(&sizes[0], kinds), lorafmt_dtype_name(job->options.dtype));
     table_print(&p, &t);
 }
 
@@ -524,10 +530,10 @@ const command cmd_init = {
     .usage = "init --base BASE --target NAMES --rank R -o OUT.lora [options]",
     .summary = "start a new adapter for a base model",
     .about =
-        "Make an adapter that changes nothing yet: for each target a random A and a B of zeros, for embeddings the other way round. "
-        "The random numbers of a target depend on the seed and its name alone, and are the same on every machine. With --init pissa "
-        "or olora the adapter starts as the largest part of the weights, or as columns of their QR decomposition, and the base "
-        "becomes what is left: --residual writes that, and the adapter fits no other.",
+        "Make an adapter that changes nothing yet: for each target a random A and a B of zeros, for embeddings the other way "
+        "round. The random numbers of a target depend on the seed and its name alone, and are the same on every machine. With "
+        "--init pissa or olora the adapter starts as the largest part of the weights, or as columns of their QR decomposition, "
+        "and the base becomes what is left: --residual writes that, and the adapter fits no other.",
     .example = "lorapack init --base model --target q_proj,v_proj --rank 16 -o new.lora\n"
                "lorapack init --base model --target all-linear --what-if 4,8,16,32\n"
                "lorapack init --base model --target all-linear --rank 16 --init pissa --residual rest -o new.lora\n",

@@ -11,18 +11,18 @@ extern "C" {
 #endif
 
 /**
- * What A and B are at the start. Of an embedding it is B that has the numbers and A that is zero, as in PEFT, and they are standard
- * normal whatever the rank.
+ * What A and B are at the start. Of an embedding it is B that has the numbers and A that is zero, as in PEFT, and they are
+ * standard normal whatever the rank.
  *
- * The first two leave the base as it is, since one factor is zero. Their numbers depend on the seed, the name of the tensor and the
- * place in the factor and on nothing else: on no other target, no thread, and, as they take + - * / sqrt of binary64 alone, on no
- * machine. Number i of a factor is SplitMix64's output i for a key mixed of seed and name; its upper 52 bits, and a half, are
- * u in (0, 1); from that follow (2 u - 1) / sqrt(in), or the quantile of the normal distribution at u (Wichura's AS 241) / rank, each
- * rounded once to the dtype.
+ * The first two leave the base as it is, since one factor is zero. Their numbers depend on the seed, the name of the tensor and
+ * the place in the factor and on nothing else: on no other target, no thread, and, taking + - * / sqrt of binary64 alone, on
+ * no machine. Number i of a factor is output i of SplitMix64 for a key mixed of seed and name; its upper 52 bits, and a half, are
+ * u in (0, 1); from that follow (2 u - 1) / sqrt(in), or the quantile of the normal distribution at u (Wichura's AS 241) / rank,
+ * each rounded once to the dtype.
  *
  * The others decompose the weights: the adapter is not zero, and belongs to a residual base which is the base with the adapter
- * merged in at weight -1. They are for linear targets, whose weights are read whole, as out x in numbers of f64 and the
- * decomposition beside them, once for each thread. As all that LAPACK computes they are the same everywhere to rounding, not to the bit.
+ * merged in at weight -1. They are for linear targets, whose weights are read whole: out x in numbers of f64, and their
+ * decomposition, for each thread. As all that LAPACK computes they are the same everywhere to rounding, not to the bit.
  */
 typedef enum lorakit_init_method {
     LORAKIT_INIT_GAUSSIAN = 0, /**< A normal with deviation 1 / rank, as PEFT's "gaussian" */
@@ -36,12 +36,13 @@ LORAKIT_API const char *lorakit_init_method_name(lorakit_init_method method);
 
 /**
  * A target or an exclusion is a name of modules, which are the tensors NAME.weight: one equal to it, or ending with a dot and it,
- * as lists in PEFT's target_modules; with a '*', which stands for any characters, dots too, the whole name. The target "all-linear"
- * is every matrix but embeddings, norms, and output heads.
+ * as lists in PEFT's target_modules; with a '*', which stands for any characters, dots too, the whole name. The target
+ * "all-linear" is every matrix but embeddings, norms, and output heads.
  *
- * Matrices are linear, unless the last part of the name says that it is an embedding: wte, wpe, emb, shared, embed, embed_in, tok_embeddings,
- * relative_attention_bias, embed_tokens... and embed_positions..., and what ends in embedding, embeddings or _emb. A head is called
- * lm_head, embed_out, output_layer, output, score or classifier; or has the shape of an embedding and no number in its name.
+ * Matrices are linear, unless the last part of the name says that it is an embedding: wte, wpe, emb, shared, embed, embed_in,
+ * tok_embeddings, relative_attention_bias, embed_tokens... and embed_positions..., and what ends in embedding, embeddings, _emb.
+ * A head is called lm_head, embed_out, output_layer, output, score or classifier; or has the shape of an embedding and no number
+ * in its name.
  */
 typedef struct lorakit_init_options {
     size_t struct_size;         /**< sizeof(lorakit_init_options) */
@@ -74,8 +75,9 @@ typedef struct lorakit_init_size {
 /**
  * What lorakit_init() with these options comes to. No weights are read and nothing is decomposed.
  *
- * @return LORAFMT_OK; NOT_FOUND (a target or exclusion that matches nothing; the text names near ones); UNSUPPORTED (a quantised base, a
- *         target that is no matrix of F32, F16, BF16 or F64); MISUSE (options; a rank that a decomposition has not); LIMIT; NO_MEMORY
+ * @return LORAFMT_OK; NOT_FOUND (a target or exclusion that matches nothing; the text names near ones); UNSUPPORTED (a quantised
+ *         base, a target that is no matrix of F32, F16, BF16 or F64); MISUSE (options; a rank that a decomposition has not);
+ *         LIMIT; NO_MEMORY. On failure *out is zero.
  */
 LORAKIT_API lorafmt_status lorakit_init_measure(const lorafmt_base *base, const lorakit_init_options *options,
                                                 lorakit_init_size *out, lorafmt_error *err);
@@ -87,8 +89,8 @@ LORAKIT_API lorafmt_status lorakit_init_measure(const lorafmt_base *base, const 
  * @param base  for pissa and olora with a read callback, called from as many threads as there are; must outlive the result
  * @param out   to be freed with lorakit_adapter_free(); NULL on failure
  *
- * @return as lorakit_init_measure(); CORRUPT (weights that are NaN or infinite); LIMIT (a number too large for the dtype); CANCELLED;
- *         whatever the read callback returns
+ * @return as lorakit_init_measure(); CORRUPT (weights that are NaN or infinite); LIMIT (a number too large for the dtype);
+ *         CANCELLED; whatever the read callback returns
  */
 LORAKIT_API lorafmt_status lorakit_init(const lorafmt_base *base, const lorakit_init_options *options, lorakit_adapter **out,
                                         lorafmt_error *err);

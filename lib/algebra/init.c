@@ -22,7 +22,7 @@
 #define PIECE 512
 
 /* Bytes of a base tensor that are read at once, or a row when that is more. */
-#define READ_SIZE ((size_t)1 << 20)
+#define READ_SIZE (UINT64_C(1) << 20)
 
 typedef struct job {
     const lorafmt_base *base;
@@ -277,12 +277,11 @@ static lorafmt_status check_finite(const lk_target *t, const double *w, size_t n
 /* The logical matrix, column-major, to be given to free(); NULL on failure. */
 static lorafmt_status read_matrix(const job *j, const lk_target *t, double **out, lorafmt_error *err)
 {
-    const size_t row_size = (size_t)(t->tensor->size / t->tensor->shape[0]),
-                 step = row_size < READ_SIZE ? READ_SIZE / row_size : 1;
+    const uint64_t row_size = t->tensor->size / t->tensor->shape[0], step = row_size < READ_SIZE ? READ_SIZE / row_size : 1;
     double *w = t->n_out <= SIZE_MAX && t->n_in <= SIZE_MAX ? lk_matrix_new((size_t)t->n_out, (size_t)t->n_in) : NULL;
     double *wide = w ? lk_matrix_new((size_t)t->tensor->shape[1], 1) : NULL;
-    uint8_t *bytes = wide ? malloc(step * row_size) : NULL;
-    lorafmt_status st = bytes ? read_rows(j, t, step, bytes, wide, w, err) : lf_no_memory(err);
+    uint8_t *bytes = wide ? malloc((size_t)(step * row_size)) : NULL; // a row of f64 fits, so one of the base does
+    lorafmt_status st = bytes ? read_rows(j, t, (size_t)step, bytes, wide, w, err) : lf_no_memory(err);
 
     if (!st)
         st = check_finite(t, w, (size_t)t->n_out * (size_t)t->n_in, err);

@@ -76,8 +76,8 @@ static double quotient(const double above[N_TERMS], const double below[N_TERMS],
 }
 
 /*
- * libm's last bit differs from machine to machine, this one's not. x = m 2^e with m in [1/sqrt(2), sqrt(2)), ln m = 2 artanh t, and
- * t * t < 0.0295, so that the term after the last one of the series is below 2^-60 of the sum.
+ * libm's last bit differs from machine to machine, this one's not. x = m 2^e with m in [1/sqrt(2), sqrt(2)), ln m = 2 artanh t,
+ * and t * t < 0.0295, so that the term after the last one of the series is below 2^-60 of the sum.
  */
 static double natural_log(double x)
 {

@@ -219,6 +219,7 @@ static lorafmt_status fail_unmatched(const lorafmt_base *base, const char *patte
     if (!near[0].name || strcmp(pattern, ALL_LINEAR) == 0)
         return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, pattern,
                        "matches nothing: the base has no NAME.weight that is such a matrix");
+    keep_near(near, (near_name){ALL_LINEAR, sizeof ALL_LINEAR - 1, distance(typed, n_typed, ALL_LINEAR, sizeof ALL_LINEAR - 1)});
     return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, pattern, "matches no weight of the base; near are %.*s%s%.*s%s%.*s",
                    (int)near[0].length, near[0].name, near[1].name ? ", " : "", (int)near[1].length,
                    near[1].name ? near[1].name : "", near[2].name ? ", " : "", (int)near[2].length,
