@@ -422,8 +422,13 @@ def check_refusals(maker):
         found = maker.lorapack.run('init', '--base', base, '--target', target, *rank, '-o', scratch / 'refused.lora', *more)
         expect(found, (1, '', f'lorapack: {base}: {wanted}'), f'{target} {more}')
     expect(list(scratch.glob('refused*')), [], 'what is left of refusals')
-    code, _, message = maker.lorapack.run('init', '--base', maker.base, '--target', 'q_proj', '--rank', '1', '-o', quantised / 'config.json')
-    expect((code, message), (1, f'lorapack: {quantised / "config.json"}: exists already; --force replaces it'), 'what exists')
+    for output, wanted in ((quantised / 'config.json', 'exists already; --force replaces it'),
+                           (scratch / 'nowhere/x.lora', 'cannot be written: its directory is not there')):
+        code, _, message = maker.lorapack.run('init', '--base', maker.base, '--target', 'q_proj', '--rank', '1', '-o', output)
+        expect((code, message), (1, f'lorapack: {output}: {wanted}'), 'an output that cannot be')
+    inside = maker.lorapack.run('init', '--base', maker.base, '--target', 'q_proj', '--rank', '1', '--init', 'pissa', '--residual', scratch / 'r',
+                                '-o', scratch / 'r/x.lora')
+    expect(inside[0], 1, 'an adapter in a residual base that is not there yet')
 
 
 def main():

@@ -170,6 +170,9 @@ static void test_wrong_options(void **state)
     o.has_alpha = true;
     o.alpha = NAN;
     refused(&base, &o, LORAFMT_MISUSE, "alpha", "nan, must be finite");
+    o = options_of(LORAKIT_INIT_GAUSSIAN);
+    o.name = "a/b";
+    refused(&base, &o, LORAFMT_MISUSE, "name", "an adapter name must be 1..255 bytes");
 }
 
 static void test_wrong_bases(void **state)

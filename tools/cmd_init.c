@@ -228,6 +228,8 @@ static int check_outputs(const init_args *args)
     for (size_t i = 0; i < 2; i++)
         if (paths[i] && !args->force && path_exists(paths[i]))
             return message_error("%s: exists already; --force replaces it", paths[i]);
+        else if (paths[i] && !path_parent_exists(paths[i]))
+            return message_error("%s: cannot be written: its directory is not there", paths[i]);
     if (args->output)
         code = path_within(args->base, args->output, &within);
     if (code == EXIT_DONE && within)

@@ -73,6 +73,9 @@ static lorafmt_status check_options(const lorafmt_base *base, const lorakit_init
                        (int)o->orientation);
     if (o->rank == 0 || o->rank > LF_MAX_RANK)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "rank", "%u, must be 1..%u", o->rank, LF_MAX_RANK);
+    if (o->name && !lf_adapter_name_valid(o->name))
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "name",
+                       "an adapter name must be 1..255 bytes of UTF-8 without / \\ # = and control characters");
     return lk_check_dtype(o->dtype, err);
 }
 
