@@ -77,28 +77,6 @@ static int check_args(const merge_args *args)
     return EXIT_DONE;
 }
 
-/* With --force an output that is, or holds, an input would take it away. */
-static int check_output(const merge_args *args)
-{
-    bool within;
-    int code;
-
-    if (!args->output)
-        return EXIT_DONE;
-    if (path_is_directory(args->base) && path_is_safetensors(args->output))
-        return message_usage(NAME, "%s: the base is a directory, so the output is one; give its file as --base to get a file",
-                             args->output);
-    if ((code = path_within(args->output, args->base, &within)))
-        return code;
-    if (within)
-        return message_usage(NAME, "%s: the output must not be the base or inside it, %s", args->output, args->base);
-    if ((code = path_within(args->base, args->output, &within)))
-        return code;
-    if (within)
-        return message_usage(NAME, "%s: the output must not hold the base, %s", args->output, args->base);
-    return EXIT_DONE;
-}
-
 /* The receipt may lie in the output; otherwise its directory must be there before the work. */
 static int check_receipt(const merge_args *args)
 {
@@ -290,7 +268,8 @@ static int run_merge(const void *args_, size_t n_inputs, char *const *inputs)
 
     (void)n_inputs;
     (void)inputs;
-    if ((code = check_args(args)) || (code = check_output(args)) || (code = check_receipt(args)))
+    if ((code = check_args(args)) || (args->output && (code = path_check_output(NAME, args->base, args->output))) ||
+        (code = check_receipt(args)))
         return code;
     if ((code = check_absent(args, args->dry_run ? NULL : args->output)) || (code = check_absent(args, args->receipt)))
         return code;

@@ -97,6 +97,25 @@ int path_within(const char *inner, const char *outer, bool *within)
     return known ? EXIT_DONE : message_error("%s: cannot find out whether it lies in %s", inner, outer);
 }
 
+int path_check_output(const char *verb, const char *base, const char *output)
+{
+    bool within;
+    int code;
+
+    if (path_is_directory(base) && path_is_safetensors(output))
+        return message_usage(verb, "%s: the base is a directory, so the output is one; give its file as --base to get a file",
+                             output);
+    if ((code = path_within(output, base, &within)))
+        return code;
+    if (within)
+        return message_usage(verb, "%s: the output must not be the base or inside it, %s", output, base);
+    if ((code = path_within(base, output, &within)))
+        return code;
+    if (within)
+        return message_usage(verb, "%s: the output must not hold the base, %s", output, base);
+    return EXIT_DONE;
+}
+
 int output_begin(output_file *out, const char *path)
 {
     const size_t size = strlen(path) + 32;

@@ -24,6 +24,12 @@ bool path_is_safetensors(const char *path);
  */
 int path_within(const char *inner, const char *outer, bool *within);
 
+/*
+ * A model that is written beside the base it is made from: a directory where that is one, and neither in the other, since with
+ * --force an output that is, or holds, an input would take it away. Returns an exit code.
+ */
+int path_check_output(const char *verb, const char *base, const char *output);
+
 /* A file that is written beside its place and renamed into it. */
 typedef struct output_file {
     FILE *stream;

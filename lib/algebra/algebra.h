@@ -13,7 +13,8 @@
  *   result.c    an adapter under construction
  *   work.c      work on many sites at once
  *   combine.c   one site out of several
- *   spectrum.c, resize.c, compose.c   what the public headers of these names promise
+ *   target.c    the tensors of a base that a new adapter is for
+ *   spectrum.c, resize.c, compose.c, init.c   what the public headers of these names promise
  */
 #ifndef LK_ALGEBRA_H
 #define LK_ALGEBRA_H

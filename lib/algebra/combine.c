@@ -16,6 +16,8 @@
 /* spec 4.4 */
 #define MOST_RANK (1u << 20)
 
+#define DRAWN 512 // random numbers at once
+
 typedef struct combiner {
     const lk_composition *c;
     const lk_piece *pieces;
@@ -148,15 +150,20 @@ static void draw(const combiner *k, size_t i, size_t expert, unsigned role, size
 {
     const lorakit_compose_options *o = k->c->options;
     const lk_piece *piece = &k->pieces[i];
-    lk_random random;
+    const uint64_t number = (uint64_t)piece->term << 40 | (uint64_t)role << 32 | expert;
+    const uint64_t key = lk_random_key(lk_random_key(o->seed, piece->site->target) + number, "");
+    double x[DRAWN];
 
     if (o->draw) {
         o->draw(o->draw_ctx, piece->term, piece->site->target, role, n, kept);
         return;
     }
-    random = lk_random_of(o->seed, piece->site->target, (uint64_t)piece->term << 40 | (uint64_t)role << 32 | expert);
-    for (size_t j = 0; j < n; j++)
-        kept[j] = lk_random_unit(&random) < o->density;
+    for (size_t at = 0; at < n; at += DRAWN) {
+        const size_t m = n - at < DRAWN ? n - at : DRAWN;
+        lk_random_uniform(key, at, x, m);
+        for (size_t j = 0; j < m; j++)
+            kept[at + j] = x[j] < 2 * o->density - 1;
+    }
 }
 
 /* Marks that were made row by row, for a matrix by columns. */

@@ -141,6 +141,10 @@ lorafmt_status lk_svd(double *a, size_t m, size_t n, double *s, double *u, doubl
         return LORAFMT_OK;
     }
     dgesdd_("S", &m_, &n_, a, &lda, s, u, &lda, vt, &ldvt, &best, &ask, integers, &info);
+    if (best > INT_MAX) {
+        free(integers);
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, NULL, "a %zu x %zu matrix is too large for LAPACK's numbers", m, n);
+    }
     n_work = (int)best;
     work = integers ? lk_matrix_new((size_t)n_work, 1) : NULL;
     if (work)

@@ -1,20 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Numbers that look random and are the same on every machine: splitmix64, keyed. */
+/* Random numbers by place, the same on every machine: lorakit/init.h says which. Callers hold an lf_fpenv. */
 #ifndef LK_RANDOM_H
 #define LK_RANDOM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
-typedef struct lk_random {
-    uint64_t state;
-} lk_random;
+/* The key of the numbers that belong to a name. */
+uint64_t lk_random_key(uint64_t seed, const char *name);
 
-/* A stream of its own for each seed, text and number. */
-lk_random lk_random_of(uint64_t seed, const char *text, uint64_t number);
-
-uint64_t lk_random_u64(lk_random *random);
-
-/* In [0, 1), 53 bits. */
-double lk_random_unit(lk_random *random);
+/* Numbers [at, at + n) of a key: uniform in (-1, 1), and standard normal. */
+void lk_random_uniform(uint64_t key, uint64_t at, double *out, size_t n);
+void lk_random_normal(uint64_t key, uint64_t at, double *out, size_t n);
 
 #endif

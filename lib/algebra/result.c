@@ -16,12 +16,13 @@
 
 lorafmt_status lk_result_new(const lorafmt_adapter *parent, const char *name, size_t n, lorakit_adapter **out, lorafmt_error *err)
 {
+    static const lorafmt_adapter nobody = {.base_name = "", .base_revision = ""};
     lorakit_adapter *r = calloc(1, sizeof *r);
 
     *out = r;
     if (!r)
         return lf_no_memory(err);
-    r->adapter = *parent;
+    r->adapter = parent ? *parent : nobody;
     r->adapter.has_id = false;
     memset(r->adapter.id, 0, sizeof r->adapter.id);
     r->adapter.n_sites = 0;
@@ -185,7 +186,8 @@ lorafmt_status lk_result_note(lorakit_adapter *r, const char *method, const lora
         lines = lf_arena_printf(&r->arena, "%s%s%s %.17g %s", lines, i ? "\n" : "", hex, weights ? weights[i] : 1.0,
                                 parents[i]->name);
     }
-    LF_TRY(note(r, "lorakit.parents", lines, err));
+    if (n)
+        LF_TRY(note(r, "lorakit.parents", lines, err));
     return note(r, "lorakit.method", lf_arena_strdup(&r->arena, method), err);
 }
 

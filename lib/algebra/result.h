@@ -20,7 +20,7 @@ struct lorakit_adapter {
     lk_made *made; /* sites' memory */
 };
 
-/* Room for n sites; base, names and metadata as those of the parent, whose id it has not. */
+/* Room for n sites; base, names and metadata as those of the parent, whose id it has not. NULL = none, then there is a name. */
 lorafmt_status lk_result_new(const lorafmt_adapter *parent, const char *name, size_t n, lorakit_adapter **out,
                              lorafmt_error *err);
 
@@ -35,7 +35,8 @@ lorafmt_status lk_made_low_rank(lk_made *made, const lorafmt_site *like, const l
 void lk_site_set_scale(lorafmt_site *site, double scale);
 
 /*
- * Say in the metadata, not semantic, where it came from: `lorakit.method`, and `lorakit.parents` with a line "ID WEIGHT NAME" for each.
+ * Say in the metadata, not semantic, where it came from: `lorakit.method`, and, unless n is 0, `lorakit.parents` with a line
+ * "ID WEIGHT NAME" for each.
  */
 lorafmt_status lk_result_note(lorakit_adapter *result, const char *method, const lorafmt_adapter *const *parents,
                               const double *weights, size_t n, lorafmt_error *err);
