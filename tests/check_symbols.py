@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Check what the libraries show: every function the headers promise and nothing else.
 
-usage: check_symbols.py NM SHARED STATIC MAP HEADER...
+usage: check_symbols.py NM SHARED STATIC MAP PREFIXES HEADER...
+
+PREFIXES, with commas: what external symbols of the static library may begin with.
 """
 import fnmatch
 import pathlib
@@ -10,7 +12,7 @@ import re
 import subprocess
 import sys
 
-PROMISE = re.compile(r'LORAFMT_API\b[^;{]*?\b(\w+)\s*\(')
+PROMISE = re.compile(r'LORA(?:FMT|KIT)_API\b[^;{]*?\b(\w+)\s*\(')
 COMMENT = re.compile(r'/\*.*?\*/|//[^\n]*|^\s*#[^\n]*', re.DOTALL | re.MULTILINE)
 
 
@@ -38,7 +40,8 @@ def symbols(nm, library, *options):
 
 
 def main():
-    nm, shared, static, symbol_map, *headers = sys.argv[1:]
+    nm, shared, static, symbol_map, prefixes, *headers = sys.argv[1:]
+    prefixes = tuple(prefixes.split(','))
     promised = declared(headers)
     patterns = map_patterns(symbol_map)
     shown = symbols(nm, shared, '--dynamic')
@@ -48,8 +51,8 @@ def main():
             if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
     bad += [f'{pattern}: in the symbol map, matches no function' for pattern in patterns
             if not fnmatch.filter(promised, pattern)]
-    bad += [f'{name}: external, but begins with neither lorafmt_ nor lf_' for name in symbols(nm, static)
-            if not name.startswith(('lorafmt_', 'lf_'))]
+    bad += [f'{name}: external, but begins with none of {", ".join(prefixes)}' for name in symbols(nm, static)
+            if not name.startswith(prefixes)]
     print('\n'.join(sorted(bad)) or f'{len(promised)} functions, all where they should be')
     return 1 if bad or not promised else 0
 

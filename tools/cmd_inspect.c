@@ -3,6 +3,7 @@
 #include "tools/input.h"
 #include "tools/inspect.h"
 #include "tools/message.h"
+#include "tools/spectrum.h"
 
 #include <stdlib.h>
 
@@ -11,7 +12,7 @@
 typedef struct inspect_args {
     input_args input;
     const char *base;
-    bool sites, json;
+    bool sites, spectrum, json;
 } inspect_args;
 
 static const option inspect_options[] = {
@@ -19,6 +20,10 @@ static const option inspect_options[] = {
      "a model: say whether the adapter fits it, and how much of it the adapter is"},
     {"sites", 0, NULL, OPTION_FLAG, offsetof(inspect_args, sites),
      "list every site: kind, rank, alpha, scale, norm, type, shapes, target"},
+#ifdef WITH_KIT
+    {"spectrum", 0, NULL, OPTION_FLAG, offsetof(inspect_args, spectrum),
+     "instead of all that: how many directions each update really uses, from its singular values, and which rank would do"},
+#endif
     INPUT_OPTIONS(inspect_args, input),
     {"json", 0, NULL, OPTION_FLAG, offsetof(inspect_args, json), "print everything as JSON (docs/json.md)"},
     {0},
@@ -77,7 +82,11 @@ static int run_inspect(const void *args_, size_t n_inputs, char *const *inputs)
         code = input_open_base(args->base, &model);
     if (code == EXIT_DONE)
         code = input_open(NAME, &args->input, model, true, &in);
-    if (code == EXIT_DONE)
+#ifdef WITH_KIT
+    if (code == EXIT_DONE && args->spectrum)
+        code = spectrum_show(&in, args->json);
+#endif
+    if (code == EXIT_DONE && !args->spectrum)
         code = inspect(args, &in, model);
     lorafmt_model_free(model);
     input_close(&in);
@@ -92,7 +101,11 @@ const command cmd_inspect = {
         "Print what a .lora file, a PEFT directory or a .safetensors file holds: the adapters, what they change and by how much "
         "(the Frobenius norm of the update), by module type and by layer, which base they were made for, and what is odd "
         "about them. With --base only the base's headers are read; verify --base compares digests too.",
-    .example = "lorapack inspect legal.lora --base model\n",
+    .example = "lorapack inspect legal.lora --base model\n"
+#ifdef WITH_KIT
+               "lorapack inspect legal.lora --spectrum\n"
+#endif
+    ,
     .options = inspect_options,
     .args_size = sizeof(inspect_args),
     .min_inputs = 1,
