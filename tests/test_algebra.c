@@ -303,6 +303,7 @@ static void test_rules(void **state)
         uint32_t rank;
     } cases[] = {
         {{LORAKIT_LOSSLESS, 0, 0}, 4},        {{LORAKIT_LOSSLESS, 0, 3}, 3},
+        {{LORAKIT_FIXED, 0, 2}, 2},           {{LORAKIT_FIXED, 0, 9}, 4}, // of 4 in all
         {{LORAKIT_ENERGY, 64.0 / 85, 0}, 1},  {{LORAKIT_ENERGY, 64.5 / 85, 0}, 2},
         {{LORAKIT_ENERGY, 1, 0}, 4},          {{LORAKIT_ENERGY, 1, 2}, 2},
         {{LORAKIT_MAX_ERROR, 0.999, 0}, 1},   {{LORAKIT_MAX_ERROR, 0.2426, 0}, 2}, // sqrt(5 / 85) is 0.24254
@@ -388,6 +389,27 @@ static void test_resize_loses_nothing(void **state)
     assert_int_equal(said[2].rank, 9);
     check_resized(&a->sites[2], &after[2], &said[2]);
     lorakit_adapter_free(r);
+}
+
+/* Filled up with zeros, where a matrix can have so many. */
+static void test_fixed_rank(void **state)
+{
+    made m = make("x", 0);
+    const lorafmt_adapter *a = adapter_of(&m);
+    lorakit_resize_options options = {.struct_size = sizeof options, .rank = {LORAKIT_FIXED, 0, 15}};
+    lorakit_resized said[3];
+    lorafmt_error err;
+    lorakit_adapter *r;
+
+    (void)state;
+    assert_int_equal(lorakit_resize(a, &options, said, &r, NULL), LORAFMT_OK);
+    assert_true(said[0].rank == 15 && said[1].rank == 15 && said[2].rank == 9);
+    for (size_t i = 0; i < 3; i++)
+        check_resized(&a->sites[i], &lorakit_adapter_get(r)->sites[i], &said[i]);
+    lorakit_adapter_free(r);
+    options.rank.most = 25;
+    assert_int_equal(lorakit_resize(a, &options, said, &r, &err), LORAFMT_MISUSE);
+    assert_string_equal(err.text, "25, no matrix that is changed can have more than 24");
 }
 
 /* A budget is kept, and no other choice of as many bytes of equal sites keeps more. */
@@ -810,6 +832,7 @@ int main(void)
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_resize),
         cmocka_unit_test(test_resize_loses_nothing),
+        cmocka_unit_test(test_fixed_rank),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_resize_refusals),
         cmocka_unit_test(test_sum),

@@ -41,6 +41,8 @@ int rank_parse(const char *verb, const rank_args *args, lorakit_rank *out)
         out->rule = rules[i].rule;
         out->value = value;
     }
+    if (!first && args->rank)
+        out->rule = LORAKIT_FIXED;
     return EXIT_DONE;
 }
 

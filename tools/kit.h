@@ -18,7 +18,7 @@ typedef struct rank_args {
 
 /* clang-format off */
 #define RANK_OPTIONS(args, member) \
-    {"rank", 0, "R", OPTION_COUNT, offsetof(args, member.rank), "no rank above R"}, \
+    {"rank", 0, "R", OPTION_COUNT, offsetof(args, member.rank), "a rank of R; with another rule, none above R"}, \
     {"energy", 0, "E", OPTION_NUMBER, offsetof(args, member.energy), \
      "the least rank that keeps the share E of the sum of squared singular values, as 0.99"}, \
     {"max-error", 0, "E", OPTION_NUMBER, offsetof(args, member.max_error), \

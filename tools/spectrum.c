@@ -95,16 +95,11 @@ static uint32_t recommended(const spectra *s)
 enum { RANK, TRUE_RANK, EFFECTIVE, STABLE, AT_1, AT_2, AT_4, AT_8, AT_16, AT_32, FOR_ENOUGH, N_COLUMNS };
 
 static const column columns[N_COLUMNS] = {
-    [RANK] = {.head = "rank", .number = true},
-    [TRUE_RANK] = {.head = "true", .number = true, .drop = 1},
-    [EFFECTIVE] = {.head = "eff.", .number = true},
-    [STABLE] = {.head = "stable", .number = true},
-    [AT_1] = {.head = "r=1", .number = true},
-    [AT_2] = {.head = "2", .number = true},
-    [AT_4] = {.head = "4", .number = true},
-    [AT_8] = {.head = "8", .number = true},
-    [AT_16] = {.head = "16", .number = true},
-    [AT_32] = {.head = "32", .number = true},
+    [RANK] = {.head = "rank", .number = true},       [TRUE_RANK] = {.head = "true", .number = true, .drop = 1},
+    [EFFECTIVE] = {.head = "eff.", .number = true},  [STABLE] = {.head = "stable", .number = true},
+    [AT_1] = {.head = "r=1", .number = true},        [AT_2] = {.head = "2", .number = true},
+    [AT_4] = {.head = "4", .number = true},          [AT_8] = {.head = "8", .number = true},
+    [AT_16] = {.head = "16", .number = true},        [AT_32] = {.head = "32", .number = true},
     [FOR_ENOUGH] = {.head = "99 %", .number = true},
 };
 
@@ -175,8 +170,10 @@ static void print(const spectra *s)
         before += s->sites[i].site->rank;
         after += s->sites[i].enough;
     }
-    page_line(&p, STYLE_QUIET, "  eff., stable: effective and stable rank; under r: per cent of the squared norm that rank r keeps");
-    print_line(stdout, "  rank %u keeps 99 %% of the squared norm everywhere; site by site it takes ranks of together %llu of %llu:",
+    page_line(&p, STYLE_QUIET,
+              "  eff., stable: effective and stable rank; under r: per cent of the squared norm that rank r keeps");
+    print_line(stdout,
+               "  rank %u keeps 99 %% of the squared norm everywhere; site by site it takes ranks of together %llu of %llu:",
                recommended(s), (unsigned long long)after, (unsigned long long)before);
     print_line(stdout, "  lorapack resize IN --energy %g -o OUT.lora", ENOUGH);
 }

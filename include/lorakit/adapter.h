@@ -40,6 +40,7 @@ typedef bool (*lorakit_progress)(void *ctx, uint64_t done, uint64_t total);
 /** How to choose the rank of an approximation from the singular values S, descending, of the matrix without its scale. */
 typedef enum lorakit_rule {
     LORAKIT_LOSSLESS = 0, /**< all but those that are rounding errors; value is 0 */
+    LORAKIT_FIXED,        /**< `most`, filled up with zeros, but no more than min(out, in); value is 0 */
     LORAKIT_ENERGY,       /**< the least that keeps the share `value` of the sum of squares, in (0, 1] */
     LORAKIT_MAX_ERROR,    /**< the least whose relative error in the Frobenius norm is at most `value`, in [0, 1) */
     /**

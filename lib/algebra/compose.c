@@ -476,6 +476,22 @@ static lorafmt_status note_origin(const job *j, lorafmt_error *err)
     return st;
 }
 
+static lorafmt_status check_rank(const job *j, lorafmt_error *err)
+{
+    size_t most = 0;
+
+    for (size_t i = 0; i < j->n_groups; i++) {
+        const lorafmt_site *site = j->pieces[j->groups[i].first].site;
+        size_t n_rows, n_cols;
+        if (!lk_is_low_rank(site))
+            continue;
+        lk_site_shape(site, &n_rows, &n_cols);
+        if (n_rows > most && n_cols > most)
+            most = n_rows < n_cols ? n_rows : n_cols;
+    }
+    return lk_rank_check_possible(&j->c.options->rank, most, err);
+}
+
 static lorafmt_status run(job *j, lorafmt_error *err)
 {
     const lorakit_compose_options *o = j->c.options;
@@ -484,6 +500,7 @@ static lorafmt_status run(job *j, lorafmt_error *err)
     LF_TRY(check_bases(j, err));
     LF_TRY(collect(j, err));
     LF_TRY(check_groups(j, err));
+    LF_TRY(check_rank(j, err));
     set_peft_scale(j);
     LF_TRY(lk_result_new(j->terms[0].adapter, o->name, j->n_groups, &j->result, err));
     LF_TRY(lk_work_run(&work, j->n_groups, compose_one, j, err));

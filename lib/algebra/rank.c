@@ -19,6 +19,8 @@ lorafmt_status lk_rank_check(const lorakit_rank *rule, lorafmt_error *err)
     switch (rule->rule) {
     case LORAKIT_LOSSLESS:
         return x == 0 ? LORAFMT_OK : bad(x, "rank", "0 for the lossless rule", err);
+    case LORAKIT_FIXED:
+        return x == 0 && rule->most ? LORAFMT_OK : bad(rule->most, "rank", "at least 1, with a value of 0, for a fixed one", err);
     case LORAKIT_ENERGY:
         return x > 0 && x <= 1 ? LORAFMT_OK : bad(x, "energy", "a share above 0, at most 1", err);
     case LORAKIT_MAX_ERROR:
@@ -110,6 +112,8 @@ static size_t choose(const lorakit_rank *rule, const double *s, size_t n, size_t
     switch (rule->rule) {
     case LORAKIT_LOSSLESS:
         return true_rank;
+    case LORAKIT_FIXED:
+        return rule->most;
     case LORAKIT_ENERGY:
         return by_energy(s, n, rule->value);
     case LORAKIT_MAX_ERROR:
@@ -122,14 +126,23 @@ static size_t choose(const lorakit_rank *rule, const double *s, size_t n, size_t
     return n;
 }
 
-/* A rank above the number of values would be of zeros. */
+/* Unless it is fixed, a rank above the number of values would be of zeros. */
 size_t lk_rank_choose(const lorakit_rank *rule, const double *s, size_t n, size_t true_rank, size_t n_all)
 {
+    const size_t possible = rule->rule == LORAKIT_FIXED ? n_all : n;
     size_t k = choose(rule, s, n, true_rank, n_all);
 
     if (rule->most && k > rule->most)
         k = rule->most;
-    if (k > n)
-        k = n;
+    if (k > possible)
+        k = possible;
     return k ? k : 1;
+}
+
+lorafmt_status lk_rank_check_possible(const lorakit_rank *rule, size_t most, lorafmt_error *err)
+{
+    if (rule->rule != LORAKIT_FIXED || rule->most <= most)
+        return LORAFMT_OK;
+    return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "rank", "%u, no matrix that is changed can have more than %zu",
+                   rule->most, most);
 }

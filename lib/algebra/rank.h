@@ -14,6 +14,9 @@ lorafmt_status lk_rank_check(const lorakit_rank *rule, lorafmt_error *err);
  */
 size_t lk_rank_choose(const lorakit_rank *rule, const double *s, size_t n, size_t true_rank, size_t n_all);
 
+/* MISUSE for a fixed rank above `most`, the largest that any matrix can have. */
+lorafmt_status lk_rank_check_possible(const lorakit_rank *rule, size_t most, lorafmt_error *err);
+
 /* The root of the sum of squares of s from k on. */
 double lk_tail(const double *s, size_t k, size_t n);
 

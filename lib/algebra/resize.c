@@ -237,11 +237,27 @@ static lorafmt_status check_options(const lorakit_resize_options *o, lorafmt_err
     return lk_check_dtype(o->dtype, err);
 }
 
+static size_t largest_possible(const lorafmt_adapter *adapter)
+{
+    size_t most = 0;
+
+    for (size_t i = 0; i < adapter->n_sites; i++) {
+        size_t n_rows, n_cols;
+        if (!lk_is_low_rank(&adapter->sites[i]))
+            continue;
+        lk_site_shape(&adapter->sites[i], &n_rows, &n_cols);
+        if (n_rows > most && n_cols > most)
+            most = n_rows < n_cols ? n_rows : n_cols;
+    }
+    return most;
+}
+
 static lorafmt_status run(job *j, lorafmt_error *err)
 {
     const lorakit_resize_options *o = j->options;
     const lk_work work = {o->n_threads, o->progress, o->progress_ctx};
 
+    LF_TRY(lk_rank_check_possible(&o->rank, largest_possible(j->adapter), err));
     LF_TRY(lk_result_new(j->adapter, o->name, j->adapter->n_sites, &j->result, err));
     if (o->budget)
         LF_TRY(plan_budget(j, &work, err));

@@ -184,7 +184,9 @@ static lorafmt_status split_side(const lk_basis *basis, const lk_core *core, con
 
 lorafmt_status lk_core_split(const lk_core *core, size_t k, lk_thin *out, lorafmt_error *err)
 {
+    const size_t n = least(k, core->rank);
+
     LF_TRY(lk_thin_new(core->left.n_rows, core->right.n_rows, k, out, err));
-    LF_TRY(split_side(&core->left, core, core->u, false, k, out->left, err));
-    return split_side(&core->right, core, core->vt, true, k, out->right, err);
+    LF_TRY(split_side(&core->left, core, core->u, false, n, out->left, err));
+    return split_side(&core->right, core, core->vt, true, n, out->right, err);
 }

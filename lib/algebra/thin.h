@@ -46,7 +46,10 @@ void lk_core_free(lk_core *core);
 /* How many singular values are more than what rounding leaves of nothing. */
 size_t lk_core_true_rank(const lk_core *core);
 
-/* left [n_rows x k] and right [n_cols x k] with the best approximation of rank k = left right': each gets the root of s. */
+/*
+ * left [n_rows x k] and right [n_cols x k] with the best approximation of rank k = left right': each gets the root of s. Beyond the
+ * core's rank they are zero.
+ */
 lorafmt_status lk_core_split(const lk_core *core, size_t k, lk_thin *out, lorafmt_error *err);
 
 #endif
