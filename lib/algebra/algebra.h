@@ -5,11 +5,13 @@
  *
  *   lapack.c    the routines that are borrowed
  *   numbers.c   elements to and from f64
+ *   elements.c  two runs of elements beside each other
  *   basis.c     an orthonormal basis of the columns of a tall matrix
  *   thin.c      a matrix of low rank and its singular value decomposition
  *   rank.c      how many singular values to keep
  *   result.c    an adapter under construction
- *   spectrum.c, resize.c   what the public headers of these names promise
+ *   diff_low_rank.c, diff_whole.c   sites of two stacks, compared
+ *   spectrum.c, resize.c, diff.c, diff_models.c   what the public headers of these names promise
  */
 #ifndef LK_ALGEBRA_H
 #define LK_ALGEBRA_H

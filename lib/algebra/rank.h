@@ -17,4 +17,7 @@ size_t lk_rank_choose(const lorakit_rank *rule, const double *s, size_t n, size_
 /* The root of the sum of squares of s from k on. */
 double lk_tail(const double *s, size_t k, size_t n);
 
+/* exp of the entropy of s / sum s; 0 when all of them are. */
+double lk_effective_rank(const double *s, size_t n);
+
 #endif
