@@ -4,7 +4,6 @@
 #include "tools/json_out.h"
 #include "tools/loader.h"
 #include "tools/message.h"
-#include "tools/path.h"
 #include "tools/stack.h"
 #include "tools/text.h"
 
@@ -127,33 +126,10 @@ static int check_args(apply_job *job)
 
 /* --- what is to be loaded and switched to --- */
 
-/* The text up to a mark, or all of it when that is a file of its own. */
-static char *next_part(char **rest, const char *mark)
+static int parse_scenario(const char *text, scenario *out)
 {
-    char *part = *rest;
-    const size_t n = path_exists(part) ? strlen(part) : strcspn(part, mark);
-
-    *rest = part[n] ? part + n + 1 : NULL;
-    part[n] = '\0';
-    return part;
-}
-
-static int parse_scenario(char *text, scenario *out)
-{
-    text_list parts = {calloc(strlen(text) + 1, sizeof *parts.items), 0};
-    char *copy = strdup(text), *rest = copy;
-    int code = EXIT_DONE;
-
     out->text = strdup(text);
-    if (!parts.items || !copy || !out->text)
-        code = message_no_memory();
-    while (code == EXIT_DONE && rest)
-        parts.items[parts.n++] = next_part(&rest, "+");
-    if (code == EXIT_DONE)
-        code = stack_parse(NAME, &parts, &out->stack);
-    free(parts.items);
-    free(copy);
-    return code;
+    return out->text ? stack_parse_sum(NAME, text, &out->stack) : message_no_memory();
 }
 
 static int parse_swap(apply_job *job, const char *text)
@@ -162,7 +138,7 @@ static int parse_swap(apply_job *job, const char *text)
     int code = copy ? EXIT_DONE : message_no_memory();
 
     while (code == EXIT_DONE && rest) {
-        char *part = next_part(&rest, ",");
+        const char *part = stack_next(&rest, ",");
         scenario *more = realloc(job->scenarios, (job->n_scenarios + 1) * sizeof *more);
         if (!more) {
             code = message_no_memory();

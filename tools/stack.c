@@ -3,6 +3,7 @@
 
 #include "tools/command.h"
 #include "tools/message.h"
+#include "tools/path.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,31 @@ int stack_parse(const char *verb, const text_list *texts, adapter_stack *out)
         return message_no_memory();
     for (; out->n < texts->n && code == EXIT_DONE; out->n++)
         code = input_parse(verb, texts->items[out->n], true, &out->inputs[out->n]);
+    return code;
+}
+
+char *stack_next(char **rest, const char *mark)
+{
+    char *part = *rest;
+    const size_t n = path_exists(part) ? strlen(part) : strcspn(part, mark);
+
+    *rest = part[n] ? part + n + 1 : NULL;
+    part[n] = '\0';
+    return part;
+}
+
+int stack_parse_sum(const char *verb, const char *text, adapter_stack *out)
+{
+    text_list parts = {calloc(strlen(text) + 1, sizeof *parts.items), 0};
+    char *copy = strdup(text), *rest = copy;
+    int code = parts.items && copy ? EXIT_DONE : message_no_memory();
+
+    while (code == EXIT_DONE && rest)
+        parts.items[parts.n++] = stack_next(&rest, "+");
+    if (code == EXIT_DONE)
+        code = stack_parse(verb, &parts, out);
+    free(parts.items);
+    free(copy);
     return code;
 }
 

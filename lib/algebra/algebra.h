@@ -5,6 +5,7 @@
  *
  *   lapack.c    the routines that are borrowed
  *   numbers.c   elements to and from f64
+ *   elements.c  two runs of elements beside each other
  *   basis.c     an orthonormal basis of the columns of a tall matrix
  *   thin.c      a matrix of low rank and its singular value decomposition
  *   rank.c      how many singular values to keep
@@ -14,7 +15,9 @@
  *   work.c      work on many sites at once
  *   combine.c   one site out of several
  *   target.c    the tensors of a base that a new adapter is for
- *   spectrum.c, resize.c, compose.c, init.c   what the public headers of these names promise
+ *   compare_elements.c   two runs of elements beside each other
+ *   diff_low_rank.c, diff_whole.c   sites of two stacks, compared
+ *   spectrum.c, resize.c, compose.c, init.c, diff.c, diff_models.c   what the public headers of these names promise
  */
 #ifndef LK_ALGEBRA_H
 #define LK_ALGEBRA_H

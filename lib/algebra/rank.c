@@ -46,6 +46,19 @@ double lk_tail(const double *s, size_t k, size_t n)
     return sqrt(sum);
 }
 
+double lk_effective_rank(const double *s, size_t n)
+{
+    double sum = 0, entropy = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += s[i];
+    for (size_t i = 0; i < n && sum > 0; i++) {
+        const double p = s[i] / sum;
+        entropy -= p > 0 ? p * log(p) : 0;
+    }
+    return sum > 0 ? exp(entropy) : 0;
+}
+
 /* The least k whose tail is at most a share of the whole. */
 static size_t by_tail(const double *s, size_t n, double share)
 {

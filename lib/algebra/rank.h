@@ -20,4 +20,7 @@ lorafmt_status lk_rank_check_possible(const lorakit_rank *rule, size_t most, lor
 /* The root of the sum of squares of s from k on. */
 double lk_tail(const double *s, size_t k, size_t n);
 
+/* exp of the entropy of s / sum s; 0 when all of them are. */
+double lk_effective_rank(const double *s, size_t n);
+
 #endif

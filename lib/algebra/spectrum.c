@@ -18,17 +18,9 @@ size_t lorakit_n_experts(const lorafmt_site *site)
 
 static void summarise(lorakit_spectrum *s)
 {
-    double sum = 0, entropy = 0;
-
     s->norm = lk_tail(s->values, 0, s->n);
-    for (size_t i = 0; i < s->n; i++)
-        sum += s->values[i];
-    for (size_t i = 0; i < s->n && sum > 0; i++) {
-        const double p = s->values[i] / sum;
-        entropy -= p > 0 ? p * log(p) : 0;
-    }
-    s->effective_rank = sum > 0 ? exp(entropy) : 0;
-    s->stable_rank = sum > 0 ? s->norm / s->values[0] * (s->norm / s->values[0]) : 0;
+    s->effective_rank = lk_effective_rank(s->values, s->n);
+    s->stable_rank = s->effective_rank > 0 ? s->norm / s->values[0] * (s->norm / s->values[0]) : 0;
 }
 
 static lorafmt_status compute(const lorafmt_site *site, size_t expert, lorakit_spectrum *out, lorafmt_error *err)
