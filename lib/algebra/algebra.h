@@ -30,6 +30,9 @@ bool lk_is_low_rank(const lorafmt_site *site);
 /* Why it is not: UNSUPPORTED. */
 lorafmt_status lk_check_low_rank(const lorafmt_site *site, lorafmt_error *err);
 
+/* The order of spec 4.4: by target, kind and range; below 0, 0 for the same place, above 0. */
+int lk_site_compare(const lorafmt_site *a, const lorafmt_site *b);
+
 /* UNSUPPORTED for a kind or a role that this version does not know, or a Tucker core; whole tensors pass. */
 lorafmt_status lk_check_known(const lorafmt_site *site, lorafmt_error *err);
 

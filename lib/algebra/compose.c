@@ -127,23 +127,10 @@ static lorafmt_status add_pieces(job *j, size_t term, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-static int compare_places(const lorafmt_site *a, const lorafmt_site *b)
-{
-    const int by_target = strcmp(a->target, b->target);
-
-    if (by_target)
-        return by_target;
-    if (a->kind != b->kind)
-        return a->kind < b->kind ? -1 : 1;
-    if (a->row_begin != b->row_begin)
-        return a->row_begin < b->row_begin ? -1 : 1;
-    return a->col_begin < b->col_begin ? -1 : a->col_begin > b->col_begin;
-}
-
 static int compare_pieces(const void *a_, const void *b_)
 {
     const lk_piece *a = a_, *b = b_;
-    const int by_place = compare_places(a->site, b->site);
+    const int by_place = lk_site_compare(a->site, b->site);
 
     return by_place ? by_place : a->term < b->term ? -1 : a->term > b->term;
 }
@@ -171,7 +158,7 @@ static lorafmt_status collect(job *j, lorafmt_error *err)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "nothing is left to compose: every weight is 0");
     qsort(j->pieces, j->n_pieces, sizeof *j->pieces, compare_pieces);
     for (size_t i = 0; i < j->n_pieces; i++) {
-        if (i == 0 || compare_places(j->pieces[i - 1].site, j->pieces[i].site) != 0)
+        if (i == 0 || lk_site_compare(j->pieces[i - 1].site, j->pieces[i].site) != 0)
             j->groups[j->n_groups++].first = i;
         j->groups[j->n_groups - 1].n++;
     }

@@ -3,6 +3,7 @@
 
 #include "format/base/dtype.h"
 #include "format/base/error.h"
+#include "lib/algebra/algebra.h"
 #include "lib/algebra/numbers.h"
 
 #include <math.h>
@@ -191,18 +192,9 @@ lorafmt_status lk_result_note(lorakit_adapter *r, const char *method, const lora
     return note(r, "lorakit.method", lf_arena_strdup(&r->arena, method), err);
 }
 
-static int compare_sites(const void *a_, const void *b_)
+static int compare_sites(const void *a, const void *b)
 {
-    const lorafmt_site *a = a_, *b = b_;
-    const int by_target = strcmp(a->target, b->target);
-
-    if (by_target)
-        return by_target;
-    if (a->kind != b->kind)
-        return a->kind < b->kind ? -1 : 1;
-    if (a->row_begin != b->row_begin)
-        return a->row_begin < b->row_begin ? -1 : 1;
-    return a->col_begin < b->col_begin ? -1 : a->col_begin > b->col_begin;
+    return lk_site_compare(a, b);
 }
 
 lorafmt_status lk_result_finish(lorakit_adapter *r, lorafmt_error *err)

@@ -3,6 +3,8 @@
 
 #include "format/base/error.h"
 
+#include <string.h>
+
 bool lk_is_low_rank(const lorafmt_site *site)
 {
     return lk_check_low_rank(site, NULL) == LORAFMT_OK;
@@ -30,4 +32,17 @@ lorafmt_status lk_check_low_rank(const lorafmt_site *site, lorafmt_error *err)
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, site->target, "a site of kind %s, which is not low-rank",
                        lorafmt_kind_name(site->kind));
     return LORAFMT_OK;
+}
+
+int lk_site_compare(const lorafmt_site *a, const lorafmt_site *b)
+{
+    const int by_target = strcmp(a->target, b->target);
+
+    if (by_target)
+        return by_target;
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    if (a->row_begin != b->row_begin)
+        return a->row_begin < b->row_begin ? -1 : 1;
+    return a->col_begin < b->col_begin ? -1 : a->col_begin > b->col_begin;
 }
