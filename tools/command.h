@@ -30,6 +30,6 @@ typedef struct command {
 extern const command cmd_pack, cmd_unpack, cmd_inspect, cmd_verify, cmd_merge, cmd_apply;
 
 /* With liblorakit. */
-extern const command cmd_resize;
+extern const command cmd_resize, cmd_extract;
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "tools/option.h"
 
+#include "lorafmt/model.h"
 #include "lorakit/adapter.h"
 
 #include <stdbool.h>
@@ -37,8 +38,8 @@ lorafmt_dtype factor_dtype(unsigned chosen);
 /* Our threads work on a site each; LAPACK's own would only get in their way. */
 void kit_one_thread_each(void);
 
-/* Write a result as a `.lora`. Returns an exit code. */
-int kit_write(const lorafmt_adapter *adapter, const char *output, bool force);
+/* Write a result as a `.lora`, with the structure of the base that it is for unless that is NULL. Returns an exit code. */
+int kit_write(const lorafmt_adapter *adapter, const lorafmt_model *base, const char *output, bool force);
 
 /* "OUT.lora: id 5018614b..." */
 void kit_print_id(const lorafmt_adapter *adapter, const char *output);

@@ -46,7 +46,7 @@ static const command cmd_version = {
 static const command *const commands[] = {
     &cmd_pack,   &cmd_unpack,  &cmd_inspect, &cmd_verify, &cmd_merge, &cmd_apply,
 #ifdef WITH_KIT
-    &cmd_resize,
+    &cmd_resize, &cmd_extract,
 #endif
     &cmd_help,   &cmd_version,
 };

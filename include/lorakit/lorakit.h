@@ -4,6 +4,7 @@
 #define LORAKIT_LORAKIT_H
 
 #include "lorakit/adapter.h"
+#include "lorakit/extract.h"
 #include "lorakit/resize.h"
 #include "lorakit/spectrum.h"
 

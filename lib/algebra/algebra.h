@@ -9,7 +9,12 @@
  *   thin.c      a matrix of low rank and its singular value decomposition
  *   rank.c      how many singular values to keep
  *   result.c    an adapter under construction
- *   spectrum.c, resize.c   what the public headers of these names promise
+ *   targets.c   what names of tensors say
+ *   dense.c     the difference of two models, element by element
+ *   sketch.c    the large singular values of a large matrix
+ *   decompose.c singular values, all or the large ones
+ *   extract_plan.c, extract_site.c   what becomes of which tensor; a site of it
+ *   spectrum.c, resize.c, extract.c   what the public headers of these names promise
  */
 #ifndef LK_ALGEBRA_H
 #define LK_ALGEBRA_H

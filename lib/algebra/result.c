@@ -166,7 +166,8 @@ lorafmt_status lk_result_note(lorakit_adapter *r, const char *method, const lora
         lines = lf_arena_printf(&r->arena, "%s%s%s %.17g %s", lines, i ? "\n" : "", hex, weights ? weights[i] : 1.0,
                                 parents[i]->name);
     }
-    LF_TRY(note(r, "lorakit.parents", lines, err));
+    if (n)
+        LF_TRY(note(r, "lorakit.parents", lines, err));
     return note(r, "lorakit.method", lf_arena_strdup(&r->arena, method), err);
 }
 
