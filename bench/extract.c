@@ -177,12 +177,14 @@ static void print(const setting *s, const measured *m)
     memcpy(time, m->time, sizeof time);
     qsort(ratio, n, sizeof *ratio, compare);
     qsort(time, n, sizeof *time, compare);
-    printf(s->json ? "{\"rows\": %zu, \"cols\": %zu, \"rank\": %zu, \"gap\": %g, \"powers\": %u, \"threads\": %u, \"frobenius\": %.6f, "
-                     "\"spectral\": %.6f, \"seconds\": %.3f, \"time\": %.3f, \"time_least\": %.3f, \"time_most\": %.3f}\n"
-                   : "%zu x %zu, rank %zu, gap %g, %u powers, %u threads: frobenius %.6f, spectral %.6f, %.3f s, time %.3f (%.3f .. "
-                     "%.3f)\n",
-           s->rows, s->cols, s->rank, s->gap, s->powers, s->threads, m->frobenius, m->spectral, time[n / 2], ratio[n / 2], ratio[0],
-           ratio[n - 1]);
+    printf(
+        s->json
+            ? "{\"rows\": %zu, \"cols\": %zu, \"rank\": %zu, \"gap\": %g, \"powers\": %u, \"threads\": %u, \"frobenius\": %.6f, "
+              "\"spectral\": %.6f, \"seconds\": %.3f, \"time\": %.3f, \"time_least\": %.3f, \"time_most\": %.3f}\n"
+            : "%zu x %zu, rank %zu, gap %g, %u powers, %u threads: frobenius %.6f, spectral %.6f, %.3f s, time %.3f (%.3f .. "
+              "%.3f)\n",
+        s->rows, s->cols, s->rank, s->gap, s->powers, s->threads, m->frobenius, m->spectral, time[n / 2], ratio[n / 2], ratio[0],
+        ratio[n - 1]);
 }
 
 static double number(char **argv, int *i)

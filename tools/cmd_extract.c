@@ -177,8 +177,9 @@ static int extract(extract_job *job)
 
 static void say(const extract_job *job)
 {
-    const extract_result result = {job->args->base, job->args->tuned, job->args->output, lorafmt_model_base(job->tuned),
-                                   job->tensors,    lorakit_adapter_get(job->result)};
+    const extract_result result = {job->args->base,   job->args->tuned,
+                                   job->args->output, lorafmt_model_base(job->tuned),
+                                   job->tensors,      lorakit_adapter_get(job->result)};
 
     if (job->args->json)
         extract_json(&result);

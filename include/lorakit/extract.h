@@ -57,7 +57,7 @@ typedef enum lorakit_outcome {
     LORAKIT_LOW_RANK,
     LORAKIT_ADDITIVE,
     LORAKIT_REPLACED,
-    LORAKIT_SAVED,   /**< new, or grown */
+    LORAKIT_SAVED, /**< new, or grown */
     LORAKIT_SKIPPED,
 } lorakit_outcome;
 

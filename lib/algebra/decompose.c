@@ -61,7 +61,8 @@ void lk_decomposition_free(lk_decomposition *d)
 /* Values above what rounding leaves of nothing: of f64, or of the products in f32. */
 static size_t true_rank(const lk_decomposition *d)
 {
-    const double unit = d->exact ? DBL_EPSILON * (double)(d->n_rows > d->n_cols ? d->n_rows : d->n_cols) : 4 * (double)FLT_EPSILON;
+    const double unit =
+        d->exact ? DBL_EPSILON * (double)(d->n_rows > d->n_cols ? d->n_rows : d->n_cols) : 4 * (double)FLT_EPSILON;
     size_t k = 0;
 
     while (k < d->n && d->s[k] > d->s[0] * unit)

@@ -11,8 +11,8 @@
 
 typedef struct lk_decomposition {
     size_t n_rows, n_cols, n;
-    double *s;   /* [n] descending, and one more: the norm of what they do not have, 0 when they are all */
-    bool exact;  /* all of them */
+    double *s;      /* [n] descending, and one more: the norm of what they do not have, 0 when they are all */
+    bool exact;     /* all of them */
     double *u, *vt; /* then: the transposed matrix is u diag(s) vt */
     lk_thin thin;   /* else: what was sketched */
     lk_core core;

@@ -19,6 +19,7 @@
 typedef struct chunk {
     uint8_t base[CHUNK * sizeof(double)], tuned[CHUNK * sizeof(double)];
     double wide_base[CHUNK], wide_tuned[CHUNK];
+    float narrow_base[CHUNK], narrow_tuned[CHUNK];
 } chunk;
 
 static const lorafmt_base_tensor *base_of(const lk_pair *pair)
@@ -148,26 +149,45 @@ static lorafmt_status not_finite(const lk_pair *pair, uint64_t first, const doub
                    lf_shape_text(t->n_dims, index, at));
 }
 
-static lorafmt_status subtract_chunk(const subtraction *s, size_t i, chunk *c, lorafmt_error *err)
+static lorafmt_status subtract_wide(const subtraction *s, uint64_t first, size_t n, chunk *c, double *square, lorafmt_error *err)
 {
-    const uint64_t first = (uint64_t)i * CHUNK;
-    const size_t n = s->n_elements - first < CHUNK ? (size_t)(s->n_elements - first) : CHUNK;
-    double *d = c->wide_tuned, square = 0;
+    double *d = c->wide_tuned;
 
-    LF_TRY(read_pair(s->pair, first, n, c, err));
     widen_pair(s->pair, n, c);
     for (size_t k = 0; k < n; k++)
         d[k] -= c->wide_base[k];
-    for (size_t k = 0; k < n; k++)
-        square += d[k] * d[k];
-    if (!isfinite(square))
+    *square = lk_square_sum(d, n);
+    if (!isfinite(*square))
         return not_finite(s->pair, first, d, n, err);
-    s->squares[i] = square;
     if (s->wide)
         memcpy(s->wide + first, d, n * sizeof *d);
     else if (!lk_narrow(LORAFMT_F32, d, s->narrow + first, n))
         return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, tuned_of(s->pair)->name, "tuned - base is too large for f32");
     return LORAFMT_OK;
+}
+
+/* Of dtypes that f32 holds the difference is rounded once in f32 too. */
+static lorafmt_status subtract_narrow(const subtraction *s, uint64_t first, size_t n, chunk *c, double *square,
+                                      lorafmt_error *err)
+{
+    float *d = s->narrow + first;
+
+    lk_widen_f32(base_of(s->pair)->dtype, c->base, c->narrow_base, n);
+    lk_widen_f32(tuned_of(s->pair)->dtype, c->tuned, c->narrow_tuned, n);
+    for (size_t k = 0; k < n; k++)
+        d[k] = c->narrow_tuned[k] - c->narrow_base[k];
+    *square = lk_square_sum_f32(d, n);
+    return isfinite(*square) ? LORAFMT_OK : subtract_wide(s, first, n, c, square, err); // which says why
+}
+
+static lorafmt_status subtract_chunk(const subtraction *s, size_t i, chunk *c, lorafmt_error *err)
+{
+    const bool f64 = s->wide || base_of(s->pair)->dtype == LORAFMT_F64 || tuned_of(s->pair)->dtype == LORAFMT_F64;
+    const uint64_t first = (uint64_t)i * CHUNK;
+    const size_t n = s->n_elements - first < CHUNK ? (size_t)(s->n_elements - first) : CHUNK;
+
+    LF_TRY(read_pair(s->pair, first, n, c, err));
+    return f64 ? subtract_wide(s, first, n, c, &s->squares[i], err) : subtract_narrow(s, first, n, c, &s->squares[i], err);
 }
 
 static lorafmt_status subtract_item(void *ctx, size_t i, void *scratch, lorafmt_error *err)

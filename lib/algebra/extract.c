@@ -38,7 +38,8 @@ static lorafmt_status check_options(const lorakit_extract_options *o, lorafmt_er
     if (o->others > LORAKIT_OTHERS_SKIP)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "others", "%d, must be one of lorakit_others", (int)o->others);
     if (o->orientation != LORAFMT_OUT_IN && o->orientation != LORAFMT_IN_OUT)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "orientation", "%d, must be OUT_IN or IN_OUT", (int)o->orientation);
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "orientation", "%d, must be OUT_IN or IN_OUT",
+                       (int)o->orientation);
     if (o->n_powers > 16)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "n_powers", "%u, must be 0..16", o->n_powers);
     return lk_check_dtype(o->dtype, err);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TEXT_SIZE 640
+#define TEXT_SIZE 640 /* two shapes, or a part of a name, which may be 1 KiB */
 
 typedef struct planner {
     lk_extraction *x;
@@ -207,6 +207,34 @@ static lorakit_outcome decide_other_shape(planner *p, const lorafmt_base_tensor 
     return LORAKIT_UNCHANGED;
 }
 
+/* spec 8: a tensor is taken to be new when nothing in the base could be what its name means. */
+static bool can_be_new(const lorafmt_base *base, const char *name)
+{
+    const size_t first = strcspn(name, "."), n = strlen(name);
+
+    for (size_t i = 0; i < base->n_tensors; i++) {
+        const char *other_name = base->tensors[i].name;
+        const size_t m = strlen(other_name);
+        if (strncmp(other_name, name, first) == 0 && (other_name[first] == '.' || other_name[first] == '\0'))
+            return false;
+        if (m > n && other_name[m - n - 1] == '.' && strcmp(other_name + m - n, name) == 0)
+            return false;
+    }
+    return true;
+}
+
+static lorakit_outcome decide_new(planner *p, const char *name)
+{
+    const lorakit_outcome saved = can_be_new(p->x->base, name) ? LORAKIT_SAVED : LORAKIT_UNCHANGED;
+    const size_t length = strcspn(name, ".");
+    const int first = length < TEXT_SIZE / 2 ? (int)length : TEXT_SIZE / 2;
+    char why[TEXT_SIZE];
+
+    snprintf(why, sizeof why, "the base has no such tensor%s%.*s%s", saved ? "" : ", and others under ", saved ? 0 : first, name,
+             saved ? "" : ", so that it cannot be added either");
+    return other(p, name, why, LORAKIT_UNCHANGED, saved);
+}
+
 static lorakit_outcome decide(planner *p, size_t i)
 {
     const lk_pair pair = pair_of(p, i);
@@ -214,7 +242,7 @@ static lorakit_outcome decide(planner *p, size_t i)
     char shape[LF_SHAPE_TEXT], why[TEXT_SIZE];
 
     if (pair.in_base == LK_NOT_THERE)
-        return other(p, t->name, "the base has no such tensor", LORAKIT_UNCHANGED, LORAKIT_SAVED);
+        return decide_new(p, t->name);
     if (!is_comparable(&pair))
         return decide_other_shape(p, &p->x->base->tensors[pair.in_base], t);
     if (!p->differs[i])

@@ -117,7 +117,8 @@ static lorafmt_status decompose_large(task *t, bool *enough, lorafmt_error *err)
     if (!t->d)
         return lf_no_memory(err);
     LF_TRY(lk_pair_subtract_f32(&t->planned->pair, t->n_threads, t->d, &t->square, err));
-    for (size_t width = first_width(rule); !*enough && !wants_exact(t->x->options, side, width); width = next_width(rule, width)) {
+    for (size_t width = first_width(rule); !*enough && !wants_exact(t->x->options, side, width);
+         width = next_width(rule, width)) {
         lk_decomposition_free(&t->found);
         LF_TRY(sketch(t, width, err));
         *enough = lk_decomposition_rank(&t->found, rule, &t->rank);
@@ -168,9 +169,10 @@ static lorafmt_status prepare_site(const task *t, lk_made *made, lorafmt_site *l
     *transposed = embedding || in_out;
     if (!factors || !like->target)
         return lf_no_memory(err);
-    factors[0] = (lorafmt_factor){.role = LORAFMT_ROLE_A,
-                                  .tensor = {.n_dims = 2, .shape = {0, *transposed ? t->n_rows : t->n_cols}}};
-    factors[1] = (lorafmt_factor){.role = LORAFMT_ROLE_B, .tensor = {.n_dims = 2, .shape = {*transposed ? t->n_cols : t->n_rows}}};
+    factors[0] =
+        (lorafmt_factor){.role = LORAFMT_ROLE_A, .tensor = {.n_dims = 2, .shape = {0, *transposed ? t->n_rows : t->n_cols}}};
+    factors[1] =
+        (lorafmt_factor){.role = LORAFMT_ROLE_B, .tensor = {.n_dims = 2, .shape = {*transposed ? t->n_cols : t->n_rows}}};
     return LORAFMT_OK;
 }
 

@@ -66,8 +66,8 @@ void lk_multiply(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, double al
            &ldc_);
 }
 
-void lk_multiply_f32(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
-                     size_t ldb, float beta, float *c, size_t ldc)
+void lk_multiply_f32(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                     const float *b, size_t ldb, float beta, float *c, size_t ldc)
 {
     const int m_ = to_int(m), n_ = to_int(n), k_ = to_int(k), lda_ = at_least_1(lda), ldb_ = at_least_1(ldb),
               ldc_ = at_least_1(ldc);

@@ -21,8 +21,8 @@ void lk_multiply(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, double al
 
 /* The same in f32, for matrices as large as a model's; their elements are any numbers at first. */
 float *lk_matrix_new_f32(size_t n_rows, size_t n_cols);
-void lk_multiply_f32(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
-                     size_t ldb, float beta, float *c, size_t ldc);
+void lk_multiply_f32(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                     const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
 /* The upper triangle of c [n x n] = a' a, a [k x n]. */
 void lk_gram(const double *a, size_t k, size_t n, double *c);

@@ -7,6 +7,7 @@
 
 #include "format/base/error.h"
 #include "lib/algebra/lapack.h"
+#include "lib/algebra/numbers.h"
 #include "lib/kernels/fpenv.h"
 #include "lib/threads/parallel.h"
 
@@ -106,15 +107,12 @@ static lorafmt_status rest_block(void *ctx, size_t i, void *scratch, lorafmt_err
     const lf_fpenv env = lf_fpenv_enter();
     const size_t first = i * s->rest_rows, n = block_rows(s->n_rows, i, s->rest_rows) * s->n_cols;
     float *rest = scratch;
-    double square = 0;
 
     (void)err;
     memcpy(rest, s->d + first * s->n_cols, n * sizeof *rest);
-    lk_multiply_f32(LK_PLAIN, LK_TRANSPOSED, s->n_cols, n / s->n_cols, s->options->width, -1, s->right, s->n_cols, s->left + first,
-                    s->n_rows, 1, rest, s->n_cols);
-    for (size_t k = 0; k < n; k++)
-        square += (double)rest[k] * (double)rest[k];
-    s->squares[i] = square;
+    lk_multiply_f32(LK_PLAIN, LK_TRANSPOSED, s->n_cols, n / s->n_cols, s->options->width, -1, s->right, s->n_cols,
+                    s->left + first, s->n_rows, 1, rest, s->n_cols);
+    s->squares[i] = lk_square_sum_f32(rest, n);
     lf_fpenv_leave(env);
     return LORAFMT_OK;
 }
