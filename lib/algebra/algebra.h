@@ -11,6 +11,7 @@
  *   result.c    an adapter under construction
  *   targets.c   what names of tensors say
  *   dense.c     the difference of two models, element by element
+ *   orthonormal.c   the columns of a thin f32 matrix made orthonormal
  *   sketch.c    the large singular values of a large matrix
  *   decompose.c singular values, all or the large ones
  *   extract_plan.c, extract_site.c   what becomes of which tensor; a site of it

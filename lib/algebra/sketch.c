@@ -8,6 +8,7 @@
 #include "format/base/error.h"
 #include "lib/algebra/lapack.h"
 #include "lib/algebra/numbers.h"
+#include "lib/algebra/orthonormal.h"
 #include "lib/kernels/fpenv.h"
 #include "lib/threads/parallel.h"
 
@@ -165,42 +166,18 @@ static void widen(const float *x, double *out, size_t n)
         out[i] = x[i];
 }
 
-/* x [n x width] becomes an orthonormal basis of its columns. */
-static lorafmt_status orthonormalise(float *x, size_t n, size_t width, lorafmt_error *err)
-{
-    double *wide = lk_matrix_new(n, width), *q = lk_matrix_new(n, width), *one = lk_matrix_new(width, width);
-    lk_basis basis = {0};
-    lorafmt_status st = wide && q && one ? LORAFMT_OK : lf_no_memory(err);
-
-    if (!st) {
-        widen(x, wide, n * width);
-        for (size_t i = 0; i < width; i++)
-            one[i * width + i] = 1;
-        st = lk_basis_make(wide, n, width, &basis, err);
-    }
-    if (!st)
-        st = lk_basis_apply(&basis, one, width, q, err);
-    for (size_t i = 0; !st && i < n * width; i++)
-        x[i] = (float)q[i];
-    lk_basis_free(&basis);
-    free(wide);
-    free(q);
-    free(one);
-    return st;
-}
-
 static lorafmt_status iterate(sketch *s, lorafmt_error *err)
 {
     const size_t width = s->options->width;
 
     LF_TRY(lf_parallel(width, s->options->n_threads, 0, gaussian_column, s, err));
     LF_TRY(to_left(s, err));
-    LF_TRY(orthonormalise(s->left, s->n_rows, width, err));
+    LF_TRY(lk_orthonormalise(s->left, s->n_rows, width, s->options->n_threads, err));
     for (unsigned i = 0; i < s->options->n_powers; i++) {
         LF_TRY(to_right(s, err));
-        LF_TRY(orthonormalise(s->right, s->n_cols, width, err));
+        LF_TRY(lk_orthonormalise(s->right, s->n_cols, width, s->options->n_threads, err));
         LF_TRY(to_left(s, err));
-        LF_TRY(orthonormalise(s->left, s->n_rows, width, err));
+        LF_TRY(lk_orthonormalise(s->left, s->n_rows, width, s->options->n_threads, err));
     }
     return to_right(s, err);
 }
