@@ -17,6 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of OpenBLAS, when that is what LAPACK is. */
+#pragma weak openblas_set_num_threads
+void openblas_set_num_threads(int n);
+
 enum { ROWS = 600, COLS = 700, PLANTED = 20 };
 
 /* Planted values of 300 to 120 in noise whose largest is about 51. */
@@ -281,5 +285,7 @@ int main(void)
         cmocka_unit_test(test_bad_options),
     };
 
+    if (openblas_set_num_threads) // so that only our own threads are in play
+        openblas_set_num_threads(1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

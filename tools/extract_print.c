@@ -135,8 +135,8 @@ static void print_low_rank(const extract_result *r, const totals *t)
     char ranks[64], bytes[NUMBER_TEXT_SIZE];
 
     snprintf(ranks, sizeof ranks, t->least == t->most ? "%u" : "%u .. %u", t->least, t->most);
-    print_line(stdout, "%s: %zu low-rank sites, ranks %s, together %llu; with all others %s", r->adapter->name, t->n_low_rank,
-               ranks, (unsigned long long)t->rank, size_text(t->n_bytes, bytes));
+    print_line(stdout, "%s: %zu low-rank sites, ranks %s, together %llu; %s in all", r->adapter->name, t->n_low_rank, ranks,
+               (unsigned long long)t->rank, size_text(t->n_bytes, bytes));
     print_line(stdout, "lost: %.3g %% of the norm of all differences by the rank, %.2g %% by rounding; most, %.3g %%, at %s",
                percent(t->truncated, t->norm), percent(t->rounded, t->norm), 100 * lost_share(&r->tensors[t->worst]),
                r->tuned->tensors[t->worst].name);

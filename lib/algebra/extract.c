@@ -140,6 +140,7 @@ lorafmt_status lorakit_extract(const lorafmt_base *base, const lorafmt_base *tun
         *out = j.result;
     free(j.order);
     free(j.x.planned);
+    free(j.x.d);
     free(j.x.tensors);
     return st;
 }

@@ -23,19 +23,24 @@ typedef struct lk_extraction {
     lorakit_extracted *tensors; /* of tuned */
     size_t n_planned;
     lk_planned *planned; /* in the order of tuned */
+    float *d;            /* the difference of a large matrix: of the largest so far, for one after the other */
+    size_t d_size;       /* elements */
     lk_meter meter;      /* bytes of both models that are planned */
 } lk_extraction;
 
 /*
  * Hold both models against each other and fill planned and the outcome of every tensor, having reported what is refused or left out.
- * planned is to be freed in any case.
+ * planned and d are to be freed in any case.
  */
 lorafmt_status lk_extract_plan(lk_extraction *x, lorafmt_error *err);
 
 /* Is it so small that several are worked on at once? */
 bool lk_planned_is_small(const lk_extraction *x, const lk_planned *p);
 
-/* Make the site of a planned tensor, with as many threads. Callers hold an lf_fpenv. */
+/*
+ * Make the site of a planned tensor, with as many threads. Small ones may be made at the same time, others one after the other. Callers
+ * hold an lf_fpenv.
+ */
 lorafmt_status lk_extract_site(lk_extraction *x, const lk_planned *p, unsigned n_threads, lk_made *made, lorafmt_error *err);
 
 #endif

@@ -23,7 +23,6 @@ typedef struct task {
     const lorafmt_base_tensor *tensor;
     unsigned n_threads;
     size_t n_rows, n_cols;
-    float *d; /* the difference, while it is sketched */
     double square;
     uint64_t left; /* of the meter */
     lk_decomposition found;
@@ -103,7 +102,38 @@ static lorafmt_status sketch(task *t, size_t width, lorafmt_error *err)
                                        .share = last ? t->left : t->left / 2};
 
     t->left -= options.share;
-    return lk_decompose_sketch(t->d, t->n_rows, t->n_cols, &options, &t->found, err);
+    return lk_decompose_sketch(t->x->d, t->n_rows, t->n_cols, &options, &t->found, err);
+}
+
+bool lk_planned_is_small(const lk_extraction *x, const lk_planned *p)
+{
+    const lorafmt_base_tensor *t = &p->pair.tuned->tensors[p->pair.in_tuned];
+    const size_t side = smaller((size_t)t->shape[0], (size_t)t->shape[1]);
+
+    return p->outcome != LORAKIT_LOW_RANK ||
+           (lk_pair_n_elements(&p->pair) <= SMALL && wants_exact(x->options, side, first_width(&x->options->rank)));
+}
+
+static void free_room(lk_extraction *x)
+{
+    free(x->d);
+    x->d = NULL;
+    x->d_size = 0;
+}
+
+/* Kept for the next tensor: the pages of a new one would cost as much as a pass over it. */
+static lorafmt_status make_room(task *t, lorafmt_error *err)
+{
+    lk_extraction *x = t->x;
+
+    if (t->n_rows * t->n_cols <= x->d_size) // which does not overflow: the tensor's bytes are known
+        return LORAFMT_OK;
+    free_room(x);
+    x->d = lk_matrix_new_f32(t->n_rows, t->n_cols);
+    if (!x->d)
+        return lf_no_memory(err);
+    x->d_size = t->n_rows * t->n_cols;
+    return LORAFMT_OK;
 }
 
 /* Sketches of more and more columns; *enough is false when all values are needed. */
@@ -113,18 +143,14 @@ static lorafmt_status decompose_large(task *t, bool *enough, lorafmt_error *err)
     const size_t side = smaller(t->n_rows, t->n_cols);
 
     *enough = false;
-    t->d = lk_matrix_new_f32(t->n_rows, t->n_cols);
-    if (!t->d)
-        return lf_no_memory(err);
-    LF_TRY(lk_pair_subtract_f32(&t->planned->pair, t->n_threads, t->d, &t->square, err));
+    LF_TRY(make_room(t, err));
+    LF_TRY(lk_pair_subtract_f32(&t->planned->pair, t->n_threads, t->x->d, &t->square, err));
     for (size_t width = first_width(rule); !*enough && !wants_exact(t->x->options, side, width);
          width = next_width(rule, width)) {
         lk_decomposition_free(&t->found);
         LF_TRY(sketch(t, width, err));
         *enough = lk_decomposition_rank(&t->found, rule, &t->rank);
     }
-    free(t->d);
-    t->d = NULL;
     return LORAFMT_OK;
 }
 
@@ -138,6 +164,8 @@ static lorafmt_status decompose(task *t, lorafmt_error *err)
     if (enough)
         return LORAFMT_OK;
     lk_decomposition_free(&t->found);
+    if (!lk_planned_is_small(t->x, t->planned)) // small ones come first and at the same time
+        free_room(t->x);
     return decompose_all(t, err);
 }
 
@@ -209,7 +237,6 @@ static lorafmt_status make_low_rank(task *t, lk_made *made, lorafmt_error *err)
     }
     lk_thin_free(&thin);
     lk_decomposition_free(&t->found);
-    free(t->d);
     return st;
 }
 
@@ -269,15 +296,6 @@ static lorafmt_status make_whole(task *t, lk_made *made, lorafmt_error *err)
 }
 
 /* --- either --- */
-
-bool lk_planned_is_small(const lk_extraction *x, const lk_planned *p)
-{
-    const lorafmt_base_tensor *t = &p->pair.tuned->tensors[p->pair.in_tuned];
-    const size_t side = smaller((size_t)t->shape[0], (size_t)t->shape[1]);
-
-    return p->outcome != LORAKIT_LOW_RANK ||
-           (lk_pair_n_elements(&p->pair) <= SMALL && wants_exact(x->options, side, first_width(&x->options->rank)));
-}
 
 lorafmt_status lk_extract_site(lk_extraction *x, const lk_planned *p, unsigned n_threads, lk_made *made, lorafmt_error *err)
 {
