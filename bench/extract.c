@@ -4,10 +4,11 @@
  *
  * usage: bench_extract [--json] [--rows N] [--cols N] [--rank R] [--gap G] [--powers N] [--threads N] [--rounds N]
  *
- * D is N x N (4096 x 11008). The planted values fall evenly on a logarithmic scale, the first 30 times the last, and the last is G (2)
- * times the largest of the noise. "frobenius" is what rank R leaves out over the least that any matrix of that rank does, "spectral"
- * the same in the spectral norm; the best there is comes from a sketch four times as wide with ten powers. "time" is that of the
- * sketch and its singular values over that of as many multiply-adds in square products on as many threads, which take turns with it.
+ * D is N x N (4096 x 11008). The planted values fall evenly on a logarithmic scale, the first 30 times the last, and the last is
+ * G (2) times the largest of the noise. "frobenius" is what rank R leaves out over the least that any matrix of that rank does,
+ * "spectral" the same in the spectral norm; the best there is comes from a sketch four times as wide with ten powers. "time" is
+ * that of the sketch and its singular values over that of as many multiply-adds in square products on as many threads, which
+ * take turns with it.
  */
 #include "lib/algebra/decompose.h"
 #include "lib/algebra/lapack.h"
@@ -62,7 +63,10 @@ static float *drawn(uint64_t seed, size_t n_rows, size_t n_cols)
     return x;
 }
 
-/* Noise of deviation 1 has a largest singular value of sqrt(rows) + sqrt(cols); drawn columns are orthogonal but for 1 / sqrt(rows). */
+/*
+ * Noise of deviation 1 has a largest singular value of sqrt(rows) + sqrt(cols); drawn columns are orthogonal but for 1 /
+ * sqrt(rows).
+ */
 static float *plant(const setting *s)
 {
     float *d = drawn(1, s->rows, s->cols), *left = drawn(2, s->rows, s->rank), *right = drawn(3, s->cols, s->rank);

@@ -177,7 +177,7 @@ def test_targets(models):
                {name: 'low-rank' if name in taken else 'left out' for name in (Q, UP, HEAD)}, f'--target {targets}')
     models.out.unlink()
     expect(models.refused('--rank', '1', '--target', 'q_proj,up_proj'),
-           (1, f'lorapack: {models.folder}/tuned: 1 tensors changed that are no low-rank updates; --others says what becomes of them'),
+           (1, f'lorapack: {models.folder}/tuned: changed tensors that are no low-rank updates: 1; --others says what becomes of them'),
            'a matrix that no target takes')
     expect(models.refused('--rank', '1', '--target', 'v_proj'),
            (1, f'lorapack: {models.folder}/tuned: targets: no tensor of the tuned model is called v_proj'), 'a target that is not there')
@@ -188,7 +188,7 @@ def test_others(models):
     models.tuned |= {name: plus(models.base[name], drawn(f'd{name}', SHAPES[name], 0.1)) for name in (NORM, CONV)}
     models.tuned[Q] = plus(models.base[Q], low_rank('q', SHAPES[Q], [1]))
     code, message = models.refused('--rank', '1')
-    expect((code, message.split(': ')[-1]), (1, '2 tensors changed that are no low-rank updates; --others says what becomes of them'), 'refused')
+    expect((code, message.split(': ')[-1]), (1, '2; --others says what becomes of them'), 'refused')
     code, _, _ = models.lorapack.run(*models.arguments('--rank', '1', '--others', 'refuse'))
     expect(code, 1, '--others refuse')
     for others, outcome, tolerance in (('additive', 'additive', 1e-6), ('replace', 'replaced', 0)):
@@ -226,15 +226,15 @@ def test_tensors_of_one_model(models):
     """A new one can be saved; one that is missing cannot be taken away."""
     models.tuned |= {'score.weight': f32((2, 2), [1, 2, 3, 4]), Q: plus(models.base[Q], low_rank('q', SHAPES[Q], [1]))}
     expect(models.refused('--rank', '1')[0], 1, 'a new tensor')
-    expect(models.refused('--rank', '1', '--others', 'additive'), (1, f'lorapack: {models.folder}/tuned: 1 tensors do not fit'), 'a new one, added')
+    expect(models.refused('--rank', '1', '--others', 'additive'), (1, f'lorapack: {models.folder}/tuned: tensors that do not fit: 1'), 'a new one, added')
     by_name, _ = models.extract('--rank', '1', '--others', 'replace')
     expect(by_name['score.weight']['outcome'], 'saved', 'a new tensor')
     expect(models.merged()['score.weight'], models.tuned['score.weight'], 'a new tensor, merged')
     models.out.unlink()
     models.tuned['model.new.weight'] = models.tuned.pop('score.weight')
-    expect(models.refused('--rank', '1', '--others', 'replace'), (1, f'lorapack: {models.folder}/tuned: 1 tensors do not fit'), 'a new one of a module')
+    expect(models.refused('--rank', '1', '--others', 'replace'), (1, f'lorapack: {models.folder}/tuned: tensors that do not fit: 1'), 'a new one of a module')
     del models.tuned['model.new.weight'], models.tuned[UP]
-    expect(models.refused('--rank', '1', '--others', 'replace'), (1, f'lorapack: {models.folder}/tuned: 1 tensors do not fit'), 'a missing one')
+    expect(models.refused('--rank', '1', '--others', 'replace'), (1, f'lorapack: {models.folder}/tuned: tensors that do not fit: 1'), 'a missing one')
 
 
 def test_refusals(models):
@@ -242,7 +242,7 @@ def test_refusals(models):
     tuned = f'lorapack: {models.folder}/tuned: '
     expect(models.refused('--rank', '1'), (1, tuned + 'no tensor differs'), 'equal models')
     models.tuned[Q] = f32((16, 20), tensors.values(models.base[Q]))
-    expect(models.refused('--rank', '1', '--others', 'skip'), (1, tuned + '1 tensors do not fit'), 'another shape')
+    expect(models.refused('--rank', '1', '--others', 'skip'), (1, tuned + 'tensors that do not fit: 1'), 'another shape')
     for number in math.nan, math.inf:
         models.tuned[Q] = plus(models.base[Q], [0] * 37 + [number] + [0] * (20 * 16 - 38))
         expect(models.refused('--rank', '1'), (1, tuned + f'{Q}: tuned - base is NaN or infinite, first at [2, 5]'), f'{number}')
@@ -261,6 +261,17 @@ def test_wrong_usage(models):
         code, message = models.refused(*arguments)
         expect((code, message.startswith(f'lorapack: extract: {text}')), (2, True), f'{arguments}: {message}')
     expect(models.refused('--rank', '0')[0], 2, '--rank 0')
+
+
+def test_what_exists_is_kept_unless_forced(models):
+    models.tuned[Q] = plus(models.base[Q], low_rank('q', SHAPES[Q], [1]))
+    arguments = [argument for argument in models.arguments('--rank', '1') if argument != '--force']
+    models.lorapack.must(*arguments)
+    before = models.out.read_bytes()
+    expect(models.lorapack.run(*arguments), (1, '', f'lorapack: {models.out}: exists already; --force replaces it'), 'a file that exists')
+    expect(models.out.read_bytes(), before, 'the file')
+    models.out = models.folder / 'nowhere/out.lora'
+    expect(models.refused('--rank', '1'), (1, f'lorapack: {models.out}: there is no such directory'), 'no directory')
 
 
 def test_dtypes_differ(models):
@@ -298,7 +309,7 @@ def test_a_sketch(models):
 
 TESTS = [test_a_planted_update_is_found, test_rules_choose_the_least_rank, test_factors_in_other_dtypes, test_in_out, test_targets, test_others,
          test_nothing_but_others_left_out, test_a_grown_embedding, test_tensors_of_one_model, test_refusals, test_wrong_usage,
-         test_dtypes_differ, test_a_sketch]
+         test_what_exists_is_kept_unless_forced, test_dtypes_differ, test_a_sketch]
 
 
 def main():

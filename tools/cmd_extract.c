@@ -4,6 +4,7 @@
 #include "tools/input.h"
 #include "tools/kit.h"
 #include "tools/message.h"
+#include "tools/path.h"
 #include "tools/progress.h"
 
 #include <math.h>
@@ -29,10 +30,11 @@ static const option extract_options[] = {
     {"output", 'o', "OUT.lora", OPTION_TEXT, offsetof(extract_args, output), "the file to write"},
     RANK_OPTIONS(extract_args, rank),
     {"target", 0, "NAME,...", OPTION_LIST, offsetof(extract_args, targets),
-     "matrices that become low-rank, as q_proj,v_proj or layers.0.*, or all-linear; else all that changed. May be given many times"},
+     "matrices that become low-rank, as q_proj,v_proj or layers.0.*, or all-linear; else all that changed. May be given "
+     "many times"},
     {"others", 0, "additive|replace|refuse|skip", OPTION_CHOICE, offsetof(extract_args, others),
-     "what becomes of other tensors that changed: their difference or the tensor itself is kept whole, the command fails and names them "
-     "(as it does without this option), or they are left out"},
+     "what becomes of other tensors that changed: their difference or the tensor itself is kept whole, the command fails and names "
+     "them (as it does without this option), or they are left out"},
     {"orientation", 0, "out-in|in-out", OPTION_CHOICE, offsetof(extract_args, orientation),
      "how the models store linear layers, as GPT-2 in-out; else out-in"},
     {"dtype", 0, "f32|bf16|f16", OPTION_CHOICE, offsetof(extract_args, dtype), "of the factors; else f32"},
@@ -148,11 +150,21 @@ static int parse(extract_job *job)
 static int fail(const extract_job *job, const progress *bar, const lorafmt_error *err)
 {
     if (job->n_refused && job->options.others == LORAKIT_OTHERS_REFUSE)
-        return message_error("%s: %zu tensors changed that are no low-rank updates; --others says what becomes of them",
+        return message_error("%s: changed tensors that are no low-rank updates: %zu; --others says what becomes of them",
                              job->args->tuned, job->n_refused);
     if (job->n_refused)
-        return message_error("%s: %zu tensors do not fit", job->args->tuned, job->n_refused);
+        return message_error("%s: tensors that do not fit: %zu", job->args->tuned, job->n_refused);
     return progress_failure(bar, err, job->args->tuned);
+}
+
+/* What would only be found when all is computed. */
+static int check_output(const extract_args *args)
+{
+    if (!args->force && path_exists(args->output))
+        return message_error("%s: exists already; --force replaces it", args->output);
+    if (!path_parent_exists(args->output))
+        return message_error("%s: there is no such directory", args->output);
+    return EXIT_DONE;
 }
 
 static int extract(extract_job *job)
@@ -207,6 +219,8 @@ static int run_extract(const void *args, size_t n_inputs, char *const *inputs)
     (void)n_inputs;
     (void)inputs;
     if (code == EXIT_DONE)
+        code = check_output(job.args);
+    if (code == EXIT_DONE)
         code = input_open_base(job.args->base, &job.base);
     if (code == EXIT_DONE)
         code = input_open_base(job.args->tuned, &job.tuned);
@@ -226,8 +240,8 @@ const command cmd_extract = {
     .summary = "make an adapter of what tuning changed in a model",
     .about =
         "Write the difference of two models as an adapter: for each matrix that changed, the best low-rank approximation of the "
-        "difference, and how much of it is lost. Equal tensors are left out; what changed and is no matrix is refused unless --others "
-        "says what becomes of it. Merging the result into the base gives the tuned model, up to what is said to be lost.",
+        "difference, and how much of it is lost. Equal tensors are left out; what changed and is no matrix is refused unless "
+        "--others says what becomes of it. Merging the result into the base gives the tuned model, up to what is said to be lost.",
     .example = "lorapack extract --base base --tuned tuned --rank 32 -o tuned.lora\n"
                "lorapack extract --base base --tuned tuned --energy 0.95 --target all-linear --others replace -o tuned.lora\n",
     .options = extract_options,

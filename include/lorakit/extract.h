@@ -12,8 +12,8 @@ extern "C" {
 #endif
 
 /**
- * What becomes of a tensor that changed and cannot be a low-rank update, or is not to be one: it is no matrix, no pattern takes it, its
- * elements are not real; an embedding or head that got more rows; a tensor that only one of the models has.
+ * What becomes of a tensor that changed and cannot be a low-rank update, or is not to be one: it is no matrix, no pattern takes
+ * it, its elements are not real; an embedding or head that got more rows; a tensor that only one of the models has.
  */
 typedef enum lorakit_others {
     LORAKIT_OTHERS_REFUSE = 0, /**< the extraction fails, having named all of them */
@@ -30,9 +30,9 @@ typedef struct lorakit_extract_options {
      */
     lorakit_rank rank;
     /**
-     * Which matrices become low-rank: names, with `*` for any characters, held against the tensor's name and what follows each dot in
-     * it, with and without its last component ("q_proj", "layers.0.*"); "all-linear" is every .weight but embeddings and the head.
-     * NULL = all that changed. A pattern that takes no tensor is NOT_FOUND.
+     * Which matrices become low-rank: names, with `*` for any characters, held against the tensor's name and what follows each
+     * dot in it, with and without its last component ("q_proj", "layers.0.*"); "all-linear" is every .weight but embeddings and
+     * the head. NULL = all that changed. A pattern that takes no tensor is NOT_FOUND.
      */
     const char *const *targets;
     size_t n_targets;
@@ -72,14 +72,14 @@ typedef struct lorakit_extracted {
 } lorakit_extracted;
 
 /**
- * tuned - base, from the widened elements and never in the dtype they are stored in, as an adapter: for each matrix that changed a
- * linear or embedding site of scale 1, whose factors share the singular values evenly. Tensors whose elements are all equal are left
- * out.
+ * tuned - base, from the widened elements and never in the dtype they are stored in, as an adapter: for each matrix that changed
+ * a linear or embedding site of scale 1, whose factors share the singular values evenly. Tensors whose elements are all equal
+ * are left out.
  *
- * Small matrices (a side of at most 512), and those of which a rule wants more than a half of the singular values, are decomposed by
- * LAPACK in f64; else the large singular values are found by a randomized sketch, which holds the difference in f32, where each element
- * is rounded once. One large matrix is worked on at a time: beside the result and thin matrices, memory is that of the largest in
- * f32; four times that in f64 where all singular values are needed.
+ * Small matrices (a side of at most 512), and those of which a rule wants more than a half of the singular values, are
+ * decomposed by LAPACK in f64; else the large singular values are found by a randomized sketch, which holds the difference in
+ * f32, where each element is rounded once. One large matrix is worked on at a time: beside the result and thin matrices, memory
+ * is that of the largest in f32; four times that in f64 where all singular values are needed.
  *
  * @param base, tuned  with read callbacks, called from several threads; names of their tensors are unique
  * @param options      must be given, since the rule must
@@ -87,9 +87,9 @@ typedef struct lorakit_extracted {
  * @param out          to be freed with lorakit_adapter_free(), independent of both models; NULL on failure
  *
  * @return LORAFMT_OK; MISUSE (options; no read callback); NOT_FOUND (a pattern takes nothing); UNSUPPORTED (a quantised model; a
- *         tensor that `others` decides about and that is refused); MISMATCH (tensors of other shapes; no tensor differs, or none is left);
- *         CORRUPT (a difference is NaN or infinite); LIMIT (numbers too large for the dtype; all singular values of a matrix beyond
- *         20000 x 20000); NO_MEMORY; CANCELLED; what the read callbacks return
+ *         tensor that `others` decides about and that is refused); MISMATCH (tensors of other shapes; no tensor differs, or none
+ *         is left); CORRUPT (a difference is NaN or infinite); LIMIT (numbers too large for the dtype; all singular values of a
+ *         matrix beyond 20000 x 20000); NO_MEMORY; CANCELLED; what the read callbacks return
  */
 LORAKIT_API lorafmt_status lorakit_extract(const lorafmt_base *base, const lorafmt_base *tuned,
                                            const lorakit_extract_options *options, lorakit_extracted *tensors,

@@ -22,15 +22,15 @@ bool lk_pair_is_real(const lk_pair *pair);
 lorafmt_status lk_pair_differs(const lk_pair *pair, bool *out, lorafmt_error *err);
 
 /*
- * Elements of tuned - base, in f64, which holds the difference of any two F16 or BF16 exactly. CORRUPT when one is NaN or infinite,
- * saying which.
+ * Elements of tuned - base, in f64, which holds the difference of any two F16 exactly, and all but always of two BF16 or F32.
+ * CORRUPT when one is NaN or infinite, saying which.
  *
  * dst     n_elements, row-major
  * square  the sum of their squares
  */
 lorafmt_status lk_pair_subtract(const lk_pair *pair, unsigned n_threads, double *dst, double *square, lorafmt_error *err);
 
-/* The same, each rounded once to f32; LIMIT when one is too large for it. Norms are of what was rounded. */
+/* The same, each rounded once to f32; LIMIT when one is too large for it. */
 lorafmt_status lk_pair_subtract_f32(const lk_pair *pair, unsigned n_threads, float *dst, double *square, lorafmt_error *err);
 
 #endif

@@ -29,8 +29,8 @@ typedef struct lk_extraction {
 } lk_extraction;
 
 /*
- * Hold both models against each other and fill planned and the outcome of every tensor, having reported what is refused or left out.
- * planned and d are to be freed in any case.
+ * Hold both models against each other and fill planned and the outcome of every tensor, having reported what is refused or left
+ * out. planned and d are to be freed in any case.
  */
 lorafmt_status lk_extract_plan(lk_extraction *x, lorafmt_error *err);
 
@@ -38,8 +38,8 @@ lorafmt_status lk_extract_plan(lk_extraction *x, lorafmt_error *err);
 bool lk_planned_is_small(const lk_extraction *x, const lk_planned *p);
 
 /*
- * Make the site of a planned tensor, with as many threads. Small ones may be made at the same time, others one after the other. Callers
- * hold an lf_fpenv.
+ * Make the site of a planned tensor, with as many threads. Small ones may be made at the same time, others one after the other.
+ * Callers hold an lf_fpenv.
  */
 lorafmt_status lk_extract_site(lk_extraction *x, const lk_planned *p, unsigned n_threads, lk_made *made, lorafmt_error *err);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The routines of BLAS and LAPACK that the algebra needs, on column-major f64, and products in f32. Dimensions are checked against LAPACK's int where
- * matrices are made (lk_matrix_new()); work space is asked for here.
+ * The routines of BLAS and LAPACK that the algebra needs, on column-major f64, and products in f32. Dimensions are checked
+ * against LAPACK's int where matrices are made (lk_matrix_new()); work space is asked for here.
  */
 #ifndef LK_LAPACK_H
 #define LK_LAPACK_H

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* As in basis.c, by the Gram matrix where the columns allow it: that is summed over blocks of rows, and each block is multiplied. */
+/*
+ * As in basis.c, by the Gram matrix where the columns allow it: that is summed over blocks of rows, and each block is
+ * multiplied.
+ */
 #include "lib/algebra/orthonormal.h"
 
 #include "format/base/error.h"

@@ -35,7 +35,8 @@ lorafmt_status lk_made_low_rank(lk_made *made, const lorafmt_site *like, const l
 void lk_site_set_scale(lorafmt_site *site, double scale);
 
 /*
- * Say in the metadata, not semantic, where it came from: `lorakit.method`, and `lorakit.parents` with a line "ID WEIGHT NAME" for each, if any.
+ * Say in the metadata, not semantic, where it came from: `lorakit.method`, and `lorakit.parents` with a line "ID WEIGHT NAME"
+ * for each, if any.
  */
 lorafmt_status lk_result_note(lorakit_adapter *result, const char *method, const lorafmt_adapter *const *parents,
                               const double *weights, size_t n, lorafmt_error *err);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Products are cut into blocks of rows or columns of the matrix, each computed by one thread as a whole: no sum is ever split, so that
- * the result does not depend on the number of threads.
+ * Products are cut into blocks of rows or columns of the matrix, each computed by one thread as a whole: no sum is ever split,
+ * so that the result does not depend on the number of threads. Measured, that is no slower than one product on a BLAS's own
+ * threads.
  */
 #include "lib/algebra/sketch.h"
 
@@ -16,7 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows or columns in a block: enough that preparing the thin matrix, which every block does again, is a small part of its product. */
+/*
+ * Rows or columns in a block: enough that preparing the thin matrix, which every block does again, is a small part of its
+ * product.
+ */
 #define BLOCK 256
 #define REST_BYTES ((size_t)4 << 20) /* of the rows whose rest is computed at once, by each thread */
 #define REST_LEAST 16                /* but no fewer rows */

@@ -10,9 +10,9 @@
 #include "lib/algebra/work.h"
 
 /*
- * Values that are sketched beyond those that are wanted, and powers of D D'. Measured by bench_extract on a planted rank 64 in noise:
- * see there. Two powers find its subspace within 1.01 of the best, in the Frobenius and in the spectral norm, where the last planted
- * value is twice the first of the noise; with one that holds for the Frobenius norm alone.
+ * Values that are sketched beyond those that are wanted, and powers of D D'. Measured by bench_extract on a planted rank 64 in
+ * noise: see there. Two powers find its subspace within 1.01 of the best, in the Frobenius and in the spectral norm, where the
+ * last planted value is twice the first of the noise; with one that holds for the Frobenius norm alone.
  */
 #define LK_OVERSAMPLING 10
 #define LK_N_POWERS 2

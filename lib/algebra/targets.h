@@ -12,8 +12,9 @@ bool lk_is_embedding(const char *name);
 bool lk_is_head(const char *name);
 
 /*
- * Does a pattern take a tensor? `*` stands for any characters; the pattern is held against the whole name and what follows each dot in
- * it, with and without the last component (".weight"). "all-linear" takes every .weight but those of embeddings and the head.
+ * Does a pattern take a tensor? `*` stands for any characters; the pattern is held against the whole name and what follows each
+ * dot in it, with and without the last component (".weight"). "all-linear" takes every .weight but those of embeddings and the
+ * head.
  */
 bool lk_target_takes(const char *pattern, const char *name);
 
