@@ -249,12 +249,12 @@ static void test_bad_options(void **state)
     double data[6] = {0};
     lorafmt_base model = model_of(data, &tensor);
     const lorakit_extract_options good = {.struct_size = sizeof good, .rank = {.most = 2}};
-    lorakit_extract_options bad[7];
+    lorakit_extract_options bad[8];
     lorakit_adapter *out;
     lorafmt_error err;
 
     (void)state;
-    for (size_t i = 0; i < 7; i++)
+    for (size_t i = 0; i < 8; i++)
         bad[i] = good;
     bad[0].rank.most = 0;
     bad[1].rank = (lorakit_rank){LORAKIT_ENERGY, 1.5, 0};
@@ -263,7 +263,8 @@ static void test_bad_options(void **state)
     bad[4].dtype = LORAFMT_I8;
     bad[5].n_powers = 17;
     bad[6].struct_size = 8;
-    for (size_t i = 0; i < 7; i++)
+    bad[7].name = "a/b";
+    for (size_t i = 0; i < 8; i++)
         assert_int_equal(lorakit_extract(&model, &model, &bad[i], NULL, &out, &err), LORAFMT_MISUSE);
     assert_int_equal(lorakit_extract(&model, &model, NULL, NULL, &out, &err), LORAFMT_MISUSE);
     assert_int_equal(lorakit_extract(&model, &model, &good, NULL, &out, &err), LORAFMT_MISMATCH);

@@ -35,6 +35,9 @@ static lorafmt_status check_options(const lorakit_extract_options *o, lorafmt_er
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "options", "none, and the rank has no default");
     LF_TRY(lf_check_struct_size(o->struct_size, sizeof *o, err));
     LF_TRY(check_rank(&o->rank, err));
+    if (o->name && !lf_adapter_name_valid(o->name))
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, o->name,
+                       "an adapter name must be 1..255 bytes of UTF-8 without / \\ # = and control characters");
     if (o->others > LORAKIT_OTHERS_SKIP)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "others", "%d, must be one of lorakit_others", (int)o->others);
     if (o->orientation != LORAFMT_OUT_IN && o->orientation != LORAFMT_IN_OUT)
