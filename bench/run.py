@@ -6,7 +6,7 @@ usage: run.py BUILD_DIR [--mb N] [--full] [--pairs N] [--only GROUP,...] [--json
 
 Models are made up (presets.py) at about N megabytes; --full makes them whole. Ways that are compared take turns within a round, and a
 ratio is that of the two times of one round: the table has the median of the rounds with the least and the most. Inputs are in the
-page cache. Groups: merge, compute, memory, swap, lookup, decode, size, kernel.
+page cache. Groups: merge, compute, memory, swap, lookup, decode, size, kernel, extract.
 """
 import argparse
 import json
@@ -324,8 +324,19 @@ def measure_kernel(bench):
                   '<= 1.15' if line['rank'] < 16 else '<= 1.08', f'{line["max"]:.2f} x the larger of the two')
 
 
+def measure_extract(bench):
+    """bench_extract, where liblorakit is built."""
+    for line in lines_of(bench, 'bench_extract', '--rounds', '7' if bench.options.full else '3') or []:
+        what = f'{line["rows"]} x {line["cols"]}, planted rank {line["rank"]}, {line["threads"]} thread(s)'
+        for norm, wanted in ('frobenius', 'Frobenius'), ('spectral', 'spectral'):
+            bench.add('extract', f'{what}: error of the sketch / least there is, {wanted} norm', 'x', [line[norm]], '<= 1.01',
+                      f'{line["powers"]} power iterations')
+        bench.add('extract', f'{what}: time / its multiply-adds in square products', 'x',
+                  [line['time'], line['time_least'], line['time_most']], '<= 2', f'{line["seconds"]:.2f} s')
+
+
 GROUPS = {'merge': measure_merges, 'compute': measure_compute, 'memory': measure_memory, 'swap': measure_swap, 'lookup': measure_lookup,
-          'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel}
+          'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel, 'extract': measure_extract}
 
 
 def machine(disk):

@@ -384,7 +384,7 @@ static int run_compose(const void *args, size_t n_inputs, char *const *inputs)
     if (code == EXIT_DONE)
         code = compose(&job);
     if (code == EXIT_DONE)
-        code = kit_write(lorakit_adapter_get(job.result), job.args->output, job.args->force);
+        code = kit_write(lorakit_adapter_get(job.result), NULL, job.args->output, job.args->force);
     if (code == EXIT_DONE && job.args->json)
         json_result(&job);
     else if (code == EXIT_DONE && !job.args->quiet)

@@ -69,9 +69,9 @@ lorafmt_dtype factor_dtype(unsigned chosen)
     return dtypes[chosen];
 }
 
-int kit_write(const lorafmt_adapter *adapter, const char *output, bool force)
+int kit_write(const lorafmt_adapter *adapter, const lorafmt_model *base, const char *output, bool force)
 {
-    const lorafmt_pack_options options = {.struct_size = sizeof options, .force = force};
+    const lorafmt_pack_options options = {.struct_size = sizeof options, .base = base, .headers_only = base, .force = force};
     progress none = {0};
     lorafmt_error err;
 

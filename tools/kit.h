@@ -5,6 +5,7 @@
 
 #include "tools/option.h"
 
+#include "lorafmt/model.h"
 #include "lorakit/adapter.h"
 
 #include <stdbool.h>
@@ -34,8 +35,8 @@ int bytes_parse(const char *verb, const char *name, const char *text, uint64_t *
 /* Of the choices f32|bf16|f16; 0 when none was made. */
 lorafmt_dtype factor_dtype(unsigned chosen);
 
-/* Write a result as a `.lora`. Returns an exit code. */
-int kit_write(const lorafmt_adapter *adapter, const char *output, bool force);
+/* Write a result as a `.lora`, with the structure of the base that it is for unless that is NULL. Returns an exit code. */
+int kit_write(const lorafmt_adapter *adapter, const lorafmt_model *base, const char *output, bool force);
 
 /* "OUT.lora: id 5018614b..." */
 void kit_print_id(const lorafmt_adapter *adapter, const char *output);

@@ -6,6 +6,7 @@
 #include "lorakit/adapter.h"
 #include "lorakit/compose.h"
 #include "lorakit/diff.h"
+#include "lorakit/extract.h"
 #include "lorakit/init.h"
 #include "lorakit/resize.h"
 #include "lorakit/spectrum.h"

@@ -17,7 +17,13 @@
  *   target.c    the tensors of a base that a new adapter is for
  *   compare_elements.c   two runs of elements beside each other
  *   diff_low_rank.c, diff_whole.c   sites of two stacks, compared
- *   spectrum.c, resize.c, compose.c, init.c, diff.c, diff_models.c   what the public headers of these names promise
+ *   names.c     what names of tensors say
+ *   dense.c     the difference of two models, element by element
+ *   orthonormal.c   the columns of a thin f32 matrix made orthonormal
+ *   sketch.c    the large singular values of a large matrix
+ *   decompose.c singular values, all or the large ones
+ *   extract_plan.c, extract_site.c   what becomes of which tensor; a site of it
+ *   spectrum.c, resize.c, compose.c, init.c, diff.c, diff_models.c, extract.c   what the public headers of these names promise
  */
 #ifndef LK_ALGEBRA_H
 #define LK_ALGEBRA_H

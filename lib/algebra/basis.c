@@ -30,22 +30,20 @@ static bool scale_gram(double *gram, size_t n, double *lengths)
     return true;
 }
 
-/* R by way of the Gram matrix, if the columns allow it; else *done is false, and r anything. */
-static lorafmt_status try_gram(const double *matrix, size_t n_rows, size_t n_cols, double *r, bool *done, lorafmt_error *err)
+lorafmt_status lk_basis_from_gram(double *r, size_t n, bool *done, lorafmt_error *err)
 {
-    double *lengths = lk_matrix_new(n_cols, 1), condition = 0;
+    double *lengths = lk_matrix_new(n, 1), condition = 0;
     lorafmt_status st = LORAFMT_OK;
 
     *done = false;
     if (!lengths)
         return lf_no_memory(err);
-    lk_gram(matrix, n_rows, n_cols, r);
-    if (scale_gram(r, n_cols, lengths) && lk_cholesky(r, n_cols))
-        st = lk_condition(r, n_cols, &condition, err);
+    if (scale_gram(r, n, lengths) && lk_cholesky(r, n))
+        st = lk_condition(r, n, &condition, err);
     *done = !st && condition >= LEAST_CONDITION;
-    for (size_t j = 0; *done && j < n_cols; j++)
-        for (size_t i = 0; i < n_cols; i++)
-            r[j * n_cols + i] = i <= j ? r[j * n_cols + i] * lengths[j] : 0;
+    for (size_t j = 0; *done && j < n; j++)
+        for (size_t i = 0; i < n; i++)
+            r[j * n + i] = i <= j ? r[j * n + i] * lengths[j] : 0;
     free(lengths);
     return st;
 }
@@ -70,8 +68,10 @@ lorafmt_status lk_basis_make(double *matrix, size_t n_rows, size_t n_cols, lk_ba
     out->r = lk_matrix_new(out->rank, n_cols);
     if (!out->r)
         return lf_no_memory(err);
-    if (n_cols <= n_rows)
-        LF_TRY(try_gram(matrix, n_rows, n_cols, out->r, &done, err));
+    if (n_cols <= n_rows) {
+        lk_gram(matrix, n_rows, n_cols, out->r);
+        LF_TRY(lk_basis_from_gram(out->r, n_cols, &done, err));
+    }
     return done ? LORAFMT_OK : reflect(out, err);
 }
 

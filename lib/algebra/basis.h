@@ -5,6 +5,7 @@
 
 #include "lorafmt/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct lk_basis {
@@ -21,5 +22,11 @@ void lk_basis_free(lk_basis *basis);
 
 /* out [n_rows x k] = Q x, x [rank x k]. */
 lorafmt_status lk_basis_apply(const lk_basis *basis, const double *x, size_t k, double *out, lorafmt_error *err);
+
+/*
+ * r [n x n], whose upper triangle is the Gram matrix of the columns, becomes R with zeros below the diagonal; *done is false,
+ * and r anything, where they are too near to depending on each other.
+ */
+lorafmt_status lk_basis_from_gram(double *r, size_t n, bool *done, lorafmt_error *err);
 
 #endif

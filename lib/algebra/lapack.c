@@ -12,6 +12,8 @@
 // NOLINTBEGIN(readability-identifier-naming)
 void dgemm_(const char *, const char *, const int *, const int *, const int *, const double *, const double *, const int *,
             const double *, const int *, const double *, double *, const int *);
+void sgemm_(const char *, const char *, const int *, const int *, const int *, const float *, const float *, const int *,
+            const float *, const int *, const float *, float *, const int *);
 void dsyrk_(const char *, const char *, const int *, const int *, const double *, const double *, const int *, const double *,
             double *, const int *);
 void dtrsm_(const char *, const char *, const char *, const char *, const int *, const int *, const double *, const double *,
@@ -45,6 +47,15 @@ double *lk_matrix_new(size_t n_rows, size_t n_cols)
     return calloc(n > 0 ? n : 1, sizeof(double));
 }
 
+float *lk_matrix_new_f32(size_t n_rows, size_t n_cols)
+{
+    const size_t n = n_rows * n_cols;
+
+    if (n_rows > INT_MAX || n_cols > INT_MAX || (n_cols && n_rows > SIZE_MAX / sizeof(float) / n_cols))
+        return NULL;
+    return malloc((n > 0 ? n : 1) * sizeof(float));
+}
+
 void lk_multiply(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda, const double *b,
                  size_t ldb, double beta, double *c, size_t ldc)
 {
@@ -52,6 +63,16 @@ void lk_multiply(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, double al
               ldc_ = at_least_1(ldc);
 
     dgemm_(op_a == LK_PLAIN ? "N" : "T", op_b == LK_PLAIN ? "N" : "T", &m_, &n_, &k_, &alpha, a, &lda_, b, &ldb_, &beta, c,
+           &ldc_);
+}
+
+void lk_multiply_f32(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                     const float *b, size_t ldb, float beta, float *c, size_t ldc)
+{
+    const int m_ = to_int(m), n_ = to_int(n), k_ = to_int(k), lda_ = at_least_1(lda), ldb_ = at_least_1(ldb),
+              ldc_ = at_least_1(ldc);
+
+    sgemm_(op_a == LK_PLAIN ? "N" : "T", op_b == LK_PLAIN ? "N" : "T", &m_, &n_, &k_, &alpha, a, &lda_, b, &ldb_, &beta, c,
            &ldc_);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The routines of BLAS and LAPACK that the algebra needs, on column-major f64. Dimensions are checked against LAPACK's int where
- * matrices are made (lk_matrix_new()); work space is asked for here.
+ * The routines of BLAS and LAPACK that the algebra needs, on column-major f64, and products in f32. Dimensions are checked
+ * against LAPACK's int where matrices are made (lk_matrix_new()); work space is asked for here.
  */
 #ifndef LK_LAPACK_H
 #define LK_LAPACK_H
@@ -18,6 +18,11 @@ double *lk_matrix_new(size_t n_rows, size_t n_cols);
 typedef enum lk_op { LK_PLAIN, LK_TRANSPOSED } lk_op;
 void lk_multiply(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda, const double *b,
                  size_t ldb, double beta, double *c, size_t ldc);
+
+/* The same in f32, for matrices as large as a model's; their elements are any numbers at first. */
+float *lk_matrix_new_f32(size_t n_rows, size_t n_cols);
+void lk_multiply_f32(lk_op op_a, lk_op op_b, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                     const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
 /* The upper triangle of c [n x n] = a' a, a [k x n]. */
 void lk_gram(const double *a, size_t k, size_t n, double *c);

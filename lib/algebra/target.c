@@ -4,6 +4,7 @@
 #include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "format/base/text.h"
+#include "lib/algebra/names.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -44,30 +45,7 @@ static bool ends_with(const char *text, size_t n, const char *suffix)
     return n >= length && memcmp(text + n - length, suffix, length) == 0;
 }
 
-static bool last_is_one_of(const module *m, const char *const *names, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (strlen(names[i]) == last_length(m) && ends_with(m->name, m->length, names[i]))
-            return true;
-    return false;
-}
-
 /* --- what a module is --- */
-
-static bool is_embedding(const module *m)
-{
-    static const char *const names[] =
-        {"wte", "wpe", "emb", "shared", "embed", "embed_in", "tok_embeddings", "relative_attention_bias"};
-    static const char *const begins[] = {"embed_tokens", "embed_positions"}, *const ends[] = {"embedding", "embeddings", "_emb"};
-
-    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
-        if (strncmp(m->last, begins[i], strlen(begins[i])) == 0)
-            return true;
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (ends_with(m->last, last_length(m), ends[i]))
-            return true;
-    return last_is_one_of(m, names, sizeof names / sizeof *names);
-}
 
 /* Is a part of the name a number, as that of a layer in a list of them? */
 static bool is_numbered(const module *m)
@@ -87,8 +65,7 @@ static bool has_shape_of_embedding(const lorafmt_base *base, const lorafmt_base_
 {
     for (size_t i = 0; i < base->n_tensors; i++) {
         const lorafmt_base_tensor *other = &base->tensors[i];
-        module m;
-        if (other->n_dims == 2 && module_of(other->name, &m) && is_embedding(&m) && other->shape[0] == t->shape[0] &&
+        if (other->n_dims == 2 && lk_is_embedding(other->name) && other->shape[0] == t->shape[0] &&
             other->shape[1] == t->shape[1])
             return true;
     }
@@ -97,9 +74,7 @@ static bool has_shape_of_embedding(const lorafmt_base *base, const lorafmt_base_
 
 static bool is_head(const lorafmt_base *base, const lorafmt_base_tensor *t, const module *m)
 {
-    static const char *const names[] = {"lm_head", "embed_out", "output_layer", "output", "score", "classifier"};
-
-    return last_is_one_of(m, names, sizeof names / sizeof *names) || (!is_numbered(m) && has_shape_of_embedding(base, t));
+    return lk_is_head(t->name) || (!is_numbered(m) && has_shape_of_embedding(base, t));
 }
 
 static bool is_norm(const module *m)
@@ -114,40 +89,17 @@ static bool is_norm(const module *m)
 
 static bool is_all_linear(const lorafmt_base *base, const lorafmt_base_tensor *t, const module *m)
 {
-    return t->n_dims == 2 && !is_embedding(m) && !is_norm(m) && !is_head(base, t, m);
+    return t->n_dims == 2 && !lk_is_embedding(t->name) && !is_norm(m) && !is_head(base, t, m);
 }
 
 /* --- names --- */
-
-/* '*' is any characters. On a mismatch the last '*' takes one more; those before it need not be tried again. */
-static bool glob_matches(const char *pattern, const char *text, size_t n)
-{
-    const char *star = NULL, *end = text + n, *resume = text;
-
-    while (text < end) {
-        if (*pattern == '*') {
-            star = pattern++;
-            resume = text;
-        } else if (*pattern == *text) {
-            pattern++;
-            text++;
-        } else if (star) {
-            pattern = star + 1;
-            text = ++resume;
-        } else
-            return false;
-    }
-    while (*pattern == '*')
-        pattern++;
-    return !*pattern;
-}
 
 static bool name_matches(const char *pattern, const module *m)
 {
     const size_t n = strlen(pattern);
 
     if (strchr(pattern, '*'))
-        return glob_matches(pattern, m->name, m->length);
+        return lk_glob_matches(pattern, m->name, m->length);
     return ends_with(m->name, m->length, pattern) && (n == m->length || m->name[m->length - n - 1] == '.');
 }
 
@@ -247,8 +199,7 @@ static lorafmt_status check_tensor(const lorafmt_base_tensor *t, lorafmt_error *
 static lk_target target_of(const lorafmt_base *base, size_t i, lorafmt_orientation orientation)
 {
     const lorafmt_base_tensor *t = &base->tensors[i];
-    module m;
-    const bool embedding = module_of(t->name, &m) && is_embedding(&m);
+    const bool embedding = lk_is_embedding(t->name);
     const bool turned = embedding || orientation == LORAFMT_IN_OUT;
 
     return (lk_target){.tensor = t,

@@ -8,28 +8,24 @@
 #include "lib/threads/parallel.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct run {
-    const lk_work *work;
     lk_item *item;
     void *ctx;
-    size_t n;
-    pthread_mutex_t telling; /* guards what follows, and calls the caller back from one thread at a time */
-    size_t done;
+    lk_meter meter;
 } run;
 
-static lorafmt_status tell(run *r, lorafmt_error *err)
+lorafmt_status lk_meter_add(lk_meter *meter, uint64_t n, lorafmt_error *err)
 {
     bool go_on = true;
 
-    pthread_mutex_lock(&r->telling);
-    r->done++;
-    if (r->work->progress)
-        go_on = r->work->progress(r->work->progress_ctx, r->done, r->n);
-    pthread_mutex_unlock(&r->telling);
+    pthread_mutex_lock(&meter->telling);
+    meter->done += n;
+    if (meter->progress)
+        go_on = meter->progress(meter->ctx, meter->done, meter->total);
+    pthread_mutex_unlock(&meter->telling);
     return go_on ? LORAFMT_OK : lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL, "stopped");
 }
 
@@ -41,12 +37,12 @@ static lorafmt_status run_one(void *ctx, size_t i, void *unused, lorafmt_error *
 
     (void)unused;
     lf_fpenv_leave(env);
-    return st ? st : tell(r, err);
+    return st ? st : lk_meter_add(&r->meter, 1, err);
 }
 
 lorafmt_status lk_work_run(const lk_work *work, size_t n, lk_item *item, void *ctx, lorafmt_error *err)
 {
-    run r = {.work = work, .item = item, .ctx = ctx, .n = n, .telling = PTHREAD_MUTEX_INITIALIZER};
+    run r = {item, ctx, {work->progress, work->progress_ctx, n, PTHREAD_MUTEX_INITIALIZER, 0}};
 
     return lf_parallel(n, lf_n_threads(work->n_threads), 0, run_one, &r, err);
 }
