@@ -255,7 +255,7 @@ def test_wrong_usage(models):
     for arguments, text in (([], '--rank R, --energy E or --max-error E is missing'), (['--energy', '1.5'], '--energy 1.5: must be a share, 0 .. 1'),
                             (['--energy', '0'], '--energy 0: must be a share, 0 .. 1'), (['--max-error', '1'], '--max-error 1: must be below 1'),
                             (['--energy', '0.5', '--max-error', '0.5'], '--energy and --max-error: one of them'),
-                            (['--rank', '1', '--seed', '-1'], '--seed -1: must be a whole number, 0 .. 2^53'),
+                            (['--rank', '1', '--seed', '-1'], '--seed -1: must be a whole number below 2^64'),
                             (['--rank', '1', '--powers', '17'], '--powers 17: must be 1 .. 16'),
                             (['--rank', '1', '--target', 'a,,b'], '--target a,,b: an empty name')):
         code, message = models.refused(*arguments)

@@ -12,7 +12,6 @@
 
 #include "lorakit/compose.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,20 +105,6 @@ static int parse_method(compose_job *job)
                          near);
 }
 
-static int parse_seed(compose_job *job)
-{
-    const char *text = job->args->seed;
-    char *end;
-
-    if (!text)
-        return EXIT_DONE;
-    errno = 0;
-    job->options.seed = strtoull(text, &end, 10);
-    if (errno || end == text || *end || text[0] == '-')
-        return message_usage(NAME, "--seed %s: must be a number from 0 to 2^64 - 1", text);
-    return EXIT_DONE;
-}
-
 static bool needs_density(lorakit_method method)
 {
     const char *name = lorakit_method_name(method);
@@ -164,7 +149,7 @@ static int parse(compose_job *job)
                              lorakit_method_name(job->options.method));
     if (code == EXIT_DONE)
         code = check_density(job);
-    return code == EXIT_DONE ? parse_seed(job) : code;
+    return code == EXIT_DONE ? seed_parse(NAME, args->seed, &job->options.seed) : code;
 }
 
 static int find_term(const compose_job *job, const char *name, size_t *out)

@@ -7,20 +7,18 @@
 #include "tools/path.h"
 #include "tools/progress.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define NAME "extract"
 #define MOST_LINES 20 /* of tensors that are refused or left out */
-#define SEED_MOST 0x1p53
 
 typedef struct extract_args {
     const char *base, *tuned, *output, *name;
     text_list targets;
     rank_args rank;
     unsigned others, orientation, dtype, n_powers, n_threads;
-    option_number seed;
+    const char *seed;
     bool exact, sites, force, json, quiet;
 } extract_args;
 
@@ -41,7 +39,7 @@ static const option extract_options[] = {
     {"exact", 0, NULL, OPTION_FLAG, offsetof(extract_args, exact),
      "find all singular values of every matrix, which takes far more time and memory"},
     {"powers", 0, "N", OPTION_COUNT, offsetof(extract_args, n_powers), "power iterations of the sketch, 1 .. 16; else 2"},
-    {"seed", 0, "N", OPTION_NUMBER, offsetof(extract_args, seed), "of the sketch; else 0. The same seed gives the same file"},
+    {"seed", 0, "N", OPTION_TEXT, offsetof(extract_args, seed), "of the sketch; else 0. The same seed gives the same file"},
     {"name", 0, "NAME", OPTION_TEXT, offsetof(extract_args, name), "name the result; else it is called extracted"},
     {"sites", 0, NULL, OPTION_FLAG, offsetof(extract_args, sites), "say of each site what it lost"},
     {"threads", 0, "N", OPTION_COUNT, offsetof(extract_args, n_threads), "threads that compute; else one per CPU"},
@@ -101,8 +99,6 @@ static int check_given(const extract_args *args)
         return message_usage(NAME, "--rank R, --energy E or --max-error E is missing");
     if (args->n_powers > 16)
         return message_usage(NAME, "--powers %u: must be 1 .. 16", args->n_powers);
-    if (args->seed.given && (args->seed.value < 0 || args->seed.value > SEED_MOST || args->seed.value != floor(args->seed.value)))
-        return message_usage(NAME, "--seed %g: must be a whole number, 0 .. 2^53", args->seed.value);
     if (args->rank.max_error.given && args->rank.max_error.value >= 1)
         return message_usage(NAME, "--max-error %g: must be below 1", args->rank.max_error.value);
     return EXIT_DONE;
@@ -135,11 +131,12 @@ static int parse(extract_job *job)
     o->dtype = factor_dtype(args->dtype);
     o->exact = args->exact;
     o->n_powers = args->n_powers;
-    o->seed = args->seed.given ? (uint64_t)args->seed.value : 0;
     o->name = args->name;
     o->n_threads = args->n_threads;
     o->report = report;
     o->report_ctx = job;
+    if (code == EXIT_DONE)
+        code = seed_parse(NAME, args->seed, &o->seed);
     if (code == EXIT_DONE)
         code = rank_parse(NAME, &args->rank, &o->rank);
     if (o->rank.rule == LORAKIT_FIXED)

@@ -15,7 +15,6 @@
 #include "lorafmt/files.h"
 #include "lorakit/init.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,16 +124,6 @@ static int names_parse(const char *of, const text_list *texts, names *out)
     return code;
 }
 
-/* Digits and nothing else. */
-static bool parse_u64(const char *text, uint64_t most, uint64_t *out)
-{
-    char *end;
-
-    errno = 0;
-    *out = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && !*end && !errno && *out <= most;
-}
-
 static bool decomposes(const init_job *job)
 {
     return job->options.method == LORAKIT_INIT_PISSA || job->options.method == LORAKIT_INIT_OLORA;
@@ -187,7 +176,7 @@ static int parse_lists(init_job *job)
     if (code == EXIT_DONE && args->what_if)
         code = names_split("what-if", args->what_if, &job->ranks);
     for (size_t i = 0; i < job->ranks.n && code == EXIT_DONE; i++)
-        if (!parse_u64(job->ranks.items[i], MOST_RANK, &rank) || !rank)
+        if (!whole_parse(job->ranks.items[i], MOST_RANK, &rank) || !rank)
             code = message_usage(NAME, "--what-if %s: must be 1 .. %u", job->ranks.items[i], MOST_RANK);
     job->options.targets = (const char *const *)job->targets.items;
     job->options.n_targets = job->targets.n;
@@ -211,10 +200,8 @@ static int parse(init_job *job)
     o->use_rslora = args->rslora;
     o->dtype = args->dtype ? factor_dtype(args->dtype) : LORAFMT_F32;
     o->n_threads = args->n_threads;
-    if ((code = check_args(job)) || (code = parse_lists(job)))
+    if ((code = check_args(job)) || (code = parse_lists(job)) || (code = seed_parse(NAME, args->seed, &o->seed)))
         return code;
-    if (args->seed && !parse_u64(args->seed, UINT64_MAX, &o->seed))
-        return message_usage(NAME, "--seed %s: must be a whole number below 2^64", args->seed);
     return args->output ? name_result(job) : EXIT_DONE;
 }
 
