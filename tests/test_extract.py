@@ -95,6 +95,8 @@ class Models:
         """What extract --json says, by tensor, and all of it."""
         found = json.loads(self.lorapack.must(*self.arguments('--json', *more)))
         self.lorapack.must('verify', self.out, '--base', self.folder / 'base')
+        said = json.loads(self.lorapack.must('inspect', self.out, '--json'))['adapters'][0]['id']
+        expect(found['id'], said, 'id') # which was that of an adapter without its base
         return {tensor.pop('target'): tensor for tensor in found['tensors']}, found
 
     def refused(self, *more):

@@ -69,6 +69,7 @@ typedef struct compose_job {
     lorakit_composed *sites;
     size_t n_sites, n_left_out;
     lorakit_adapter *result;
+    uint8_t id[32];
 } compose_job;
 
 /* --- the command line --- */
@@ -312,20 +313,18 @@ static void print_result(const compose_job *job)
         print_line(stdout, "lost: %.3g %% of the norm of all updates by a smaller rank", percent(truncated, norm));
     if (job->args->sites)
         print_sites(job);
-    kit_print_id(result, job->args->output);
+    kit_print_id(job->id, job->args->output);
 }
 
 static void json_result(const compose_job *job)
 {
     const lorafmt_adapter *result = lorakit_adapter_get(job->result);
     json_out j = {.to = stdout};
-    uint8_t id[32];
 
-    lorafmt_adapter_id(result, id);
     json_object(&j, NULL);
     json_text(&j, "path", job->args->output);
     json_text(&j, "name", result->name);
-    json_digest(&j, "id", id);
+    json_digest(&j, "id", job->id);
     json_text(&j, "method", lorakit_method_name(job->options.method));
     json_u64(&j, "n_left_out", job->n_left_out);
     json_array(&j, "sites");
@@ -369,7 +368,7 @@ static int run_compose(const void *args, size_t n_inputs, char *const *inputs)
     if (code == EXIT_DONE)
         code = compose(&job);
     if (code == EXIT_DONE)
-        code = kit_write(lorakit_adapter_get(job.result), NULL, job.args->output, job.args->force);
+        code = kit_write(lorakit_adapter_get(job.result), NULL, job.args->output, job.args->force, job.id);
     if (code == EXIT_DONE && job.args->json)
         json_result(&job);
     else if (code == EXIT_DONE && !job.args->quiet)

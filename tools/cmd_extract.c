@@ -58,6 +58,7 @@ typedef struct extract_job {
     lorafmt_model *base, *tuned;
     lorakit_extracted *tensors;
     lorakit_adapter *result;
+    uint8_t id[32];
 } extract_job;
 
 /* --- the command line --- */
@@ -187,9 +188,13 @@ static int extract(extract_job *job)
 
 static void say(const extract_job *job)
 {
-    const extract_result result = {job->args->base,   job->args->tuned,
-                                   job->args->output, lorafmt_model_base(job->tuned),
-                                   job->tensors,      lorakit_adapter_get(job->result)};
+    const extract_result result = {.base_path = job->args->base,
+                                   .tuned_path = job->args->tuned,
+                                   .output = job->args->output,
+                                   .tuned = lorafmt_model_base(job->tuned),
+                                   .tensors = job->tensors,
+                                   .adapter = lorakit_adapter_get(job->result),
+                                   .id = job->id};
 
     if (job->args->json)
         extract_json(&result);
@@ -225,7 +230,7 @@ static int run_extract(const void *args, size_t n_inputs, char *const *inputs)
     if (code == EXIT_DONE)
         code = extract(&job);
     if (code == EXIT_DONE)
-        code = kit_write(lorakit_adapter_get(job.result), job.base, job.args->output, job.args->force);
+        code = kit_write(lorakit_adapter_get(job.result), job.base, job.args->output, job.args->force, job.id);
     if (code == EXIT_DONE)
         say(&job);
     close_all(&job);

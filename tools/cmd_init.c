@@ -351,7 +351,7 @@ static void print_result(const init_job *job)
                count_text(job->size.n_base_parameters, of), 100 * share_of(&job->size));
     if (job->residual)
         print_line(stdout, "%s: the base without it; train and merge with that", job->args->residual);
-    kit_print_id(adapter, job->args->output);
+    kit_print_id(adapter->id, job->args->output);
 }
 
 static void json_size(json_out *j, const lorakit_init_size *size)

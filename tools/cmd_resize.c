@@ -52,6 +52,7 @@ typedef struct resize_job {
     const lorafmt_adapter *adapter;
     lorakit_resized *sites;
     lorakit_adapter *result;
+    uint8_t id[32];
 } resize_job;
 
 static int parse(resize_job *job)
@@ -194,7 +195,7 @@ static void print_result(const resize_job *job)
                job->adapter->sites[t.worst].target);
     if (job->args->sites)
         print_sites(job);
-    kit_print_id(lorakit_adapter_get(job->result), job->args->output);
+    kit_print_id(job->id, job->args->output);
 }
 
 static void json_result(const resize_job *job)
@@ -202,14 +203,12 @@ static void json_result(const resize_job *job)
     const lorafmt_adapter *after = lorakit_adapter_get(job->result);
     const totals t = sum_up(job);
     json_out j = {.to = stdout};
-    uint8_t id[32];
 
-    lorafmt_adapter_id(after, id);
     json_object(&j, NULL);
     json_text(&j, "path", job->args->output);
     json_text(&j, "source", job->in.path);
     json_text(&j, "name", after->name);
-    json_digest(&j, "id", id);
+    json_digest(&j, "id", job->id);
     json_u64(&j, "n_bytes_before", t.bytes_before);
     json_u64(&j, "n_bytes", t.bytes_after);
     json_double(&j, "norm", t.norm);
@@ -245,7 +244,7 @@ static int run_resize(const void *args, size_t n_inputs, char *const *inputs)
     if (code == EXIT_DONE)
         code = resize(&job);
     if (code == EXIT_DONE)
-        code = kit_write(lorakit_adapter_get(job.result), NULL, job.args->output, job.args->force);
+        code = kit_write(lorakit_adapter_get(job.result), NULL, job.args->output, job.args->force, job.id);
     if (code == EXIT_DONE && job.args->json)
         json_result(&job);
     else if (code == EXIT_DONE && !job.args->quiet)

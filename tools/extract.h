@@ -11,6 +11,7 @@ typedef struct extract_result {
     const lorafmt_base *tuned;
     const lorakit_extracted *tensors; /* of tuned */
     const lorafmt_adapter *adapter;
+    const uint8_t *id; /* as the file has it */
 } extract_result;
 
 void extract_print(const extract_result *result, bool sites);

@@ -152,7 +152,7 @@ void extract_print(const extract_result *r, bool sites)
                t.n_unchanged);
     if (sites)
         print_sites(r);
-    kit_print_id(r->adapter, r->output);
+    kit_print_id(r->id, r->output);
 }
 
 /* --- for programs --- */
@@ -177,15 +177,13 @@ void extract_json(const extract_result *r)
 {
     const totals t = sum_up(r);
     json_out j = {.to = stdout};
-    uint8_t id[32];
 
-    lorafmt_adapter_id(r->adapter, id);
     json_object(&j, NULL);
     json_text(&j, "path", r->output);
     json_text(&j, "base", r->base_path);
     json_text(&j, "tuned", r->tuned_path);
     json_text(&j, "name", r->adapter->name);
-    json_digest(&j, "id", id);
+    json_digest(&j, "id", r->id);
     json_u64(&j, "n_bytes", t.n_bytes);
     json_u64(&j, "n_unchanged", t.n_unchanged);
     json_double(&j, "norm", t.norm);

@@ -87,7 +87,21 @@ lorafmt_dtype factor_dtype(unsigned chosen)
     return dtypes[chosen];
 }
 
-int kit_write(const lorafmt_adapter *adapter, const lorafmt_model *base, const char *output, bool force)
+/* The id is of what is recorded of the base, too. */
+static int read_id(const char *path, uint8_t id[32])
+{
+    const lorafmt_source_options options = {.struct_size = sizeof options, .defer_digests = true};
+    lorafmt_source *source;
+    lorafmt_error err;
+
+    if (lorafmt_source_open(path, &options, &source, &err))
+        return message_failure(&err, path);
+    lorafmt_adapter_id(lorafmt_source_adapter(source, 0), id);
+    lorafmt_source_free(source);
+    return EXIT_DONE;
+}
+
+int kit_write(const lorafmt_adapter *adapter, const lorafmt_model *base, const char *output, bool force, uint8_t id[32])
 {
     const lorafmt_pack_options options = {.struct_size = sizeof options, .base = base, .headers_only = base, .force = force};
     progress none = {0};
@@ -96,14 +110,12 @@ int kit_write(const lorafmt_adapter *adapter, const lorafmt_model *base, const c
     interrupt_catch(); /* an adapter is small: finish what was begun rather than leave half of it */
     if (lorafmt_pack(&adapter, 1, output, &options, &err))
         return progress_failure(&none, &err, output);
-    return EXIT_DONE;
+    return read_id(output, id);
 }
 
-void kit_print_id(const lorafmt_adapter *adapter, const char *output)
+void kit_print_id(const uint8_t id[32], const char *output)
 {
     char text[DIGEST_TEXT_SIZE];
-    uint8_t id[32];
 
-    lorafmt_adapter_id(adapter, id);
     print_line(stdout, "%s: id %s", output, digest_text(id, text));
 }

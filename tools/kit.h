@@ -41,10 +41,13 @@ int bytes_parse(const char *verb, const char *name, const char *text, uint64_t *
 /* Of the choices f32|bf16|f16; 0 when none was made. */
 lorafmt_dtype factor_dtype(unsigned chosen);
 
-/* Write a result as a `.lora`, with the structure of the base that it is for unless that is NULL. Returns an exit code. */
-int kit_write(const lorafmt_adapter *adapter, const lorafmt_model *base, const char *output, bool force);
+/*
+ * Write a result as a `.lora`, with the structure of the base that it is for unless that is NULL. id is the adapter's, as the file has
+ * it. Returns an exit code.
+ */
+int kit_write(const lorafmt_adapter *adapter, const lorafmt_model *base, const char *output, bool force, uint8_t id[32]);
 
 /* "OUT.lora: id 5018614b..." */
-void kit_print_id(const lorafmt_adapter *adapter, const char *output);
+void kit_print_id(const uint8_t id[32], const char *output);
 
 #endif

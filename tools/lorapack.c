@@ -57,7 +57,7 @@ static const command *const commands[] = {
 static void print_commands(FILE *to)
 {
     fputs("Usage: lorapack COMMAND ...\n\n"
-          "Pack LoRA adapters into .lora files, look at them, and merge them into models.\n\n"
+          "Pack LoRA adapters into .lora files, look at them, compute with them, and merge them\ninto models.\n\n"
           "Commands:\n",
           to);
     for (size_t i = 0; i < N_COMMANDS; i++)
