@@ -474,8 +474,12 @@ static void test_resize_refusals(void **state)
     large[3] = INFINITY;
     options.dtype = 0;
     assert_int_equal(lorakit_resize(a, &options, NULL, &r, &err), LORAFMT_CORRUPT);
+    memset(large, 0, sizeof large);
+    m.adapter.n_sites = 1;
+    assert_int_equal(lorakit_resize(a, &options, NULL, &r, &err), LORAFMT_UNSUPPORTED);
+    assert_string_equal(err.field, "x");
+    m.adapter.n_sites = 3;
     m.sites[1].kind = 99;
-    large[3] = 0;
     assert_int_equal(lorakit_resize(a, &options, NULL, &r, &err), LORAFMT_UNSUPPORTED);
     assert_string_equal(err.field, "b.mlp.weight");
     assert_null(r);
@@ -539,7 +543,11 @@ static void test_sum_has_the_true_rank(void **state)
     made x = make("x", 0), y = make("y", 7000);
     const lorakit_term terms[] = {{adapter_of(&x), 1}, {adapter_of(&y), 0.5}, {adapter_of(&x), -0.25}};
     const lorakit_term nothing[] = {{adapter_of(&x), 1}, {adapter_of(&x), -1}};
+    const lorafmt_adapter only_b = test_adapter("b", &x.sites[1], 1);
+    const lorakit_term terms_but_one[] = {{adapter_of(&x), 1}, {adapter_of(&x), -1}, {&only_b, 0.5}};
     matrix found, wanted;
+    lorakit_adapter *r;
+    lorafmt_error err;
     composed c;
 
     (void)state;
@@ -550,11 +558,13 @@ static void test_sum_has_the_true_rank(void **state)
     wanted = sum_of(&x.sites[0], 0.75, &y.sites[0], 0.5);
     assert_same(&found, &wanted, 2e-7);
     discard(&c);
-    c = compose(nothing, 2, NULL);
+    c = compose(terms_but_one, 3, NULL);
     found = delta_of(&c.sites[0]);
     assert_int_equal(c.sites[0].rank, 1);
-    assert_near(norm_of(&found), 0, 1e-14);
+    assert_true(norm_of(&found) == 0 && c.said[0].norm == 0 && c.said[1].norm > 0);
     discard(&c);
+    assert_int_equal(lorakit_compose(nothing, 2, NULL, &r, NULL, NULL, &err), LORAFMT_UNSUPPORTED);
+    assert_string_equal(err.text, "every update comes out as zero: there is nothing to write");
 }
 
 /* Powers of two, and one alone, leave the factors' bits as they are. */

@@ -42,7 +42,7 @@ typedef struct lorakit_resized {
  * @param out      to be freed with lorakit_adapter_free(); NULL on failure
  *
  * @return LORAFMT_OK; MISUSE (options; a budget below what rank 1 takes); CORRUPT (NaN or infinite factors); LIMIT (a number too
- *         large for the dtype); UNSUPPORTED (a site of a newer format, a Tucker core); NO_MEMORY; CANCELLED
+ *         large for the dtype); UNSUPPORTED (a site of a newer format, a Tucker core; every update is zero); NO_MEMORY; CANCELLED
  */
 LORAKIT_API lorafmt_status lorakit_resize(const lorafmt_adapter *adapter, const lorakit_resize_options *options,
                                           lorakit_resized *sites, lorakit_adapter **out, lorafmt_error *err);

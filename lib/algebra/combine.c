@@ -94,6 +94,10 @@ static lorafmt_status split_cores(combiner *k, const cores *all, size_t rank, lo
 {
     for (size_t e = 0; e < k->n_experts; e++) {
         const lk_core *core = &all->core[e];
+        if (lk_core_true_rank(core) == 0) { // terms that cancel leave rounding errors, which are not an update
+            LF_TRY(lk_thin_new(k->n_rows, k->n_cols, rank, &k->made[e], err));
+            continue;
+        }
         LF_TRY(lk_core_split(core, rank, &k->made[e], err));
         k->norm = hypot(k->norm, lk_tail(core->s, 0, core->rank));
         if (k->c->method->way != LK_WAY_SUM) // of which only rounding errors are left out

@@ -479,6 +479,18 @@ static lorafmt_status check_rank(const job *j, lorafmt_error *err)
     return lk_rank_check_possible(&j->c.options->rank, most, err);
 }
 
+/* Updates that cancel everywhere. PEFT's ways that do not look at the sum do not find out. */
+static lorafmt_status check_something(const job *j, lorafmt_error *err)
+{
+    const bool known = j->c.method->way == LK_WAY_SUM || is_approximated(j->c.method);
+
+    for (size_t i = 0; i < j->n_groups; i++)
+        if (!known || j->sites[i].rank == 0 || j->sites[i].norm != 0)
+            return LORAFMT_OK;
+    return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
+                   "every update comes out as zero: there is nothing to write");
+}
+
 static lorafmt_status run(job *j, lorafmt_error *err)
 {
     const lorakit_compose_options *o = j->c.options;
@@ -491,6 +503,7 @@ static lorafmt_status run(job *j, lorafmt_error *err)
     set_peft_scale(j);
     LF_TRY(lk_result_new(j->terms[0].adapter, o->name, j->n_groups, &j->result, err));
     LF_TRY(lk_work_run(&work, j->n_groups, compose_one, j, err));
+    LF_TRY(check_something(j, err));
     LF_TRY(note_origin(j, err));
     return lk_result_finish(j->result, err);
 }

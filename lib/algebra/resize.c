@@ -99,7 +99,7 @@ static lorafmt_status resize_site(const job *j, size_t i, parts *p, lorafmt_erro
 {
     const lorafmt_site *site = &j->adapter->sites[i];
     lk_made *made = &j->result->made[i];
-    lorakit_resized unused, *out = j->sites ? &j->sites[i] : &unused;
+    lorakit_resized *out = &j->sites[i];
     double norm = 0, lost = 0, rounded = 0;
     size_t k;
 
@@ -127,8 +127,7 @@ static lorafmt_status resize_one(void *ctx, size_t i, lorafmt_error *err)
     LF_TRY(lk_check_known(site, err));
     if (!lk_is_low_rank(site)) {
         j->result->made[i].site = *site;
-        if (j->sites)
-            j->sites[i] = (lorakit_resized){0};
+        j->sites[i] = (lorakit_resized){0};
         return LORAFMT_OK;
     }
     st = resize_site(j, i, &p, err);
@@ -252,6 +251,21 @@ static size_t largest_possible(const lorafmt_adapter *adapter)
     return most;
 }
 
+/* Shares of nothing are nothing to go by. */
+static lorafmt_status check_something(const job *j, lorafmt_error *err)
+{
+    bool any = false, all_zero = true;
+
+    for (size_t i = 0; i < j->adapter->n_sites; i++) {
+        any = any || j->sites[i].rank;
+        all_zero = all_zero && j->sites[i].norm == 0;
+    }
+    if (!any || !all_zero)
+        return LORAFMT_OK;
+    return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, j->adapter->name,
+                   "every update is zero, as of an adapter that was not trained: no rank is better than another");
+}
+
 static lorafmt_status run(job *j, lorafmt_error *err)
 {
     const lorakit_resize_options *o = j->options;
@@ -262,6 +276,7 @@ static lorafmt_status run(job *j, lorafmt_error *err)
     if (o->budget)
         LF_TRY(plan_budget(j, &work, err));
     LF_TRY(lk_work_run(&work, j->adapter->n_sites, resize_one, j, err));
+    LF_TRY(check_something(j, err));
     LF_TRY(lk_result_note(j->result, "resize", &j->adapter, NULL, 1, err));
     return lk_result_finish(j->result, err);
 }
@@ -270,12 +285,15 @@ lorafmt_status lorakit_resize(const lorafmt_adapter *adapter, const lorakit_resi
                               lorakit_adapter **out, lorafmt_error *err)
 {
     static const lorakit_resize_options defaults = {.struct_size = sizeof defaults};
-    job j = {.adapter = adapter, .options = options ? options : &defaults, .sites = sites};
+    job j = {.adapter = adapter, .options = options ? options : &defaults};
     lorafmt_status st;
 
     *out = NULL;
     LF_TRY(check_options(j.options, err));
-    st = run(&j, err);
+    j.sites = sites ? sites : calloc(adapter->n_sites + 1, sizeof *j.sites);
+    st = j.sites ? run(&j, err) : lf_no_memory(err);
+    if (!sites)
+        free(j.sites);
     close_job(&j);
     if (st)
         lorakit_adapter_free(j.result);
