@@ -159,6 +159,7 @@ static void print(const spectra *s)
                      .tail_head = "target",
                      .tail = target_of};
     uint64_t before = 0, after = 0;
+    double norm = 0;
 
     page_line(&p, STYLE_TITLE, "adapter %s", s->adapter->name);
     if (s->n == 0) {
@@ -169,6 +170,11 @@ static void print(const spectra *s)
     for (size_t i = 0; i < s->n; i++) {
         before += s->sites[i].site->rank;
         after += s->sites[i].enough;
+        norm = hypot(norm, s->sites[i].all.norm);
+    }
+    if (norm == 0) {
+        print_line(stdout, "  every update is zero, as of an adapter that was not trained");
+        return;
     }
     page_line(&p, STYLE_QUIET,
               "  eff., stable: effective and stable rank; under r: per cent of the squared norm that rank r keeps");
