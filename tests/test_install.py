@@ -48,6 +48,12 @@ def check_switches(language, printed, scenarios):
     print(f'{language}: {len(found)} switches as expected')
 
 
+def check_smaller(language, printed):
+    """What smaller says of an adapter of rank 8, which liblorakit made one of rank 2."""
+    assert printed.startswith('scripture: 42 sites of rank 2 keep 0.'), f'{language}: printed {printed!r}'
+    print(f'{language}: {printed.strip()}')
+
+
 def build_with_cmake(sources, prefix, build, compiler):
     """The program of CMakeLists.txt by this C compiler, or None where there is no CMake."""
     if not shutil.which('cmake'):
@@ -83,6 +89,11 @@ def main():
                 run(*compiler, '-x', language, sources / f'{name}.c', '-x', 'none', '-o', program, *flags)
             check_sites(language, run(*emulator, programs['print_sites'], demo / 'adapters/scripture', **library_path))
             check_switches(language, run(*emulator, programs['load_and_switch'], *switches, **library_path), scenarios)
+            if (pc_dir / 'lorakit.pc').exists():
+                program = pathlib.Path(folder) / f'smaller{number}'
+                kit_flags = run(pkg_config, '--cflags', '--libs', 'lorakit', **environment).split()
+                run(*compiler, '-x', language, sources / 'smaller.c', '-x', 'none', '-o', program, *kit_flags)
+                check_smaller(language, run(program, demo / 'adapters/scripture', '2', **library_path))
         if not emulator:
             prefix = next(root.rglob('lorapack')).parent.parent
             program = build_with_cmake(sources, prefix, pathlib.Path(folder) / 'cmake', compilers[0])
