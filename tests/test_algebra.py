@@ -55,18 +55,19 @@ def most_apart(before, stacked, summed):
 
 def check_sum(lorapack, demo, scratch):
     """
-    Composing and then merging is merging the stack, but for the order in which f32 adds up to 40 products: that of a stack is itself
-    up to 1.4 steps of f32 from the true sum here. In bf16 it is a tie that falls otherwise, rarely.
+    Composing and then merging is merging the stack, to a step of bf16 and, with factors in f64, of f32. With factors in f32 there is
+    also the order in which f32 adds up to 40 products: a stack is itself up to 1.4 steps of f32 from the true sum here.
     """
     stack = [f'{demo / "adapters" / name}={weight}' for name, weight in zip(ADAPTERS, ('0.7', '-0.4', '1.5'))]
-    lorapack.must('compose', *stack, '-o', scratch / 'sum.lora', '--name', 'sum', '--quiet')
-    for base, allowed in (demo / 'base', 1), (wide_base(demo, scratch / 'wide'), 4):
+    wide = wide_base(demo, scratch / 'wide')
+    for base, dtype, allowed in (demo / 'base', 'f32', 1), (wide, 'f32', 4), (wide, 'f64', 1):
+        lorapack.must('compose', *stack, '-o', scratch / 'sum.lora', '--name', 'sum', '--dtype', dtype, '--quiet', '--force')
         lorapack.must(*merge(base, stack, scratch / 'stacked'), '--quiet', '--force')
         lorapack.must(*merge(base, [scratch / 'sum.lora'], scratch / 'summed'), '--quiet', '--force')
         worst, n_changed = most_apart(*(tensors.read_model(path) for path in (base, scratch / 'stacked', scratch / 'summed')))
         expect(n_changed, 42, 'tensors that the stack changes')
         if worst > allowed:
-            raise Complaint(f'{base}: {worst} steps apart')
+            raise Complaint(f'{base}, {dtype}: {worst} steps apart')
 
 
 def check_true_rank(lorapack, demo, scratch):
@@ -75,6 +76,9 @@ def check_true_rank(lorapack, demo, scratch):
     found = json.loads(lorapack.must('compose', f'{legal}=0.5', f'{legal}=0.25', '-o', out, '--json'))
     expect({(site['rank'], site['rank_sum']) for site in found['sites']}, {(4, 8), (8, 16)}, 'ranks')
     expect(found['method'], 'sum', 'method')
+    lorapack.must('compose', legal, '--weight', 'legal:*.mlp.*=0.25', '-o', scratch / 'part.lora', '--quiet')
+    said = json.loads(lorapack.must('inspect', scratch / 'part.lora', '--json'))['adapters'][0]['metadata']
+    expect([entry['value'] for entry in said if entry['key'] == 'lorakit.method'], ['compose sum legal:*.mlp.*=0.25'], 'a weight by pattern')
     found = json.loads(lorapack.must('compose', legal, '-o', scratch / 'alone.lora', '--json'))
     packed = json.loads(lorapack.must('pack', legal, '-o', scratch / 'legal.lora', '--json'))['adapters'][0]
     expect(found['id'], packed['id'], 'id of an adapter alone')
@@ -94,6 +98,8 @@ def check_resize(lorapack, demo, scratch):
         lost = math.sqrt(sum(x * x for x in spectrum['singular_values'][2:]))
         if not math.isclose(site['truncated'], lost, rel_tol=1e-9) or site['rounded'] > 1e-6 * site['norm']:
             raise Complaint(f'{site}: {lost} is left out')
+    kohya = [json.loads(lorapack.must('resize', legal, option, '3', '-o', out, '--force', '--json'))['id'] for option in ('--sv-ratio', '--sv_ratio')]
+    expect(kohya[0], kohya[1], 'sv_ratio by both names')
     found = json.loads(lorapack.must('resize', legal, '--budget', '40K', '-o', out, '--force', '--json'))
     if not 39 * 1024 < found['n_bytes'] <= 40 * 1024:
         raise Complaint(f'a budget of 40 KiB: {found["n_bytes"]}')

@@ -45,8 +45,9 @@ static const option compose_options[] = {
     {"sign", 0, "total|frequency", OPTION_CHOICE, offsetof(compose_args, sign),
      "with ties: elect signs by the sum of values, which is so when not given, or of signs"},
     {"seed", 0, "N", OPTION_TEXT, offsetof(compose_args, seed), "with dare: what is drawn is a function of it; 0 when not given"},
-    {"dtype", 0, "f32|bf16|f16", OPTION_CHOICE, offsetof(compose_args, dtype),
-     "of the new factors; else that of the old ones where it loses nothing, or f32"},
+    {"dtype", 0, "f32|bf16|f16|f64", OPTION_CHOICE, offsetof(compose_args, dtype),
+     "of the new factors; else that of the old ones where it loses nothing, or f32. With f64 an f32 base becomes what merging the "
+     "adapters makes of it, to the last bit or the one before"},
     {"name", 0, "NAME", OPTION_TEXT, offsetof(compose_args, name), "name the result; else as the first adapter is named"},
     {"any-base", 0, NULL, OPTION_FLAG, offsetof(compose_args, any_base),
      "do not compare the bases that the adapters say they are for"},

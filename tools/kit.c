@@ -82,7 +82,7 @@ int bytes_parse(const char *verb, const char *name, const char *text, uint64_t *
 
 lorafmt_dtype factor_dtype(unsigned chosen)
 {
-    static const lorafmt_dtype dtypes[] = {0, LORAFMT_F32, LORAFMT_BF16, LORAFMT_F16};
+    static const lorafmt_dtype dtypes[] = {0, LORAFMT_F32, LORAFMT_BF16, LORAFMT_F16, LORAFMT_F64};
 
     return dtypes[chosen];
 }

@@ -38,7 +38,7 @@ int seed_parse(const char *verb, const char *text, uint64_t *out);
 /* "512M", "20000", "1.5G": bytes. Returns an exit code. */
 int bytes_parse(const char *verb, const char *name, const char *text, uint64_t *out);
 
-/* Of the choices f32|bf16|f16; 0 when none was made. */
+/* Of the choices f32|bf16|f16|f64, or fewer of them; 0 when none was made. */
 lorafmt_dtype factor_dtype(unsigned chosen);
 
 /*

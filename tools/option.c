@@ -71,10 +71,19 @@ bool parse_number(const char *text, double *out)
     return !*end;
 }
 
+/* '_' will do for '-', as in the names that others have for the same. */
+static bool is_name(const char *name, const char *typed, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (name[i] != (typed[i] == '_' ? '-' : typed[i])) // the end of name, too
+            return false;
+    return !name[length];
+}
+
 static const option *find_long(const option *options, const char *name, size_t length)
 {
     for (size_t i = 0; i < count(options); i++)
-        if (strlen(options[i].name) == length && !memcmp(options[i].name, name, length))
+        if (is_name(options[i].name, name, length))
             return &options[i];
     return length == 4 && !memcmp(name, "help", 4) ? &help_option : NULL;
 }

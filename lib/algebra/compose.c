@@ -440,22 +440,34 @@ static lorafmt_status check_options(const job *j, lorafmt_error *err)
     return lk_check_dtype(o->dtype, err);
 }
 
+/* "compose ties-svd density=0.5 seed=0 y:*.mlp.*=0.2"; NULL when out of memory. */
+static const char *method_text(const job *j)
+{
+    const lorakit_compose_options *o = j->c.options;
+    lf_arena *arena = &j->result->arena;
+    const char *text = lf_arena_printf(arena, "compose %s", j->c.method->name);
+
+    if (text && j->c.method->sparsity != LK_DENSE)
+        text = lf_arena_printf(arena, "%s density=%.17g seed=%llu", text, o->density, (unsigned long long)o->seed);
+    for (size_t i = 0; text && i < o->n_weights; i++)
+        text = lf_arena_printf(arena, "%s %s:%s=%.17g", text, j->terms[o->weights[i].term].adapter->name, o->weights[i].pattern,
+                               o->weights[i].weight);
+    return text;
+}
+
 static lorafmt_status note_origin(const job *j, lorafmt_error *err)
 {
     const lorafmt_adapter **parents = calloc(j->n_terms, sizeof(const lorafmt_adapter *));
     double *weights = calloc(j->n_terms, sizeof *weights);
     lorafmt_status st = parents && weights ? LORAFMT_OK : lf_no_memory(err);
-    char method[128];
+    const char *method = method_text(j);
 
     for (size_t t = 0; t < j->n_terms && !st; t++) {
         parents[t] = j->terms[t].adapter;
         weights[t] = j->terms[t].weight;
     }
-    if (j->c.method->sparsity == LK_DENSE)
-        snprintf(method, sizeof method, "compose %s", j->c.method->name);
-    else
-        snprintf(method, sizeof method, "compose %s density=%.17g seed=%llu", j->c.method->name, j->c.options->density,
-                 (unsigned long long)j->c.options->seed);
+    if (!st && !method)
+        st = lf_no_memory(err);
     if (!st)
         st = lk_result_note(j->result, method, parents, weights, j->n_terms, err);
     free(parents);
