@@ -90,20 +90,30 @@ static lorafmt_status make_cores(const combiner *k, cores *all, size_t *rank, lo
     return LORAFMT_OK;
 }
 
-static lorafmt_status split_cores(combiner *k, const cores *all, size_t rank, lorafmt_error *err)
+/* Terms that cancel leave rounding errors, which are not an update. */
+static bool is_nothing(const lk_core *core)
+{
+    return lk_core_true_rank(core) == 0;
+}
+
+static lorafmt_status split_cores(const combiner *k, const cores *all, size_t rank, lorafmt_error *err)
+{
+    for (size_t e = 0; e < k->n_experts; e++)
+        LF_TRY(is_nothing(&all->core[e]) ? lk_thin_new(k->n_rows, k->n_cols, rank, &k->made[e], err)
+                                         : lk_core_split(&all->core[e], rank, &k->made[e], err));
+    return LORAFMT_OK;
+}
+
+static void measure_cores(combiner *k, const cores *all, size_t rank)
 {
     for (size_t e = 0; e < k->n_experts; e++) {
         const lk_core *core = &all->core[e];
-        if (lk_core_true_rank(core) == 0) { // terms that cancel leave rounding errors, which are not an update
-            LF_TRY(lk_thin_new(k->n_rows, k->n_cols, rank, &k->made[e], err));
+        if (is_nothing(core))
             continue;
-        }
-        LF_TRY(lk_core_split(core, rank, &k->made[e], err));
         k->norm = hypot(k->norm, lk_tail(core->s, 0, core->rank));
         if (k->c->method->way != LK_WAY_SUM) // of which only rounding errors are left out
             k->truncated = hypot(k->truncated, lk_tail(core->s, rank, core->rank));
     }
-    return LORAFMT_OK;
 }
 
 static void close_cores(const combiner *k, cores *all)
@@ -138,12 +148,9 @@ static lorafmt_status side_by_side(combiner *k, lorafmt_error *err)
         return keep_side_by_side(k, err);
     st = make_cores(k, &all, &rank, err);
     if (!st)
-        st = split_cores(k, &all, rank, err);
-    if (!st && rank == k->rank_sum) {
-        for (size_t e = 0; e < k->n_experts; e++)
-            lk_thin_free(&k->made[e]);
-        st = keep_side_by_side(k, err);
-    }
+        measure_cores(k, &all, rank);
+    if (!st)
+        st = rank == k->rank_sum ? keep_side_by_side(k, err) : split_cores(k, &all, rank, err);
     close_cores(k, &all);
     return st;
 }
