@@ -481,12 +481,8 @@ static lorafmt_status check_rank(const job *j, lorafmt_error *err)
 
     for (size_t i = 0; i < j->n_groups; i++) {
         const lorafmt_site *site = j->pieces[j->groups[i].first].site;
-        size_t n_rows, n_cols;
-        if (!lk_is_low_rank(site))
-            continue;
-        lk_site_shape(site, &n_rows, &n_cols);
-        if (n_rows > most && n_cols > most)
-            most = n_rows < n_cols ? n_rows : n_cols;
+        if (lk_is_low_rank(site) && lk_site_possible_rank(site) > most)
+            most = lk_site_possible_rank(site);
     }
     return lk_rank_check_possible(&j->c.options->rank, most, err);
 }

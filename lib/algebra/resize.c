@@ -241,12 +241,9 @@ static size_t largest_possible(const lorafmt_adapter *adapter)
     size_t most = 0;
 
     for (size_t i = 0; i < adapter->n_sites; i++) {
-        size_t n_rows, n_cols;
-        if (!lk_is_low_rank(&adapter->sites[i]))
-            continue;
-        lk_site_shape(&adapter->sites[i], &n_rows, &n_cols);
-        if (n_rows > most && n_cols > most)
-            most = n_rows < n_cols ? n_rows : n_cols;
+        const lorafmt_site *site = &adapter->sites[i];
+        if (lk_is_low_rank(site) && lk_site_possible_rank(site) > most)
+            most = lk_site_possible_rank(site);
     }
     return most;
 }

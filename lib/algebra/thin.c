@@ -15,6 +15,11 @@
 #define ROWS_AT_ONCE 8
 #define COLS_AT_ONCE 256
 
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 static const lorafmt_tensor *factor_of(const lorafmt_site *site, lorafmt_role role)
 {
     return &lorafmt_site_factor(site, role)->tensor;
@@ -31,6 +36,14 @@ void lk_site_shape(const lorafmt_site *site, size_t *n_rows, size_t *n_cols)
 
     *n_rows = (size_t)b->shape[0] / lk_site_n_experts(site);
     *n_cols = (size_t)(a->size / (lorafmt_dtype_bits(a->dtype) / 8) / a->shape[0]);
+}
+
+size_t lk_site_possible_rank(const lorafmt_site *site)
+{
+    size_t n_rows, n_cols;
+
+    lk_site_shape(site, &n_rows, &n_cols);
+    return least(n_rows, n_cols);
 }
 
 lorafmt_status lk_thin_new(size_t n_rows, size_t n_cols, size_t rank, lk_thin *out, lorafmt_error *err)
@@ -58,11 +71,6 @@ static bool scale(double *x, size_t n, double factor)
         sum += x[i] * 0; // 0, or NaN
     }
     return sum == 0;
-}
-
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 /* B [n_rows x rank] row by row into columns. */

@@ -21,7 +21,10 @@ size_t lk_site_n_experts(const lorafmt_site *site);
 /* Outputs and inputs of the logical matrix, of one expert. */
 void lk_site_shape(const lorafmt_site *site, size_t *n_rows, size_t *n_cols);
 
-/* Zero, for lk_thin_add(). lk_thin_free() in any case. */
+/* The largest rank that the matrix can have: the smaller of the two. */
+size_t lk_site_possible_rank(const lorafmt_site *site);
+
+/* Zero, for lk_thin_set(). lk_thin_free() in any case. */
 lorafmt_status lk_thin_new(size_t n_rows, size_t n_cols, size_t rank, lk_thin *out, lorafmt_error *err);
 void lk_thin_free(lk_thin *thin);
 
