@@ -253,11 +253,6 @@ static int compose(compose_job *job)
 
 /* --- saying it --- */
 
-static double percent(double part, double whole)
-{
-    return whole > 0 ? 100 * part / whole : 0;
-}
-
 static void fill_row(const void *ctx, size_t i, char cells[][CELL_SIZE])
 {
     const lorakit_composed *site = &((const compose_job *)ctx)->sites[i];

@@ -136,11 +136,6 @@ static totals sum_up(const resize_job *job)
     return t;
 }
 
-static double percent(double part, double whole)
-{
-    return whole > 0 ? 100 * part / whole : 0;
-}
-
 static void fill_row(const void *ctx, size_t i, char cells[][CELL_SIZE])
 {
     const resize_job *job = ctx;

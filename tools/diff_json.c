@@ -89,6 +89,21 @@ static void json_where(json_out *j, const diff_group *g, bool is_layer)
         json_null(j, "layer");
 }
 
+/* By module type and by layer. `rest` says what a group has beside its place, and ends it. */
+static void json_groups(json_out *j, const diff_rows *rows, void (*rest)(json_out *j, const diff_group *g))
+{
+    for (int is_layer = 0; is_layer < 2; is_layer++) {
+        const diff_group *groups = is_layer ? rows->layers : rows->modules;
+        const size_t n = is_layer ? rows->n_layers : rows->n_modules;
+        json_array(j, is_layer ? "layers" : "modules");
+        for (size_t i = 0; i < n; i++) {
+            json_where(j, &groups[i], is_layer);
+            rest(j, &groups[i]);
+        }
+        json_array_end(j);
+    }
+}
+
 static void json_doubles(json_out *j, const char *key, const double *x, size_t n)
 {
     json_array(j, key);
@@ -161,16 +176,7 @@ void adapter_diff_json(const adapter_diff *d)
     json_side(&j, "x", &d->x);
     json_side(&j, "y", &d->y);
     json_totals(&j, d);
-    for (int is_layer = 0; is_layer < 2; is_layer++) {
-        const diff_group *groups = is_layer ? d->rows.layers : d->rows.modules;
-        const size_t n = is_layer ? d->rows.n_layers : d->rows.n_modules;
-        json_array(&j, is_layer ? "layers" : "modules");
-        for (size_t i = 0; i < n; i++) {
-            json_where(&j, &groups[i], is_layer);
-            json_group(&j, &groups[i]);
-        }
-        json_array_end(&j);
-    }
+    json_groups(&j, &d->rows, json_group);
     json_array(&j, "sites");
     for (size_t i = 0; i < lorakit_diff_n_sites(d->diff); i++)
         json_site(&j, lorakit_diff_get_site(d->diff, i));
@@ -258,16 +264,7 @@ void model_diff_json(const model_diff *d)
     json_text(&j, "base", d->base);
     json_text(&j, "tuned", d->tuned);
     json_model_totals(&j, lorakit_model_diff_get_totals(d->diff));
-    for (int is_layer = 0; is_layer < 2; is_layer++) {
-        const diff_group *groups = is_layer ? d->rows.layers : d->rows.modules;
-        const size_t n = is_layer ? d->rows.n_layers : d->rows.n_modules;
-        json_array(&j, is_layer ? "layers" : "modules");
-        for (size_t i = 0; i < n; i++) {
-            json_where(&j, &groups[i], is_layer);
-            json_model_group(&j, &groups[i]);
-        }
-        json_array_end(&j);
-    }
+    json_groups(&j, &d->rows, json_model_group);
     json_array(&j, "tensors");
     for (size_t i = 0; i < lorakit_model_diff_n_tensors(d->diff); i++)
         json_tensor(&j, lorakit_model_diff_get_tensor(d->diff, i));

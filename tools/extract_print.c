@@ -23,11 +23,6 @@ static double lost_share(const lorakit_extracted *e)
     return e->norm > 0 ? hypot(e->truncated, e->rounded) / e->norm : 0;
 }
 
-static double percent(double part, double whole)
-{
-    return whole > 0 ? 100 * part / whole : 0;
-}
-
 static void add_low_rank(const extract_result *r, size_t i, totals *t)
 {
     const lorakit_extracted *e = &r->tensors[i];

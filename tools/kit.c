@@ -119,3 +119,8 @@ void kit_print_id(const uint8_t id[32], const char *output)
 
     print_line(stdout, "%s: id %s", output, digest_text(id, text));
 }
+
+double percent(double part, double whole)
+{
+    return whole > 0 ? 100 * part / whole : 0;
+}

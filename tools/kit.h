@@ -47,6 +47,9 @@ lorafmt_dtype factor_dtype(unsigned chosen);
  */
 int kit_write(const lorafmt_adapter *adapter, const lorafmt_model *base, const char *output, bool force, uint8_t id[32]);
 
+/* Per cent of the whole; 0 of nothing. */
+double percent(double part, double whole);
+
 /* "OUT.lora: id 5018614b..." */
 void kit_print_id(const uint8_t id[32], const char *output);
 
