@@ -750,6 +750,63 @@ static void test_maps_are_obeyed(void **state)
     lorafmt_view_free(view);
 }
 
+/* Two adapters with one name for two tensors: their own maps tell them apart, and each site has a weight of its own. */
+static void test_entries_have_maps_and_weights(void **state)
+{
+    const float a[] = {1, 2}, b[] = {1, 1};
+    const float wanted[2][4] = {{2, 4, 2, 4}, {-1, -2, -1, -2}};
+    const lorafmt_rename to_x = {"m", "x"}, to_y = {"m", "y"}, astray = {"n", "y"};
+    const double weights[] = {0.25, 2}, infinite[] = {1, (double)INFINITY};
+    lorafmt_factor f[2], g[2];
+    const lorafmt_site sites[] = {test_low_rank("k.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, a, b, f),
+                                  test_low_rank("m.weight", LORAFMT_KIND_LINEAR, 1, 2, 2, a, b, g)};
+    const lorafmt_adapter two = test_adapter("two", sites, 2), one = test_adapter("one", sites + 1, 1);
+    const lorafmt_stack_entry stack[] = {{&two, 7}, {&one, -1}};
+    lorafmt_entry_options entries[] = {{&to_x, 1, weights}, {&to_y, 1, NULL}};
+    const lorafmt_bind_options o = {.struct_size = sizeof o, .entries = entries};
+    memory_base m;
+    lorafmt_view *view;
+    lorafmt_error err;
+    float dst[4];
+
+    (void)state;
+    base_init(&m);
+    base_add(&m, "k.weight", LORAFMT_F32, 2, 2, zeros);
+    base_add(&m, "x.weight", LORAFMT_F32, 2, 2, zeros);
+    base_add(&m, "y.weight", LORAFMT_F32, 2, 2, zeros);
+    assert_int_equal(lorafmt_bind(&m.base, stack, 2, &o, &view, &err), LORAFMT_OK);
+    assert_true(lorafmt_view_get_site(view, 0)->weight == 0.25 && lorafmt_view_get_site(view, 2)->weight == -1);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(lorafmt_view_evaluate(view, i + 1, 0, 2, zeros, 8, dst, 8, NULL, &err), LORAFMT_OK);
+        assert_memory_equal(dst, wanted[i], sizeof dst);
+    }
+    lorafmt_view_free(view);
+    entries[1].renames = &astray;
+    assert_int_equal(lorafmt_bind(&m.base, stack, 2, &o, &view, &err), LORAFMT_MISMATCH);
+    entries[1].renames = &to_y;
+    entries[0].weights = infinite;
+    assert_int_equal(lorafmt_bind(&m.base, stack, 2, &o, &view, &err), LORAFMT_MISUSE);
+    assert_string_equal(err.field, "m.weight");
+}
+
+static void test_no_adapter_is_the_base(void **state)
+{
+    const float odd[] = {-0.0f, 1e-45f};
+    memory_base m;
+    lorafmt_view *view;
+    lorafmt_error err;
+    float dst[2];
+
+    (void)state;
+    base_init(&m);
+    base_add(&m, "x", LORAFMT_F32, 1, 2, odd);
+    assert_int_equal(lorafmt_bind(&m.base, NULL, 0, NULL, &view, &err), LORAFMT_OK);
+    assert_false(lorafmt_view_get_tensor(view, 0)->touched);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 1, odd, 8, dst, 8, NULL, &err), LORAFMT_OK);
+    assert_memory_equal(dst, odd, sizeof dst);
+    lorafmt_view_free(view);
+}
+
 static void test_saved_heads_of_a_tied_base(void **state)
 {
     static const float embedding[] = {1, 2, 3, 4}, other[] = {1, 2, 3, 5};
@@ -903,6 +960,8 @@ int main(void)
         cmocka_unit_test(test_scales_of_the_working_type),
         cmocka_unit_test(test_names_that_only_look_new),
         cmocka_unit_test(test_maps_are_obeyed),
+        cmocka_unit_test(test_entries_have_maps_and_weights),
+        cmocka_unit_test(test_no_adapter_is_the_base),
         cmocka_unit_test(test_saved_heads_of_a_tied_base),
         cmocka_unit_test(test_ambiguous_tie),
         cmocka_unit_test(test_packed_elements),

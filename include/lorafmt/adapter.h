@@ -165,6 +165,11 @@ typedef struct lorafmt_source_options {
      * is compressed is decoded and checked. lorafmt_verify() checks all, once for all who use the file.
      */
     bool defer_digests;
+    /**
+     * Read files into memory of the process rather than map them: then they may be truncated and overwritten while the source is
+     * open.
+     */
+    bool in_memory;
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */
@@ -192,7 +197,7 @@ typedef struct lorafmt_container_info {
  *
  * @return LORAFMT_OK; NOT_LORAFMT, UNSUPPORTED, CORRUPT, LIMIT for what is in the file; NOT_FOUND, IO, NO_MEMORY, MISUSE
  *
- * A mapped source must not be truncated while open; replacing it by renaming is fine.
+ * A source that is not in_memory must not be truncated while open; replacing it by renaming is fine.
  */
 LORAFMT_API lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_options *options, lorafmt_source **out,
                                                lorafmt_error *err);

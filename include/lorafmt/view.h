@@ -106,10 +106,18 @@ typedef enum lorafmt_cpu {
     LORAFMT_CPU_NEON,
 } lorafmt_cpu;
 
+/** What is special about an entry of the stack. */
+typedef struct lorafmt_entry_options {
+    const lorafmt_rename *renames; /**< of its targets alone, in place of those of lorafmt_bind_options; all must fit one */
+    size_t n_renames;              /**< 0 = as the other entries */
+    const double *weights;         /**< finite, one for each site of its adapter, in place of its weight; NULL = that for all */
+} lorafmt_entry_options;
+
 typedef struct lorafmt_bind_options {
     size_t struct_size; /**< sizeof(lorafmt_bind_options) */
     const lorafmt_rename *renames;
     size_t n_renames;
+    const lorafmt_entry_options *entries; /**< n_stack of them, or NULL: nothing special */
     bool allow_unmatched; /**< leave out sites that find no tensor, but not all of an adapter; they are in the receipt */
     bool any_base;        /**< do not compare base_structure and base_sha256 */
     bool check_only;      /**< find out whether all fits, parts too that cannot be merged yet; the view does not evaluate */
@@ -126,6 +134,7 @@ typedef struct lorafmt_bind_options {
 typedef struct lorafmt_bound_site {
     size_t entry; /**< index into the stack */
     const lorafmt_site *site;
+    double weight; /**< of its entry, or its own */
     lorafmt_match match;
     lorafmt_effect effect;
     size_t tensor; /**< view tensor, or SIZE_MAX for LORAFMT_MATCH_NONE */
@@ -174,7 +183,7 @@ typedef struct lorafmt_view lorafmt_view;
  * Resolve every site of every adapter to a tensor of the base, check that all fits, drop what contributes nothing.
  *
  * @param base     borrowed until the view is freed
- * @param stack    n_stack >= 1 adapters in the order they are added; the array is copied
+ * @param stack    n_stack adapters in the order they are added; the array is copied. None gives the base itself.
  * @param options  may be NULL
  * @param out      a view to be freed with lorafmt_view_free(); NULL on failure
  *

@@ -15,10 +15,10 @@ extern "C" {
 typedef struct lorakit_scenarios lorakit_scenarios;
 
 typedef struct lorakit_scenarios_options {
-    size_t struct_size; /**< sizeof(lorakit_scenarios_options) */
-    bool no_lock;       /**< do not look for a lock: for whoever writes it */
-    bool in_memory;     /**< read adapters into memory, so that whoever truncates their files does no harm */
-    unsigned n_threads; /**< 0 = one per CPU */
+    size_t struct_size;        /**< sizeof(lorakit_scenarios_options) */
+    bool no_lock;              /**< do not look for a lock: for whoever writes it */
+    bool in_memory;            /**< read adapters into memory, so that whoever truncates their files does no harm */
+    unsigned n_threads;        /**< 0 = one per CPU */
     lorakit_progress progress; /**< while the base is hashed: bytes */
     void *progress_ctx;
 } lorakit_scenarios_options;
@@ -52,7 +52,8 @@ LORAKIT_API lorafmt_status lorakit_scenarios_adapter(lorakit_scenarios *set, siz
  * @param report  as in lorafmt_bind_options; may be NULL
  */
 LORAKIT_API lorafmt_status lorakit_scenarios_bind(lorakit_scenarios *set, size_t scenario,
-                                                  void (*report)(void *ctx, const char *adapter, const char *target, const char *text),
+                                                  void (*report)(void *ctx, const char *adapter, const char *target,
+                                                                 const char *text),
                                                   void *report_ctx, lorafmt_view **out, lorafmt_error *err);
 
 #ifdef __cplusplus

@@ -277,7 +277,7 @@ static lorafmt_status open_file(lorafmt_source *source, const char *path, const 
 {
     lorafmt_status st;
 
-    LF_TRY(lf_map_open(path, &source->map, err));
+    LF_TRY(lf_map_open(path, options && options->in_memory, &source->map, err));
     st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
     if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);
@@ -349,7 +349,8 @@ static lorafmt_status open_directory(lorafmt_source *source, const char *path, c
         return no_adapter_here(path, err);
     config_path = lf_path_join(path, CONFIG_FILE);
     tensor_path = lf_path_join(path, TENSOR_FILE);
-    st = config_path && tensor_path ? lf_map_open(tensor_path, &source->map, err) : lf_no_memory(err);
+    st = config_path && tensor_path ? lf_map_open(tensor_path, options && options->in_memory, &source->map, err)
+                                    : lf_no_memory(err);
     if (!st)
         st = import_beside(source, path, config_path, options, err);
     if (st)
@@ -443,7 +444,7 @@ lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_so
     LF_TRY(new_source(options, &source, err));
     st = lf_file_size(fd, said, &size, err);
     if (!st)
-        st = lf_map_file(fd, said, size, &source->map, err);
+        st = (options && options->in_memory ? lf_map_copy : lf_map_file)(fd, said, size, &source->map, err);
     if (!st)
         st = open_bytes(source, &in, options, err);
     return opened(source, st, said, out, err);

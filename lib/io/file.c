@@ -164,7 +164,28 @@ lorafmt_status lf_map_file(int fd, const char *path, uint64_t size, lf_map *out,
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_map_open(const char *path, lf_map *out, lorafmt_error *err)
+lorafmt_status lf_map_copy(int fd, const char *path, uint64_t size, lf_map *out, lorafmt_error *err)
+{
+    lorafmt_status st;
+    void *bytes;
+    size_t n;
+
+    *out = (lf_map){0};
+    if (!size)
+        return LORAFMT_OK;
+    if (!lf_u64_to_size(size, &n))
+        return lf_fail_os(err, EFBIG, path, "reading %" PRIu64 " bytes", size);
+    bytes = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bytes == MAP_FAILED)
+        return lf_no_memory(err);
+    *out = (lf_map){.bytes = bytes, .size = size};
+    st = lf_file_read(fd, path, 0, bytes, n, err);
+    if (st)
+        lf_map_close(out);
+    return st;
+}
+
+lorafmt_status lf_map_open(const char *path, bool copy, lf_map *out, lorafmt_error *err)
 {
     lorafmt_status st;
     uint64_t size;
@@ -172,7 +193,7 @@ lorafmt_status lf_map_open(const char *path, lf_map *out, lorafmt_error *err)
 
     *out = (lf_map){0};
     LF_TRY(lf_file_open(path, &fd, &size, err));
-    st = lf_map_file(fd, path, size, out, err);
+    st = (copy ? lf_map_copy : lf_map_file)(fd, path, size, out, err);
     close(fd);
     return st;
 }

@@ -15,8 +15,12 @@ typedef struct lf_map {
     uint64_t size;
 } lf_map;
 
-lorafmt_status lf_map_open(const char *path, lf_map *out, lorafmt_error *err);
+lorafmt_status lf_map_open(const char *path, bool copy, lf_map *out, lorafmt_error *err);
 lorafmt_status lf_map_file(int fd, const char *path, uint64_t size, lf_map *out, lorafmt_error *err); /* of an open one */
+
+/* The same in memory of the process, which later changes of the file do not reach: read and not mapped. */
+lorafmt_status lf_map_copy(int fd, const char *path, uint64_t size, lf_map *out, lorafmt_error *err);
+
 void lf_map_close(lf_map *map); /* also for an all-zero one */
 
 /* Open for reading; refuses what is not a regular file (a directory, a FIFO, a device). *size may be NULL. */

@@ -41,14 +41,23 @@ void lf_view_tensor_measure(lorafmt_view_tensor *info)
     info->row_size = info->n_rows ? size / info->n_rows : 0;
 }
 
+static lorafmt_status check_weights(const lorafmt_adapter *adapter, const double *weights, lorafmt_error *err)
+{
+    for (size_t i = 0; weights && i < adapter->n_sites; i++)
+        if (!isfinite(weights[i]))
+            return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, adapter->sites[i].target, "weight %g, must be finite",
+                           weights[i]);
+    return LORAFMT_OK;
+}
+
 static lorafmt_status check_arguments(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n_stack,
-                                      lorafmt_error *err)
+                                      const lorafmt_bind_options *options, lorafmt_error *err)
 {
     uint64_t size;
 
-    if (!base || base->struct_size != sizeof *base || !stack || n_stack == 0)
+    if (!base || base->struct_size != sizeof *base || (!stack && n_stack))
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
-                       "bind needs a base of this API version and at least one adapter");
+                       "bind needs a base of this API version and a stack of adapters");
     for (size_t i = 0; i < base->n_tensors; i++) {
         const lorafmt_base_tensor *t = &base->tensors[i];
         if (!lf_tensor_measure(t->dtype, t->n_dims, t->shape, &size) || size != t->size)
@@ -58,6 +67,8 @@ static lorafmt_status check_arguments(const lorafmt_base *base, const lorafmt_st
         if (!stack[i].adapter || !isfinite(stack[i].weight))
             return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "adapter %zu of the stack: weight %g, must be finite", i,
                            stack[i].weight);
+    for (size_t i = 0; options->entries && i < n_stack; i++)
+        LF_TRY(check_weights(stack[i].adapter, options->entries[i].weights, err));
     return LORAFMT_OK;
 }
 
@@ -99,7 +110,8 @@ static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_ent
     view->plans = lf_arena_alloc(&view->arena, base->n_tensors + view->n_sites, sizeof *view->plans);
     if (!view->entries || !view->bridges || !view->sites || !view->names || !view->plans)
         return lf_no_memory(err);
-    memcpy(view->entries, stack, n_stack * sizeof *stack);
+    if (n_stack)
+        memcpy(view->entries, stack, n_stack * sizeof *stack);
     for (size_t i = 0; i < base->n_tensors; i++) {
         const lorafmt_base_tensor *t = &base->tensors[i];
         lorafmt_view_tensor *info = &view->plans[i].info;
@@ -113,14 +125,32 @@ static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_ent
     return lf_base_index_build(base, &view->arena, &view->index, err);
 }
 
+static lorafmt_status set_map(lf_binder *binder, const lorafmt_rename *renames, size_t n, lf_rename_map *map, lorafmt_error *err)
+{
+    *map = (lf_rename_map){renames, n, lf_arena_alloc(&binder->view->arena, n, sizeof *map->used)};
+    return map->used ? LORAFMT_OK : lf_no_memory(err);
+}
+
+static lorafmt_status set_maps(lf_binder *binder, lorafmt_error *err)
+{
+    const lorafmt_bind_options *options = binder->options;
+    const lorafmt_entry_options *entries = options->entries;
+    const size_t n = binder->view->n_entries;
+
+    LF_TRY(set_map(binder, options->renames, options->n_renames, &binder->map, err));
+    if (!(binder->own_maps = lf_arena_alloc(&binder->view->arena, n, sizeof *binder->own_maps)))
+        return lf_no_memory(err);
+    for (size_t i = 0; entries && i < n; i++)
+        LF_TRY(set_map(binder, entries[i].renames, entries[i].n_renames, &binder->own_maps[i], err));
+    return LORAFMT_OK;
+}
+
 static lorafmt_status resolve_all(lf_binder *binder, lorafmt_error *err)
 {
     lorafmt_view *view = binder->view;
     size_t first = 0;
 
-    binder->rename_used = lf_arena_alloc(&view->arena, binder->options->n_renames, sizeof *binder->rename_used);
-    if (!binder->rename_used)
-        return lf_no_memory(err);
+    LF_TRY(set_maps(binder, err));
     for (size_t i = 0; i < view->n_entries; i++) {
         LF_TRY(lf_resolve_entry(binder, i, first, err));
         first += view->entries[i].adapter->n_sites;
@@ -176,7 +206,7 @@ lorafmt_status lorafmt_bind(const lorafmt_base *base, const lorafmt_stack_entry 
     if (binder.options->has_orientation && (unsigned)binder.options->orientation > LORAFMT_BY_SHAPE)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "orientation", "%d, must be 0..2",
                        (int)binder.options->orientation);
-    LF_TRY(check_arguments(base, stack, n_stack, err));
+    LF_TRY(check_arguments(base, stack, n_stack, binder.options, err));
     st = new_view(base, stack, n_stack, binder.options, &binder.view, err);
     if (!st) {
         const lf_fpenv env = lf_fpenv_enter();

@@ -100,7 +100,7 @@ int lf_site_orientation(const lf_binder *binder, const lorafmt_site *site, const
 
 double lf_working_scale(const lorafmt_view *view, const lorafmt_bound_site *bound)
 {
-    const double scale = view->entries[bound->entry].weight * bound->site->scale;
+    const double scale = bound->weight * bound->site->scale;
     return view->plans[bound->tensor].f64 ? scale : (double)(float)scale;
 }
 
@@ -174,7 +174,6 @@ static bool is_computable(lf_binder *binder, const lorafmt_bound_site *bound)
 static void fit_term(lf_binder *binder, lorafmt_bound_site *bound)
 {
     const lorafmt_view *view = binder->view;
-    const lorafmt_stack_entry *entry = &view->entries[bound->entry];
     const char *target = bound->site->target;
     lf_plan *plan = &view->plans[bound->tensor];
     const size_t later = replaced_later(plan, bound->entry);
@@ -187,10 +186,10 @@ static void fit_term(lf_binder *binder, lorafmt_bound_site *bound)
         lf_problem_hint(binder, strstr(text, "orientation") ? LORAFMT_HINT_ORIENTATION : LORAFMT_HINT_NONE);
     } else if (!isfinite(lf_working_scale(view, bound)))
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "weight %g times scale %g is beyond what %s holds",
-                   entry->weight, bound->site->scale, plan->f64 ? "F64" : "F32");
-    else if (entry->weight != 1.0 && lorafmt_site_factor(bound->site, LORAFMT_ROLE_MAGNITUDE))
+                   bound->weight, bound->site->scale, plan->f64 ? "F64" : "F32");
+    else if (bound->weight != 1.0 && lorafmt_site_factor(bound->site, LORAFMT_ROLE_MAGNITUDE))
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target,
-                   "DoRA cannot be weighted with %g; only weight 1 is possible for this adapter", entry->weight);
+                   "DoRA cannot be weighted with %g; only weight 1 is possible for this adapter", bound->weight);
     else if (plan->rows && bound->site->kind == LORAFMT_KIND_EXPERTS)
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target, "is a tensor of experts of which rows are replaced");
     else if (later != LF_NOT_THERE)
@@ -249,15 +248,14 @@ static void place_rows(lf_binder *binder, lorafmt_bound_site *bound)
 {
     const lorafmt_view *view = binder->view;
     lf_plan *plan = &view->plans[bound->tensor];
-    const double weight = view->entries[bound->entry].weight;
     char has[LF_SHAPE_TEXT];
 
     if (!rows_fit(bound->site, &plan->info))
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target, "the base has %s, the adapter's rows do not fit",
                    lf_shape_text(plan->info.n_dims, plan->info.shape, has));
-    else if (weight != 1.0)
+    else if (bound->weight != 1.0)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
-                   "replaced rows cannot be weighted with %g; only weight 1 is possible for this adapter", weight);
+                   "replaced rows cannot be weighted with %g; only weight 1 is possible for this adapter", bound->weight);
     else if (!lf_dtype_is_real(value_of(bound->site)->dtype) && value_of(bound->site)->dtype != plan->info.dtype)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target, "the base has %s, the adapter's rows are %s",
                    lorafmt_dtype_name(plan->info.dtype), lorafmt_dtype_name(value_of(bound->site)->dtype));

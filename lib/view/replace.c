@@ -56,12 +56,10 @@ static const lorafmt_tensor *value_of(const lorafmt_bound_site *bound)
 
 static bool weight_fits(lf_binder *binder, const lorafmt_bound_site *bound)
 {
-    const double weight = binder->view->entries[bound->entry].weight;
-
-    if (weight != 1.0)
+    if (bound->weight != 1.0)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, bound->site->target,
-                   "a replaced tensor cannot be weighted with %g; only weight 1 is possible for this adapter", weight);
-    return weight == 1.0;
+                   "a replaced tensor cannot be weighted with %g; only weight 1 is possible for this adapter", bound->weight);
+    return bound->weight == 1.0;
 }
 
 static void place_replacement(lf_binder *binder, lorafmt_bound_site *bound)

@@ -57,18 +57,17 @@ static bool rename_fits(const lorafmt_rename *rename, const char *name)
 }
 
 /* What the caller's map makes of a name, or NULL when no prefix fits; of several the longest counts. */
-static const char *rename_target(lf_binder *binder, const char *name, char buffer[NAME_BUFFER])
+static const char *rename_target(const lf_rename_map *map, const char *name, char buffer[NAME_BUFFER])
 {
-    const lorafmt_bind_options *options = binder->options;
     const lorafmt_rename *best = NULL;
     const char *rest;
 
-    for (size_t i = 0; i < options->n_renames; i++)
-        if (rename_fits(&options->renames[i], name) && (!best || strlen(options->renames[i].from) > strlen(best->from)))
-            best = &options->renames[i];
+    for (size_t i = 0; i < map->n; i++)
+        if (rename_fits(&map->renames[i], name) && (!best || strlen(map->renames[i].from) > strlen(best->from)))
+            best = &map->renames[i];
     if (!best)
         return NULL;
-    binder->rename_used[best - options->renames] = true;
+    map->used[best - map->renames] = true;
     rest = name + strlen(best->from);
     if (best->to[0] == '\0' && *rest == '.')
         rest++;
@@ -77,14 +76,19 @@ static const char *rename_target(lf_binder *binder, const char *name, char buffe
     return buffer;
 }
 
+static void check_map(lf_binder *binder, const lf_rename_map *map, size_t entry, const char *whose)
+{
+    for (size_t i = 0; i < map->n; i++)
+        if (!map->used[i])
+            lf_problem(binder, LORAFMT_MISMATCH, entry, map->renames[i].from, "the map to '%s' fits no target of %s adapter",
+                       map->renames[i].to, whose);
+}
+
 void lf_check_renames(lf_binder *binder)
 {
-    const lorafmt_bind_options *options = binder->options;
-
-    for (size_t i = 0; i < options->n_renames; i++)
-        if (!binder->rename_used[i])
-            lf_problem(binder, LORAFMT_MISMATCH, 0, options->renames[i].from, "the map to '%s' fits no target of any adapter",
-                       options->renames[i].to);
+    check_map(binder, &binder->map, 0, "any");
+    for (size_t i = 0; i < binder->view->n_entries; i++)
+        check_map(binder, &binder->own_maps[i], i, "this");
 }
 
 /* A head that is not stored because it is tied to the embedding, or the other way round. */
@@ -104,8 +108,9 @@ static lorafmt_status resolve_alone(lf_binder *binder, size_t i, lorafmt_error *
 {
     lorafmt_view *view = binder->view;
     lorafmt_bound_site *bound = &view->sites[i];
+    const lf_rename_map *own = &binder->own_maps[bound->entry];
     char buffer[NAME_BUFFER];
-    const char *mapped = rename_target(binder, bound->site->target, buffer);
+    const char *mapped = rename_target(own->n ? own : &binder->map, bound->site->target, buffer);
 
     view->names[i] = mapped ? lf_arena_strdup(&view->arena, mapped) : bound->site->target;
     if (!view->names[i])
@@ -271,11 +276,14 @@ lorafmt_status lf_resolve_entry(lf_binder *binder, size_t entry, size_t first, l
 {
     lorafmt_view *view = binder->view;
     const lorafmt_adapter *adapter = view->entries[entry].adapter;
+    const double *weights = binder->options->entries ? binder->options->entries[entry].weights : NULL;
     const span s = {view, first, adapter->n_sites};
     const lorafmt_rename *bridge, *rival;
 
     for (size_t i = 0; i < s.n; i++) {
-        view->sites[first + i] = (lorafmt_bound_site){.entry = entry, .site = &adapter->sites[i]};
+        view->sites[first + i] = (lorafmt_bound_site){.entry = entry,
+                                                      .site = &adapter->sites[i],
+                                                      .weight = weights ? weights[i] : view->entries[entry].weight};
         LF_TRY(resolve_alone(binder, first + i, err));
     }
     bridge = find_bridge(&s, &rival);

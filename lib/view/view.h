@@ -82,11 +82,18 @@ struct lorafmt_view {
     uint64_t vocab_size;
 };
 
+/* A map of the caller's, and which of its renames have found something to rename. */
+typedef struct lf_rename_map {
+    const lorafmt_rename *renames;
+    size_t n;
+    bool *used;
+} lf_rename_map;
+
 /* Everything that bind does shares one state: the view under construction, the options, and what did not fit so far. */
 typedef struct lf_binder {
     lorafmt_view *view;
     const lorafmt_bind_options *options;
-    bool *rename_used;
+    lf_rename_map map, *own_maps; /* of all entries; of each, where n is not 0 */
     size_t n_problems;
     lorafmt_error first; /* the first problem */
 } lf_binder;

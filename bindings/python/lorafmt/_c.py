@@ -82,7 +82,7 @@ class Base(Structure):
 class SourceOptions(Structure):
     _fields_ = [('struct_size', c_size_t), ('has_alpha', c_bool), ('alpha', c_double), ('use_rslora', c_bool),
                 ('base', POINTER(Base)), ('has_orientation', c_bool), ('orientation', c_int), ('n_threads', c_uint),
-                ('adapter', c_char_p), ('defer_digests', c_bool)]
+                ('adapter', c_char_p), ('defer_digests', c_bool), ('in_memory', c_bool)]
 
 
 class Memory(Structure):
@@ -111,14 +111,18 @@ class Rename(Structure):
 Report = CFUNCTYPE(None, c_void_p, c_char_p, c_char_p, c_char_p)
 
 
+class EntryOptions(Structure):
+    _fields_ = [('renames', POINTER(Rename)), ('n_renames', c_size_t), ('weights', POINTER(c_double))]
+
+
 class BindOptions(Structure):
-    _fields_ = [('struct_size', c_size_t), ('renames', POINTER(Rename)), ('n_renames', c_size_t), ('allow_unmatched', c_bool),
-                ('any_base', c_bool), ('check_only', c_bool), ('has_orientation', c_bool), ('orientation', c_int), ('cpu', c_int),
-                ('report', Report), ('report_ctx', c_void_p)]
+    _fields_ = [('struct_size', c_size_t), ('renames', POINTER(Rename)), ('n_renames', c_size_t),
+                ('entries', POINTER(EntryOptions)), ('allow_unmatched', c_bool), ('any_base', c_bool), ('check_only', c_bool),
+                ('has_orientation', c_bool), ('orientation', c_int), ('cpu', c_int), ('report', Report), ('report_ctx', c_void_p)]
 
 
 class BoundSite(Structure):
-    _fields_ = [('entry', c_size_t), ('site', c_void_p), ('match', c_int), ('effect', c_int), ('tensor', c_size_t)]
+    _fields_ = [('entry', c_size_t), ('site', c_void_p), ('weight', c_double), ('match', c_int), ('effect', c_int), ('tensor', c_size_t)]
 
 
 class ViewTensor(Structure):
