@@ -58,9 +58,9 @@ typedef struct lorakit_label {
 /** A scenario with all that it extends, and the defaults, put in. */
 typedef struct lorakit_scenario {
     const char *name;
-    const char *description; /**< NULL = none */
-    lorafmt_dtype dtype;     /**< F32, F16 or BF16 of the model's numbers; 0 = the base's own */
-    size_t n_adapters;       /**< 0 is the base itself */
+    const char *description;                  /**< NULL = none */
+    lorafmt_dtype dtype;                      /**< F32, F16 or BF16 of the model's numbers; 0 = the base's own */
+    size_t n_adapters;                        /**< 0 is the base itself */
     const lorakit_scenario_adapter *adapters; /**< in the order they are added */
     size_t n_labels;
     const lorakit_label *labels; /**< ascending by key */
