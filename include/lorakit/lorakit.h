@@ -10,6 +10,7 @@
 #include "lorakit/init.h"
 #include "lorakit/manifest.h"
 #include "lorakit/resize.h"
+#include "lorakit/scenarios.h"
 #include "lorakit/spectrum.h"
 
 #endif
