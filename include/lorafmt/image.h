@@ -29,6 +29,7 @@ typedef struct lorafmt_image_file {
     bool has_tensors;  /**< a safetensors file; else config, tokenizer, shard index and whatever lies beside them */
     bool same;         /**< every byte is that of the base's file */
     uint32_t mode;     /**< permissions of the base's file, as in st_mode & 0777 */
+    uint32_t uid, gid; /**< its owner */
     int64_t mtime;     /**< of the base's file, in seconds since 1970 */
     unsigned mtime_ns; /**< and nanoseconds */
 } lorafmt_image_file;

@@ -27,6 +27,8 @@ static lorafmt_status check_arguments(const lorafmt_model *model, const lorafmt_
 static void set_stat(lorafmt_image_file *info, const struct stat *st)
 {
     info->mode = st->st_mode & 0777;
+    info->uid = st->st_uid;
+    info->gid = st->st_gid;
     info->mtime = st->st_mtim.tv_sec;
     info->mtime_ns = (unsigned)st->st_mtim.tv_nsec;
 }
