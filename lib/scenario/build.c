@@ -103,7 +103,10 @@ static lorafmt_status print_inputs(lorakit_build *build, FILE *to, lorafmt_error
     uint8_t base[32];
     char hex[LK_HEX_SIZE];
 
-    LF_TRY(lorakit_scenarios_base_sha256(build->set, base, err));
+    if (build->image)
+        LF_TRY(lorakit_scenarios_base_sha256(build->set, base, err));
+    else
+        memcpy(base, build->set->structure, sizeof base);
     fprintf(to, "the form of builds: %s 1\nthe arithmetic: %d\nthe base: %s\n", build->image ? "model" : "lora", LORAKIT_ARITHMETIC,
             lk_hex(base, hex));
     for (size_t i = 0; i < build->stack.scenario->n_adapters; i++)
