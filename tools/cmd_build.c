@@ -105,10 +105,13 @@ static void say_left(void *ctx, const char *file, const char *why)
 
 static int fail(build_job *job, outcome *o, const lorafmt_error *err)
 {
+    lorafmt_error placed = *err;
+
     o->failed = true;
     job->stopped = err->status == LORAFMT_CANCELLED;
     lorafmt_error_format(err, o->error, sizeof o->error);
-    return message_failure(err, o->name);
+    snprintf(placed.file, sizeof placed.file, "%s%s%.400s", o->name, err->file[0] ? ": " : "", err->file);
+    return message_failure(&placed, NULL);
 }
 
 static int fail_building(build_job *job, outcome *o, const progress *bar, const lorafmt_error *err)
@@ -119,8 +122,9 @@ static int fail_building(build_job *job, outcome *o, const progress *bar, const 
         return fail(job, o, err);
     job->stopped = o->failed = true;
     snprintf(o->error, sizeof o->error, "interrupted");
-    return message_error("%s: interrupted after %s of %s; files that were finished are kept, and the same command goes on from there",
-                         o->path, size_text(bar->done, done), size_text(bar->total, total));
+    return message_error(
+        "%s: interrupted after %s of %s; files that were finished are kept, and the same command goes on from there", o->path,
+        size_text(bar->done, done), size_text(bar->total, total));
 }
 
 static int run_build_of(build_job *job, outcome *o, lorakit_build *build)
@@ -168,8 +172,8 @@ static void print_outcome(const outcome *o)
     else if (before->built == LORAKIT_FRESH && !o->result.n_written)
         print_line(stdout, "%s: fresh", o->path);
     else
-        print_line(stdout, "%s: built, %s%s%s", o->path, size_text(after->n_bytes, size), before->why[0] ? "; it was stale, " : "",
-                   before->why);
+        print_line(stdout, "%s: built, %s%s%s", o->path, size_text(after->n_bytes, size),
+                   before->why[0] ? "; it was stale, " : "", before->why);
 }
 
 static void json_state(json_out *j, const char *key, const lorakit_build_state *state)
@@ -220,7 +224,8 @@ static void warn_of(const outcome *o)
     const lorafmt_counts *counts = &o->result.counts;
 
     if (counts->n_nan || counts->n_inf)
-        message_warning("%s: %" PRIu64 " computed elements are NaN and %" PRIu64 " are infinite", o->path, counts->n_nan, counts->n_inf);
+        message_warning("%s: %" PRIu64 " computed elements are NaN and %" PRIu64 " are infinite", o->path, counts->n_nan,
+                        counts->n_inf);
 }
 
 static int build_all(build_job *job)

@@ -17,8 +17,10 @@ typedef struct lock_args {
 
 static const option lock_options[] = {
     {"update", 0, NULL, OPTION_FLAG, offsetof(lock_args, update), "accept what is there, whatever an older lock says"},
-    {"threads", 0, "N", OPTION_COUNT, offsetof(lock_args, n_threads), "files of the base that are hashed at once; else one per CPU"},
-    {"json", 0, NULL, OPTION_FLAG, offsetof(lock_args, json), "print what the lock says, and what drifted, as JSON (docs/json.md)"},
+    {"threads", 0, "N", OPTION_COUNT, offsetof(lock_args, n_threads),
+     "files of the base that are hashed at once; else one per CPU"},
+    {"json", 0, NULL, OPTION_FLAG, offsetof(lock_args, json),
+     "print what the lock says, and what drifted, as JSON (docs/json.md)"},
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(lock_args, quiet), "print nothing but errors"},
     {0},
 };
@@ -103,9 +105,11 @@ static void print_result(const lock_job *job)
     const char *path = lorakit_scenarios_lock_path(job->s.set);
 
     if (job->found == LORAKIT_LOCK_SAME)
-        print_line(stdout, "%s: nothing drifted, base and %zu adapter%s are as it says", path, m->n_adapters, m->n_adapters == 1 ? "" : "s");
+        print_line(stdout, "%s: nothing drifted, base and %zu adapter%s are as it says", path, m->n_adapters,
+                   m->n_adapters == 1 ? "" : "s");
     else
-        print_line(stdout, "%s: %s, with the base and %zu adapter%s", path, outcome(job), m->n_adapters, m->n_adapters == 1 ? "" : "s");
+        print_line(stdout, "%s: %s, with the base and %zu adapter%s", path, outcome(job), m->n_adapters,
+                   m->n_adapters == 1 ? "" : "s");
 }
 
 static void say_drift(const lock_job *job)

@@ -24,8 +24,10 @@ typedef struct plan_args {
 } plan_args;
 
 static const option plan_options[] = {
-    {"output", 'o', "DIR", OPTION_TEXT, offsetof(plan_args, output), "where to look for what is built; else where the manifest says"},
-    {"threads", 0, "N", OPTION_COUNT, offsetof(plan_args, n_threads), "files of the base that are hashed at once; else one per CPU"},
+    {"output", 'o', "DIR", OPTION_TEXT, offsetof(plan_args, output),
+     "where to look for what is built; else where the manifest says"},
+    {"threads", 0, "N", OPTION_COUNT, offsetof(plan_args, n_threads),
+     "files of the base that are hashed at once; else one per CPU"},
     {"json", 0, NULL, OPTION_FLAG, offsetof(plan_args, json), "print the plan as JSON (docs/json.md)"},
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(plan_args, quiet), "print nothing but errors"},
     {0},
@@ -41,10 +43,10 @@ typedef struct planned {
     size_t n_problems;
     problem *problems;
     bool is_bound;
-    coverage all;     /* of all its adapters */
-    coverage *each;   /* of each */
+    coverage all;   /* of all its adapters */
+    coverage *each; /* of each */
     uint64_t n_adapter_bytes;
-    char *path;       /* of what is built */
+    char *path; /* of what is built */
     lorakit_build_state state;
 } planned;
 
@@ -254,13 +256,8 @@ static void print_plan(const plan_job *job)
 {
     static const column columns[] = {{"scenario", false, 0}, {"adapters", false, 2}, {"targets", true, 1},
                                      {"stored", true, 0},    {"as a view", true, 0}, {"built", false, 0}};
-    const table t = {.n_columns = 6,
-                     .columns = columns,
-                     .n_rows = job->n,
-                     .fill = fill_row,
-                     .ctx = job,
-                     .tail_head = "",
-                     .tail = tail_of};
+    const table t =
+        {.n_columns = 6, .columns = columns, .n_rows = job->n, .fill = fill_row, .ctx = job, .tail_head = "", .tail = tail_of};
     const page p = page_of_stdout();
     char stored[NUMBER_TEXT_SIZE], viewed[NUMBER_TEXT_SIZE];
 

@@ -21,13 +21,13 @@ struct lorakit_build {
     lorakit_scenarios *set;
     lorakit_form form;
     lk_stack stack;
-    lorafmt_view *view;       /* of a model, as the image */
+    lorafmt_view *view; /* of a model, as the image */
     lorafmt_image *image;
-    lorakit_adapter *adapter; /* of a lora */
-    const char *inputs;       /* once they are known: lines "WHAT: VALUE" */
-    const char *name;         /* of the result in OUTPUT */
+    lorakit_adapter *adapter;                    /* of a lora */
+    const char *inputs;                          /* once they are known: lines "WHAT: VALUE" */
+    const char *name;                            /* of the result in OUTPUT */
     const char *target, *record, *ready, *flock; /* paths */
-    const char *staging;      /* path, once the inputs are known */
+    const char *staging;                         /* path, once the inputs are known */
 };
 
 /* What the result depends on: sets inputs and staging. */
