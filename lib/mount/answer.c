@@ -229,16 +229,33 @@ static void answer_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
     fuse_reply_open(req, fi);
 }
 
-/* Room for one answer, kept by the thread. */
-static void *answer_buffer(lorakit_mount *mount)
-{
-    void *buffer = pthread_getspecific(mount->buffer);
+/* What a thread that reads keeps. */
+typedef struct answerer {
+    lorafmt_reader *reader; // may be NULL
+    char buffer[MOST_READ];
+} answerer;
 
-    if (!buffer && (buffer = malloc(MOST_READ)) && pthread_setspecific(mount->buffer, buffer)) {
-        free(buffer);
-        buffer = NULL;
+void lk_answerer_free(void *ctx)
+{
+    answerer *a = ctx;
+
+    if (a)
+        lorafmt_reader_free(a->reader);
+    free(a);
+}
+
+static answerer *answerer_of(const lorakit_mount *mount)
+{
+    answerer *a = pthread_getspecific(mount->answerer);
+
+    if (a || !(a = malloc(sizeof *a)))
+        return a;
+    a->reader = lorafmt_reader_new();
+    if (pthread_setspecific(mount->answerer, a)) {
+        lk_answerer_free(a);
+        return NULL;
     }
-    return buffer;
+    return a;
 }
 
 static void report_failure(lorakit_mount *mount, lk_node *node, const lorafmt_error *err)
@@ -257,19 +274,19 @@ static void answer_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, s
     lk_node *node = node_of(ino);
     const uint64_t end = lorafmt_image_get_file(node->shown->image, node->file)->size;
     const uint64_t left = at < 0 || (uint64_t)at >= end ? 0 : end - (uint64_t)at;
-    void *buffer = answer_buffer(mount_of(req));
+    answerer *a = answerer_of(mount_of(req));
     lorafmt_error err;
 
     (void)fi;
     size = size < MOST_READ ? size : MOST_READ;
     size = size < left ? size : (size_t)left;
-    if (!buffer) {
+    if (!a) {
         fuse_reply_err(req, ENOMEM);
-    } else if (size && lorafmt_image_read(node->shown->image, node->file, (uint64_t)at, buffer, size, &err)) {
+    } else if (size && lorafmt_image_read(node->shown->image, node->file, (uint64_t)at, a->buffer, size, a->reader, &err)) {
         report_failure(mount_of(req), node, &err);
         fuse_reply_err(req, err.status == LORAFMT_NO_MEMORY ? ENOMEM : EIO);
     } else
-        fuse_reply_buf(req, buffer, size);
+        fuse_reply_buf(req, a->buffer, size);
 }
 
 static void answer_statfs(fuse_req_t req, fuse_ino_t ino)

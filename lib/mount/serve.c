@@ -69,7 +69,7 @@ lorafmt_status lorakit_mount_open(const char *manifest, const char *directory, c
     mount->options = *o;
     pthread_mutex_init(&mount->lock, NULL);
     pthread_mutex_init(&mount->reporting, NULL);
-    if (pthread_key_create(&mount->buffer, free))
+    if (pthread_key_create(&mount->answerer, lk_answerer_free))
         abort();
     st = fill(mount, manifest, directory, err);
     if (st)
@@ -92,7 +92,7 @@ void lorakit_mount_close(lorakit_mount *mount)
         lk_generation_free(mount->generations);
         mount->generations = next;
     }
-    pthread_key_delete(mount->buffer);
+    pthread_key_delete(mount->answerer);
     pthread_mutex_destroy(&mount->lock);
     pthread_mutex_destroy(&mount->reporting);
     free(mount->manifest);

@@ -73,7 +73,7 @@ static lorafmt_status hash_image_file(lorafmt_image *image, size_t i, uint8_t ou
     lf_sha256_init(&h);
     for (uint64_t at = 0; at < file->size; at += BLOCK) {
         const size_t n = (size_t)(file->size - at < BLOCK ? file->size - at : BLOCK);
-        LF_TRY(lorafmt_image_read(image, i, at, block, n, err));
+        LF_TRY(lorafmt_image_read(image, i, at, block, n, NULL, err));
         lf_sha256_update(&h, block, n);
     }
     lf_sha256_final(&h, out);
@@ -104,7 +104,10 @@ static lorafmt_status print_inputs(lorakit_build *build, FILE *to, lorafmt_error
     uint8_t base[32];
     char hex[LK_HEX_SIZE];
 
-    LF_TRY(lorakit_scenarios_base_sha256(build->set, base, err));
+    if (build->image)
+        LF_TRY(lorakit_scenarios_base_sha256(build->set, base, err));
+    else
+        memcpy(base, build->set->structure, sizeof base);
     fprintf(to, "the form of builds: %s 1\nthe arithmetic: %d\nthe base: %s\n", build->image ? "model" : "lora",
             LORAKIT_ARITHMETIC, lk_hex(base, hex));
     for (size_t i = 0; i < build->stack.scenario->n_adapters; i++)
