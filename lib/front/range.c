@@ -40,13 +40,9 @@ lorafmt_status lf_image_prepare(lorafmt_image *image, size_t tensor, lorafmt_err
 }
 
 /* Some rows, or a part of one, to dst. */
-static lorafmt_status compute(const range *r, const lf_region *region, uint8_t *dst, lorafmt_error *err)
+static lorafmt_status compute(const range *r, const lf_region *region, const lf_right *right, uint8_t *dst, lorafmt_error *err)
 {
-    const bool aligned = region->col % LF_PANEL == 0;
-    const lf_task_list list = {.view = r->image->view,
-                               .src_path = r->base->path,
-                               .src = r->base->fd,
-                               .right = r->reader && aligned ? &r->reader->right : NULL};
+    const lf_task_list list = {.view = r->image->view, .src_path = r->base->path, .src = r->base->fd, .right = right};
     const uint64_t first = region->row * r->n_cols + region->col;
     lf_task task = {.tensor = r->tensor,
                     .dtype = r->entry->dtype,
@@ -74,13 +70,16 @@ static lorafmt_status compute_element(const range *r, lf_region *region, uint64_
     uint8_t element[sizeof(double)];
 
     region->n_rows = region->n_cols = 1;
-    LF_TRY(compute(r, region, element, err));
+    LF_TRY(compute(r, region, NULL, element, err));
     memcpy(dst, element + skip, n);
     return LORAFMT_OK;
 }
 
-/* Have the reader remember the right factors of a row, if they are not of too many rows; the region is cut to rows that share them. */
-static void remember(const range *r, lf_region *region)
+/*
+ * The right factors for a region, which is cut to rows that share them: what the reader has, after it packed them if it must. NULL
+ * where there are none.
+ */
+static const lf_right *remember(const range *r, lf_region *region)
 {
     lorafmt_reader *reader = r->reader;
     lf_right *right = &reader->right;
@@ -95,6 +94,7 @@ static void remember(const range *r, lf_region *region)
         const uint64_t left = right->first_row + right->n_rows - region->row;
         region->n_rows = left < region->n_rows ? left : region->n_rows;
     }
+    return right;
 }
 
 /* Up to a multiple of what is remembered, from where on that can be used. */
@@ -110,6 +110,7 @@ static lorafmt_status compute_some(const range *r, uint64_t at, uint8_t *dst, si
 {
     const uint64_t row_size = r->n_cols * r->unit, in_row = at % row_size, skip = in_row % r->unit;
     lf_region region = {.row = at / row_size, .n_rows = 1, .col = (size_t)(in_row / r->unit), .n_cols = (size_t)r->n_cols};
+    const lf_right *right = NULL;
     const uint64_t left = row_size - in_row, most = size < LF_TASK_SIZE ? size : LF_TASK_SIZE, n = most < left ? most : left;
 
     if (skip || n < r->unit) {
@@ -120,10 +121,10 @@ static lorafmt_status compute_some(const range *r, uint64_t at, uint8_t *dst, si
         region.n_cols = columns(&region, (size_t)(n / r->unit));
     else
         region.n_rows = most / row_size;
-    if (r->reader)
-        remember(r, &region);
+    if (r->reader && region.col % LF_PANEL == 0)
+        right = remember(r, &region);
     *done = (size_t)(region.n_rows * region.n_cols * r->unit);
-    return compute(r, &region, dst, err);
+    return compute(r, &region, right, dst, err);
 }
 
 /* Elements of less than a byte are never computed but in whole tensors that were replaced. */
