@@ -52,8 +52,17 @@ LORAFMT_API size_t lorafmt_image_n_files(const lorafmt_image *image);
 LORAFMT_API const lorafmt_image_file *lorafmt_image_get_file(const lorafmt_image *image, size_t file);
 
 /**
- * What a thread remembers from one read to the next, which makes small reads of one tensor several times faster: at most 4 MiB. For
- * one thread at a time, and any images.
+ * Bytes [offset, offset + size) of a file, from any thread, in any order.
+ *
+ * @return LORAFMT_OK; CORRUPT when the base's file was written to or truncated since it was opened; MISUSE (a range that is not in
+ *         the file); IO; NO_MEMORY. On failure dst holds anything.
+ */
+LORAFMT_API lorafmt_status lorafmt_image_read(lorafmt_image *image, size_t file, uint64_t offset, void *dst, size_t size,
+                                              lorafmt_error *err);
+
+/**
+ * What a thread remembers from one read to the next, which makes small reads of one tensor several times faster: its factors, if they
+ * take no more than 4 MiB, and a buffer. For one thread at a time, and any images.
  */
 typedef struct lorafmt_reader lorafmt_reader;
 
@@ -62,15 +71,12 @@ LORAFMT_API lorafmt_reader *lorafmt_reader_new(void);
 LORAFMT_API void lorafmt_reader_free(lorafmt_reader *reader);
 
 /**
- * Bytes [offset, offset + size) of a file, from any thread, in any order.
+ * lorafmt_image_read() into memory of the reader.
  *
- * @param reader  the thread's, or NULL; the bytes do not depend on it
- *
- * @return LORAFMT_OK; CORRUPT when the base's file was written to or truncated since it was opened; MISUSE (a range that is not in
- *         the file); IO; NO_MEMORY. On failure dst holds anything.
+ * @param bytes  size of them, until the reader's next read
  */
-LORAFMT_API lorafmt_status lorafmt_image_read(lorafmt_image *image, size_t file, uint64_t offset, void *dst, size_t size,
-                                              lorafmt_reader *reader, lorafmt_error *err);
+LORAFMT_API lorafmt_status lorafmt_reader_read(lorafmt_reader *reader, lorafmt_image *image, size_t file, uint64_t offset,
+                                               size_t size, const void **bytes, lorafmt_error *err);
 
 typedef struct lorafmt_image_write_options {
     size_t struct_size; /**< sizeof(lorafmt_image_write_options) */

@@ -176,6 +176,21 @@ const lorafmt_image_file *lorafmt_image_get_file(const lorafmt_image *image, siz
     return file < image->n_files ? &image->files[file].info : NULL;
 }
 
+static lorafmt_status check_range(const lorafmt_image *image, size_t i, uint64_t offset, size_t size, lorafmt_error *err)
+{
+    if (i < image->n_files && offset <= image->files[i].info.size && size <= image->files[i].info.size - offset)
+        return LORAFMT_OK;
+    return lf_fail(err, LORAFMT_MISUSE, offset, NULL, "%zu bytes of file %zu, which are not all there", size, i);
+}
+
+/* What was read of a file is of no one model when it was written to meanwhile. */
+static lorafmt_status check_base(const lorafmt_image *image, const lf_image_file *file, lorafmt_error *err)
+{
+    const lf_model_file *base = &image->model->files[file->layout];
+
+    return lf_check_unchanged(base->fd, base->path, &base->at_open, err);
+}
+
 lorafmt_reader *lorafmt_reader_new(void)
 {
     return calloc(1, sizeof(lorafmt_reader));
@@ -185,6 +200,7 @@ void lorafmt_reader_free(lorafmt_reader *reader)
 {
     if (reader)
         lf_right_free(&reader->right);
+    free(reader ? reader->buffer : NULL);
     free(reader);
 }
 
@@ -198,17 +214,31 @@ static lorafmt_status read_side_file(const lf_image_file *file, uint64_t offset,
     return lf_check_unchanged(file->side->fd, file->side->path, &file->side->at_open, err);
 }
 
-lorafmt_status lorafmt_image_read(lorafmt_image *image, size_t i, uint64_t offset, void *dst, size_t size, lorafmt_reader *reader,
-                                  lorafmt_error *err)
+lorafmt_status lorafmt_image_read(lorafmt_image *image, size_t i, uint64_t offset, void *dst, size_t size, lorafmt_error *err)
 {
     const lf_image_file *file = &image->files[i];
-    const lf_model_file *base;
 
-    if (i >= image->n_files || offset > file->info.size || size > file->info.size - offset)
-        return lf_fail(err, LORAFMT_MISUSE, offset, NULL, "%zu bytes of file %zu, which are not all there", size, i);
+    LF_TRY(check_range(image, i, offset, size, err));
     if (!file->info.has_tensors)
         return read_side_file(file, offset, dst, size, err);
-    base = &image->model->files[file->layout];
-    LF_TRY(lf_range_read(image, file->layout, offset, dst, size, reader, err));
-    return lf_check_unchanged(base->fd, base->path, &base->at_open, err);
+    LF_TRY(lf_range_read(image, file->layout, offset, dst, size, NULL, err));
+    return check_base(image, file, err);
+}
+
+lorafmt_status lorafmt_reader_read(lorafmt_reader *reader, lorafmt_image *image, size_t i, uint64_t offset, size_t size,
+                                   const void **bytes, lorafmt_error *err)
+{
+    const lf_image_file *file = &image->files[i];
+    const uint8_t *lent;
+
+    LF_TRY(check_range(image, i, offset, size, err));
+    if (!file->info.has_tensors) {
+        if (!lf_reader_reserve(reader, size ? size : 1))
+            return lf_no_memory(err);
+        *bytes = reader->buffer;
+        return read_side_file(file, offset, reader->buffer, size, err);
+    }
+    LF_TRY(lf_range_lend(image, file->layout, offset, size, reader, &lent, err));
+    *bytes = lent;
+    return check_base(image, file, err);
 }

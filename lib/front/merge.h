@@ -115,16 +115,22 @@ lorafmt_status lf_edit_index(const lorafmt_image *image, char **out, size_t *out
 /* The factors of DoRA, which need the whole tensor: when it is first read, once. From any thread. */
 lorafmt_status lf_image_prepare(lorafmt_image *image, size_t tensor, lorafmt_error *err);
 
-/* What a thread keeps of the tensor that it read last. */
 struct lorafmt_reader {
-    uint64_t image; /* its serial number; 0 = none */
-    size_t tensor;
+    uint64_t image; /* serial number of the one that was read last; 0 = none */
+    size_t tensor;  /* of that, whose factors these are */
     lf_right right;
+    uint8_t *buffer;
+    size_t capacity;
 };
 
 /* Bytes [offset, offset + size) of a file that holds tensors. reader may be NULL. */
 lorafmt_status lf_range_read(lorafmt_image *image, size_t layout, uint64_t offset, uint8_t *dst, size_t size,
                              lorafmt_reader *reader, lorafmt_error *err);
+
+/* The same in the reader's memory: whole rows at once where it can be. */
+lorafmt_status lf_range_lend(lorafmt_image *image, size_t layout, uint64_t offset, size_t size, lorafmt_reader *reader,
+                             const uint8_t **out, lorafmt_error *err);
+bool lf_reader_reserve(lorafmt_reader *reader, size_t size);
 
 /* What merging reports and adds up while it writes files. */
 typedef struct lf_writing {

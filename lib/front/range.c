@@ -10,6 +10,9 @@
 /* Floats of right factors that a reader keeps: 4 MiB. */
 #define MOST_REMEMBERED ((size_t)1 << 20)
 
+/* Bytes of a row that is computed whole where a part is asked for. */
+#define MOST_ROW 65536
+
 /* A tensor of a file, as it is read. */
 typedef struct range {
     lorafmt_image *image;
@@ -167,18 +170,27 @@ static lorafmt_status read_header(const lf_model_file *base, const lf_layout *l,
     return LORAFMT_OK;
 }
 
-static lorafmt_status read_tensor(lorafmt_image *image, size_t layout, size_t i, uint64_t at, uint8_t *dst, size_t size,
-                                  lorafmt_reader *reader, lorafmt_error *err)
+/* A tensor of a file of the image; its base is where it has one. */
+static range range_of(lorafmt_image *image, size_t layout, size_t i, lorafmt_reader *reader)
 {
     const lf_layout *l = &image->layouts[layout];
     const lf_model_file *base = &image->model->files[layout];
-    range r = {image, reader, base, lorafmt_view_get_tensor(image->view, l->tensors[i]), &l->entries[i], l->tensors[i], 0, 0, 0};
+    range r = {.image = image, .reader = reader, .base = base, .entry = &l->entries[i], .tensor = l->tensors[i]};
 
+    r.info = lorafmt_view_get_tensor(image->view, r.tensor);
     r.src = i < base->table->n_tensors ? base->table->tensors[i].offset : 0;
-    if (!lf_layout_computes(l, image->view, i))
-        return lf_file_read(base->fd, base->path, r.src + at, dst, size, err);
     r.n_cols = r.info->row_size * 8 / lorafmt_dtype_bits(r.info->dtype);
     r.unit = lorafmt_dtype_bits(r.entry->dtype) / 8;
+    return r;
+}
+
+static lorafmt_status read_tensor(lorafmt_image *image, size_t layout, size_t i, uint64_t at, uint8_t *dst, size_t size,
+                                  lorafmt_reader *reader, lorafmt_error *err)
+{
+    const range r = range_of(image, layout, i, reader);
+
+    if (!lf_layout_computes(&image->layouts[layout], image->view, i))
+        return lf_file_read(r.base->fd, r.base->path, r.src + at, dst, size, err);
     return read_computed(&r, at, dst, size, err);
 }
 
@@ -200,4 +212,52 @@ lorafmt_status lf_range_read(lorafmt_image *image, size_t layout, uint64_t offse
         size -= n;
     }
     return LORAFMT_OK;
+}
+
+bool lf_reader_reserve(lorafmt_reader *reader, size_t size)
+{
+    if (reader->capacity >= size)
+        return true;
+    free(reader->buffer);
+    reader->buffer = malloc(size);
+    reader->capacity = reader->buffer ? size : 0;
+    return reader->buffer != NULL;
+}
+
+/* The tensor that a range is wholly in, if its rows are computed and not wide: then its first and last row are computed, too. */
+static bool has_rows(const lorafmt_image *image, size_t layout, uint64_t offset, size_t size, size_t *entry)
+{
+    const lf_layout *l = &image->layouts[layout];
+    const size_t i = *entry = lf_layout_find(l, offset);
+    const lf_safetensors_tensor *e = &l->entries[i];
+    const lorafmt_view_tensor *info;
+
+    if (offset < l->data_offset || i == l->n || size > e->offset + e->size - offset)
+        return false;
+    info = lorafmt_view_get_tensor(image->view, l->tensors[i]);
+    return lf_layout_computes(l, image->view, i) && lorafmt_dtype_bits(e->dtype) >= 8 && e->size / info->n_rows <= MOST_ROW;
+}
+
+lorafmt_status lf_range_lend(lorafmt_image *image, size_t layout, uint64_t offset, size_t size, lorafmt_reader *reader,
+                             const uint8_t **out, lorafmt_error *err)
+{
+    uint64_t at, first, row_size;
+    size_t entry, whole;
+    range r;
+
+    if (!size || !has_rows(image, layout, offset, size, &entry)) {
+        if (!lf_reader_reserve(reader, size ? size : 1))
+            return lf_no_memory(err);
+        *out = reader->buffer;
+        return lf_range_read(image, layout, offset, reader->buffer, size, reader, err);
+    }
+    r = range_of(image, layout, entry, reader);
+    row_size = r.n_cols * r.unit;
+    at = offset - r.entry->offset;
+    first = at / row_size * row_size;
+    whole = (size_t)((at + size + row_size - 1) / row_size * row_size - first);
+    if (!lf_reader_reserve(reader, whole))
+        return lf_no_memory(err);
+    *out = reader->buffer + (at - first);
+    return read_computed(&r, first, reader->buffer, whole, err);
 }

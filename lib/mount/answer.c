@@ -229,33 +229,18 @@ static void answer_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
     fuse_reply_open(req, fi);
 }
 
-/* What a thread that reads keeps. */
-typedef struct answerer {
-    lorafmt_reader *reader; // may be NULL
-    char buffer[MOST_READ];
-} answerer;
-
-void lk_answerer_free(void *ctx)
+/* The thread's own. */
+static lorafmt_reader *reader_of(const lorakit_mount *mount)
 {
-    answerer *a = ctx;
+    lorafmt_reader *reader = pthread_getspecific(mount->reader);
 
-    if (a)
-        lorafmt_reader_free(a->reader);
-    free(a);
-}
-
-static answerer *answerer_of(const lorakit_mount *mount)
-{
-    answerer *a = pthread_getspecific(mount->answerer);
-
-    if (a || !(a = malloc(sizeof *a)))
-        return a;
-    a->reader = lorafmt_reader_new();
-    if (pthread_setspecific(mount->answerer, a)) {
-        lk_answerer_free(a);
+    if (reader || !(reader = lorafmt_reader_new()))
+        return reader;
+    if (pthread_setspecific(mount->reader, reader)) {
+        lorafmt_reader_free(reader);
         return NULL;
     }
-    return a;
+    return reader;
 }
 
 static void report_failure(lorakit_mount *mount, lk_node *node, const lorafmt_error *err)
@@ -274,19 +259,20 @@ static void answer_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, s
     lk_node *node = node_of(ino);
     const uint64_t end = lorafmt_image_get_file(node->shown->image, node->file)->size;
     const uint64_t left = at < 0 || (uint64_t)at >= end ? 0 : end - (uint64_t)at;
-    answerer *a = answerer_of(mount_of(req));
+    lorafmt_reader *reader = reader_of(mount_of(req));
+    const void *bytes = NULL;
     lorafmt_error err;
 
     (void)fi;
     size = size < MOST_READ ? size : MOST_READ;
     size = size < left ? size : (size_t)left;
-    if (!a) {
+    if (!reader) {
         fuse_reply_err(req, ENOMEM);
-    } else if (size && lorafmt_image_read(node->shown->image, node->file, (uint64_t)at, a->buffer, size, a->reader, &err)) {
+    } else if (size && lorafmt_reader_read(reader, node->shown->image, node->file, (uint64_t)at, size, &bytes, &err)) {
         report_failure(mount_of(req), node, &err);
         fuse_reply_err(req, err.status == LORAFMT_NO_MEMORY ? ENOMEM : EIO);
     } else
-        fuse_reply_buf(req, a->buffer, size);
+        fuse_reply_buf(req, bytes, size);
 }
 
 static void answer_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -64,7 +64,7 @@ struct lorakit_mount {
     pthread_mutex_t lock;                 /* guards what follows and n_known of all generations */
     lk_generation *current, *generations; /* all that live */
     pthread_mutex_t reporting;
-    pthread_key_t answerer; /* of a thread that answers reads */
+    pthread_key_t reader; /* of a thread that answers reads */
 };
 
 lorafmt_status lk_generation_open(lorakit_mount *mount, uint64_t number, lk_generation **out, lorafmt_error *err);
@@ -82,9 +82,6 @@ void lk_generation_release(lorakit_mount *mount, lk_generation *generation, uint
 void lk_generation_publish(lorakit_mount *mount, lk_generation *generation);
 
 extern const struct fuse_lowlevel_ops lk_answers;
-
-/* What is at the key. */
-void lk_answerer_free(void *answerer);
 
 /* The path of a directory that something may be mounted on, malloc()ed, once what the dead left mounted there is taken away. */
 lorafmt_status lk_place_find(const char *directory, char **out, lorafmt_error *err);

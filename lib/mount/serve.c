@@ -54,6 +54,11 @@ static lorafmt_status fill(lorakit_mount *mount, const char *manifest, const cha
     return lk_place_mount(mount, err);
 }
 
+static void free_reader(void *reader)
+{
+    lorafmt_reader_free(reader);
+}
+
 lorafmt_status lorakit_mount_open(const char *manifest, const char *directory, const lorakit_mount_options *options,
                                   lorakit_mount **out, lorafmt_error *err)
 {
@@ -69,7 +74,7 @@ lorafmt_status lorakit_mount_open(const char *manifest, const char *directory, c
     mount->options = *o;
     pthread_mutex_init(&mount->lock, NULL);
     pthread_mutex_init(&mount->reporting, NULL);
-    if (pthread_key_create(&mount->answerer, lk_answerer_free))
+    if (pthread_key_create(&mount->reader, free_reader))
         abort();
     st = fill(mount, manifest, directory, err);
     if (st)
@@ -92,7 +97,7 @@ void lorakit_mount_close(lorakit_mount *mount)
         lk_generation_free(mount->generations);
         mount->generations = next;
     }
-    pthread_key_delete(mount->answerer);
+    pthread_key_delete(mount->reader);
     pthread_mutex_destroy(&mount->lock);
     pthread_mutex_destroy(&mount->reporting);
     free(mount->manifest);
