@@ -10,5 +10,6 @@
 #include "lorakit/init.h"
 #include "lorakit/resize.h"
 #include "lorakit/spectrum.h"
+#include "lorakit/uniform.h"
 
 #endif
