@@ -80,3 +80,95 @@ bool lf_ends_with(const char *s, const char *suffix)
     const size_t n = strlen(s), m = strlen(suffix);
     return n >= m && memcmp(s + n - m, suffix, m) == 0;
 }
+
+static unsigned char next_of_set(const char **p)
+{
+    *p += (*p)[0] == '\\' && (*p)[1];
+    return (unsigned char)*(*p)++;
+}
+
+/* Where the set ends that begins at p, after its bracket, and whether c is in it; NULL when it does not end. */
+static const char *match_set(const char *p, unsigned char c, bool *in)
+{
+    const bool inverted = *p == '!' || *p == '^';
+    const char *first = p + inverted;
+
+    *in = inverted;
+    for (p = first; *p && (*p != ']' || p == first);) {
+        const unsigned char low = next_of_set(&p);
+        unsigned char high = low;
+        if (p[0] == '-' && p[1] && p[1] != ']') {
+            p++;
+            high = next_of_set(&p);
+        }
+        if (low <= c && c <= high)
+            *in = !inverted;
+    }
+    return *p ? p + 1 : NULL;
+}
+
+/* What follows the part of a pattern that stands for one byte, when it stands for c; else NULL. */
+static const char *match_one(const char *p, char c)
+{
+    const char *end;
+    bool in;
+
+    if (*p == '?')
+        return p + 1;
+    if (*p == '[' && (end = match_set(p + 1, (unsigned char)c, &in)))
+        return in ? end : NULL;
+    p += p[0] == '\\' && p[1];
+    return *p && *p == c ? p + 1 : NULL;
+}
+
+/* Going back to the last star is enough. */
+bool lf_glob_matches(const char *pattern, const char *text, size_t n)
+{
+    const char *star = NULL, *from = NULL, *next;
+    const char *end = text + n;
+
+    while (text < end) {
+        if (*pattern == '*') {
+            star = pattern++;
+            from = text;
+        } else if ((next = match_one(pattern, *text))) {
+            pattern = next;
+            text++;
+        } else if (star) {
+            pattern = star + 1;
+            text = ++from;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return *pattern == '\0';
+}
+
+bool lf_target_matches(const char *pattern, const char *target)
+{
+    static const char weight[] = ".weight";
+    const size_t n = strlen(target);
+
+    return lf_glob_matches(pattern, target, n) ||
+           (lf_ends_with(target, weight) && lf_glob_matches(pattern, target, n - (sizeof weight - 1)));
+}
+
+size_t lf_distance(const char *a, size_t n_a, const char *b, size_t n_b)
+{
+    size_t row[LF_MAX_DISTANCE + 1];
+
+    for (size_t j = 0; j <= n_b; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= n_a; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= n_b; j++) {
+            const size_t change = diagonal + (a[i - 1] != b[j - 1]), either = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
+            diagonal = row[j];
+            row[j] = change < either ? change : either;
+        }
+    }
+    return row[n_b];
+}

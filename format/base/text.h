@@ -24,4 +24,14 @@ bool lf_adapter_name_valid(const char *s);
 
 bool lf_ends_with(const char *s, const char *suffix);
 
+/* n bytes of text against a pattern: * stands for any, ? for one, [a-c] and [!a-c] for one of those or not; \ before one takes it as it is. */
+bool lf_glob_matches(const char *pattern, const char *text, size_t n);
+
+/* A pattern against the name of a target, or that without its ".weight". */
+bool lf_target_matches(const char *pattern, const char *target);
+
+/* Insertions, deletions and changes from one text to the other, each at most LF_MAX_DISTANCE bytes. */
+#define LF_MAX_DISTANCE 64
+size_t lf_distance(const char *a, size_t n_a, const char *b, size_t n_b);
+
 #endif

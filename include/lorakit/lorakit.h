@@ -8,6 +8,7 @@
 #include "lorakit/diff.h"
 #include "lorakit/extract.h"
 #include "lorakit/init.h"
+#include "lorakit/manifest.h"
 #include "lorakit/resize.h"
 #include "lorakit/spectrum.h"
 #include "lorakit/uniform.h"

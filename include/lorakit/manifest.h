@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * The manifest (spec/manifest.md): one base, its adapters, and the scenarios made of them. Any bytes are ordinary input; neither the
- * environment nor anything but the manifest itself is read.
+ * The manifest (spec/manifest.md): one base, its adapters, and the scenarios made of them. Any bytes are ordinary input; the
+ * environment is not read, and of files nothing but the manifest itself.
  */
 #ifndef LORAKIT_MANIFEST_H
 #define LORAKIT_MANIFEST_H
@@ -86,8 +86,9 @@ typedef struct lorakit_manifest {
  * @param path  of the file
  * @param out   to be freed with lorakit_manifest_free(); NULL on failure
  *
- * @return LORAFMT_OK; NOT_FOUND; IO; NOT_LORAFMT (not a regular file); LIMIT (larger than 1 MiB, deeper than 32, too many
- *         values); CORRUPT (everything else that spec/manifest.md does not allow); NO_MEMORY. err->file is "PATH:LINE:COLUMN" where
+ * @return LORAFMT_OK; NOT_FOUND (the file, a root); IO; NOT_LORAFMT (not a regular file); LIMIT (larger than 1 MiB, deeper than 32
+ *         and so on: spec/manifest.md 6); UNSUPPORTED (another version); CORRUPT (everything else that spec/manifest.md does not
+ *         allow); NO_MEMORY. err->file is "PATH:LINE:COLUMN" where
  *         there is a place, both counted from 1, and err->field the place by keys, as "scenarios.legal.adapters[1].weight".
  */
 LORAKIT_API lorafmt_status lorakit_manifest_open(const char *path, lorakit_manifest **out, lorafmt_error *err);

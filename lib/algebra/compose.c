@@ -3,20 +3,18 @@
 
 #include "format/base/dtype.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/algebra/algebra.h"
 #include "lib/algebra/numbers.h"
 #include "lib/algebra/rank.h"
 #include "lib/algebra/work.h"
 
-#include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WEIGHT_SUFFIX ".weight"
-#define MODULE_SIZE 1024 // spec 4.2: a target is no longer
-#define BLOCK 512        // elements that are summed at once
+#define BLOCK 512 // elements that are summed at once
 
 static const lk_method methods[] = {
     [LORAKIT_SUM] = {"sum", false, LK_WAY_SUM, LK_DENSE, false},
@@ -70,27 +68,13 @@ typedef struct job {
 
 /* --- which pieces there are --- */
 
-static bool matches(const char *pattern, const char *target)
-{
-    const size_t n = strlen(target), suffix = sizeof WEIGHT_SUFFIX - 1;
-    char module[MODULE_SIZE + 1];
-
-    if (fnmatch(pattern, target, 0) == 0)
-        return true;
-    if (n <= suffix || n > MODULE_SIZE || strcmp(target + n - suffix, WEIGHT_SUFFIX) != 0)
-        return false;
-    memcpy(module, target, n - suffix);
-    module[n - suffix] = '\0';
-    return fnmatch(pattern, module, 0) == 0;
-}
-
 static double weight_of(job *j, size_t term, const char *target)
 {
     const lorakit_compose_options *o = j->c.options;
     double weight = j->terms[term].weight;
 
     for (size_t i = 0; i < o->n_weights; i++)
-        if (o->weights[i].term == term && matches(o->weights[i].pattern, target)) {
+        if (o->weights[i].term == term && lf_target_matches(o->weights[i].pattern, target)) {
             j->weight_used[i] = true;
             weight = o->weights[i].weight;
         }

@@ -29,7 +29,7 @@ static component last_of(const char *tensor)
 static bool last_is_one_of(component l, const char *const *names)
 {
     for (; *names; names++)
-        if (l.n && lk_glob_matches(*names, l.text, l.n))
+        if (l.n && lf_glob_matches(*names, l.text, l.n))
             return true;
     return false;
 }
@@ -50,30 +50,6 @@ bool lk_is_head(const char *name)
     return last_is_one_of(last_of(name), names);
 }
 
-/* Going back to the last star is enough. */
-bool lk_glob_matches(const char *pattern, const char *text, size_t n)
-{
-    const char *star = NULL, *from = NULL, *end = text + n;
-
-    while (text < end) {
-        if (*pattern == '*') {
-            star = pattern++;
-            from = text;
-        } else if (*pattern == *text && *pattern) {
-            pattern++;
-            text++;
-        } else if (star) {
-            pattern = star + 1;
-            text = ++from;
-        } else {
-            return false;
-        }
-    }
-    while (*pattern == '*')
-        pattern++;
-    return *pattern == '\0';
-}
-
 bool lk_target_takes(const char *pattern, const char *name)
 {
     const char *end = name + strlen(name), *last = strrchr(name, '.');
@@ -82,8 +58,8 @@ bool lk_target_takes(const char *pattern, const char *name)
         return lf_ends_with(name, ".weight") && !lk_is_embedding(name) && !lk_is_head(name);
     for (const char *from = name; from; from = strchr(from, '.')) {
         from += *from == '.';
-        if (lk_glob_matches(pattern, from, (size_t)(end - from)) ||
-            (last && from < last && lk_glob_matches(pattern, from, (size_t)(last - from))))
+        if (lf_glob_matches(pattern, from, (size_t)(end - from)) ||
+            (last && from < last && lf_glob_matches(pattern, from, (size_t)(last - from))))
             return true;
     }
     return false;

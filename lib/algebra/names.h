@@ -12,11 +12,8 @@ bool lk_is_embedding(const char *name);
 /* The output layer, which models with GPT-2's transposed layers too store as out x in. */
 bool lk_is_head(const char *name);
 
-/* n bytes of text against a pattern in which `*` stands for any characters. */
-bool lk_glob_matches(const char *pattern, const char *text, size_t n);
-
 /*
- * Does a pattern take a tensor? `*` stands for any characters; the pattern is held against the whole name and what follows each
+ * Does a pattern (of lf_glob_matches()) take a tensor? It is held against the whole name and what follows each
  * dot in it, with and without the last component (".weight"). "all-linear" takes every .weight but those of embeddings and the
  * head.
  */

@@ -99,7 +99,7 @@ static bool name_matches(const char *pattern, const module *m)
     const size_t n = strlen(pattern);
 
     if (strchr(pattern, '*'))
-        return lk_glob_matches(pattern, m->name, m->length);
+        return lf_glob_matches(pattern, m->name, m->length);
     return ends_with(m->name, m->length, pattern) && (n == m->length || m->name[m->length - n - 1] == '.');
 }
 
@@ -115,26 +115,6 @@ static bool matches(const lorafmt_base *base, const char *pattern, const lorafmt
 /* --- near names --- */
 
 #define MOST_NEAR 3
-#define LONGEST 64 /* parts of names that are compared */
-
-/* Insertions, deletions and changes from one text to the other. */
-static size_t distance(const char *a, size_t n_a, const char *b, size_t n_b)
-{
-    size_t row[LONGEST + 1];
-
-    for (size_t j = 0; j <= n_b; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= n_a; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n_b; j++) {
-            const size_t change = diagonal + (a[i - 1] != b[j - 1]), either = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
-            diagonal = row[j];
-            row[j] = change < either ? change : either;
-        }
-    }
-    return row[n_b];
-}
 
 typedef struct near_name {
     const char *name;
@@ -160,18 +140,19 @@ static void keep_near(near_name near[MOST_NEAR], near_name found)
 static lorafmt_status fail_unmatched(const lorafmt_base *base, const char *pattern, lorafmt_error *err)
 {
     const char *dot = strrchr(pattern, '.'), *typed = dot ? dot + 1 : pattern;
-    const size_t n_typed = strlen(typed) < LONGEST ? strlen(typed) : LONGEST;
+    const size_t n_typed = strlen(typed) < LF_MAX_DISTANCE ? strlen(typed) : LF_MAX_DISTANCE;
     near_name near[MOST_NEAR] = {{0}};
 
     for (size_t i = 0; i < base->n_tensors; i++) {
         module m;
-        if (base->tensors[i].n_dims == 2 && module_of(base->tensors[i].name, &m) && last_length(&m) <= LONGEST)
-            keep_near(near, (near_name){m.last, last_length(&m), distance(typed, n_typed, m.last, last_length(&m))});
+        if (base->tensors[i].n_dims == 2 && module_of(base->tensors[i].name, &m) && last_length(&m) <= LF_MAX_DISTANCE)
+            keep_near(near, (near_name){m.last, last_length(&m), lf_distance(typed, n_typed, m.last, last_length(&m))});
     }
     if (!near[0].name || strcmp(pattern, ALL_LINEAR) == 0)
         return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, pattern,
                        "matches nothing: the base has no NAME.weight that is such a matrix");
-    keep_near(near, (near_name){ALL_LINEAR, sizeof ALL_LINEAR - 1, distance(typed, n_typed, ALL_LINEAR, sizeof ALL_LINEAR - 1)});
+    keep_near(near,
+              (near_name){ALL_LINEAR, sizeof ALL_LINEAR - 1, lf_distance(typed, n_typed, ALL_LINEAR, sizeof ALL_LINEAR - 1)});
     return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, pattern, "matches no weight of the base; near are %.*s%s%.*s%s%.*s",
                    (int)near[0].length, near[0].name, near[1].name ? ", " : "", (int)near[1].length,
                    near[1].name ? near[1].name : "", near[2].name ? ", " : "", (int)near[2].length,

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/* spec/manifest.md 3.1: what paths mean, and that they stay beneath the roots. */
+#include "lib/scenario/manifest.h"
+
+#include "format/base/error.h"
+#include "lib/io/io.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CACHE ".cache/huggingface/hub"
+
+/* --- text --- */
+
+/* "~/x" is the user's, "/x" itself, "x" beneath the manifest's directory. */
+static lorafmt_status expand(lk_manifest *m, const lk_yaml *node, const char **out, lorafmt_error *err)
+{
+    const char *directory = m->shown.directory, *text;
+
+    *out = NULL;
+    LF_TRY(lk_yaml_nonempty(node, &text, err));
+    if (text[0] == '~' && text[1] != '/')
+        return lk_yaml_fail(node, LORAFMT_CORRUPT, err,
+                            "begins with ~; only ~/, your own directory, is understood (./~ is a file)");
+    if (text[0] == '~' && !m->home)
+        return lk_yaml_fail(node, LORAFMT_CORRUPT, err, "begins with ~/, but the user has no directory");
+    if (text[0] == '~')
+        *out = lf_arena_printf(&m->arena, "%s%s", m->home, text + 1);
+    else if (text[0] == '/' || strcmp(directory, ".") == 0)
+        *out = text;
+    else
+        *out = lf_arena_printf(&m->arena, "%s%s%s", directory, directory[1] ? "/" : "", text);
+    return *out ? LORAFMT_OK : lf_no_memory(err);
+}
+
+/* Append the components of path to real, which is absolute and has room for them and a slash. */
+static void append_normalised(char *real, const char *path)
+{
+    while (*path) {
+        const size_t n = strcspn(path, "/"), end = strcmp(real, "/") ? strlen(real) : 0;
+        if (n == 2 && memcmp(path, "..", 2) == 0) {
+            char *slash = strrchr(real, '/');
+            slash[slash == real] = '\0';
+        } else if (n && !(n == 1 && *path == '.')) {
+            real[end] = '/';
+            memcpy(real + end + 1, path, n);
+            real[end + 1 + n] = '\0';
+        }
+        path += n + (path[n] == '/');
+    }
+}
+
+static bool is_beneath(const char *path, const char *root)
+{
+    const size_t n = strlen(root);
+
+    return strncmp(path, root, n) == 0 && (path[n] == '\0' || path[n] == '/' || root[n - 1] == '/');
+}
+
+/* --- links --- */
+
+/* Cut copy, a path, to the longest beginning that exists, and give that with its links resolved; malloc()ed. */
+static char *real_beginning(char *copy)
+{
+    for (;;) {
+        char *real = realpath(*copy ? copy : ".", NULL), *slash;
+        if (real || (errno != ENOENT && errno != ENOTDIR) || !*copy)
+            return real;
+        slash = strrchr(copy, '/');
+        if (slash)
+            slash[slash == copy && slash[1]] = '\0'; // "/x" becomes "/"
+        else
+            *copy = '\0';
+    }
+}
+
+/* Where a path leads, absolute: its links resolved as far as it exists, the rest as it is written; malloc()ed. */
+static lorafmt_status resolve(const char *path, char **out, bool *exists, lorafmt_error *err)
+{
+    const size_t n = strlen(path);
+    char *copy = strdup(path), *real = copy ? real_beginning(copy) : NULL;
+    size_t n_copy;
+
+    *out = NULL;
+    if (!real) {
+        const int os_error = errno;
+        free(copy);
+        return lf_fail_os(err, os_error, path, "cannot find where it leads");
+    }
+    n_copy = strlen(copy);
+    free(copy);
+    *exists = n_copy == n;
+    *out = realloc(real, strlen(real) + (n - n_copy) + 2);
+    if (!*out) {
+        free(real);
+        return lf_no_memory(err);
+    }
+    append_normalised(*out, path + n_copy);
+    return LORAFMT_OK;
+}
+
+/* --- roots --- */
+
+static lorafmt_status fail_outside(const lorakit_manifest *manifest, const char *real, lorafmt_error *err)
+{
+    const char *slash = strrchr(real, '/');
+    char roots[512] = "";
+
+    for (size_t i = 0; i < manifest->n_roots; i++) {
+        const size_t n = strlen(roots);
+        snprintf(roots + n, sizeof roots - n, "%s%s", i ? ", " : "", manifest->roots[i]);
+    }
+    return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
+                   "leads to %.200s, which is beneath none of the roots (%s); add %.*s to roots if that is meant", real, roots,
+                   slash == real ? 1 : (int)(slash - real), real);
+}
+
+static lorafmt_status check_beneath(const lorakit_manifest *manifest, const char *path, bool *exists, lorafmt_error *err)
+{
+    lorafmt_status st;
+    bool beneath = false;
+    char *real;
+
+    LF_TRY(resolve(path, &real, exists, err));
+    for (size_t i = 0; i < manifest->n_roots && !beneath; i++)
+        beneath = is_beneath(real, manifest->roots[i]);
+    st = beneath ? LORAFMT_OK : fail_outside(manifest, real, err);
+    free(real);
+    return st;
+}
+
+lorafmt_status lorakit_manifest_check_path(const lorakit_manifest *manifest, const char *path, lorafmt_error *err)
+{
+    lorafmt_status st;
+    bool exists;
+
+    st = check_beneath(manifest, path, &exists, err);
+    if (st == LORAFMT_OK && !exists)
+        st = lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "is not there");
+    if (st)
+        lf_error_set_file(err, path);
+    return st;
+}
+
+lorafmt_status lk_manifest_read_path(lk_manifest *m, const lk_yaml *node, const char **out, lorafmt_error *err)
+{
+    lorafmt_error why;
+    lorafmt_status st;
+    bool exists;
+
+    LF_TRY(expand(m, node, out, err));
+    st = check_beneath(&m->shown, *out, &exists, &why);
+    if (st == LORAFMT_NO_MEMORY)
+        return lf_no_memory(err);
+    return st ? lk_yaml_fail(node, st == LORAFMT_MISUSE ? LORAFMT_CORRUPT : st, err, "%s", why.text) : LORAFMT_OK;
+}
+
+/* A directory with its links resolved, in the arena; *out is NULL, and errno set, when it is none. */
+static lorafmt_status real_directory(lk_manifest *m, const char *path, const char **out, lorafmt_error *err)
+{
+    char *real = realpath(path, NULL);
+    const bool is_directory = real && lf_path_type_of(real) == LF_PATH_DIRECTORY;
+
+    *out = NULL;
+    if (!is_directory) {
+        if (real)
+            errno = ENOTDIR;
+        free(real);
+        return errno == ENOMEM ? lf_no_memory(err) : LORAFMT_OK;
+    }
+    *out = lf_arena_strdup(&m->arena, real);
+    free(real);
+    return *out ? LORAFMT_OK : lf_no_memory(err);
+}
+
+static lorafmt_status find_home(lk_manifest *m, lorafmt_error *err)
+{
+    char buffer[16384];
+    struct passwd entry, *found;
+
+    if (getpwuid_r(getuid(), &entry, buffer, sizeof buffer, &found) != 0 || !found || found->pw_dir[0] != '/')
+        return LORAFMT_OK;
+    m->home = lf_arena_strdup(&m->arena, found->pw_dir);
+    return m->home ? LORAFMT_OK : lf_no_memory(err);
+}
+
+/* Where the Hugging Face libraries keep models, when that exists. */
+static lorafmt_status add_cache(lk_manifest *m, const char **root, lorafmt_error *err)
+{
+    const char *path = m->home ? lf_arena_printf(&m->arena, "%s/" CACHE, m->home) : NULL;
+
+    if (!m->home)
+        return LORAFMT_OK;
+    if (!path)
+        return lf_no_memory(err);
+    LF_TRY(real_directory(m, path, root, err));
+    m->shown.n_roots += *root != NULL;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status add_root(lk_manifest *m, const lk_yaml *node, const char **root, lorafmt_error *err)
+{
+    const char *path;
+
+    LF_TRY(expand(m, node, &path, err));
+    LF_TRY(real_directory(m, path, root, err));
+    if (!*root)
+        return lk_yaml_fail(node, errno == ENOENT ? LORAFMT_NOT_FOUND : LORAFMT_CORRUPT, err, "a root must be a directory: %s",
+                            strerror(errno));
+    m->shown.n_roots++;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status add_directory(lk_manifest *m, const char **root, lorafmt_error *err)
+{
+    LF_TRY(real_directory(m, m->shown.directory, root, err));
+    if (!*root)
+        return lf_fail_os(err, errno, m->shown.directory, "cannot find where it leads");
+    m->shown.n_roots++;
+    return LORAFMT_OK;
+}
+
+lorafmt_status lk_manifest_read_roots(lk_manifest *m, const lk_yaml *node, lorafmt_error *err)
+{
+    const char **roots;
+
+    if (node)
+        LF_TRY(lk_yaml_sequence(node, err));
+    if (node && !node->n)
+        return lk_yaml_fail(node, LORAFMT_CORRUPT, err, "no root; leave the key out for the manifest's own directory");
+    m->shown.roots = roots = lf_arena_alloc(&m->arena, node ? node->n + 1 : 2, sizeof *roots);
+    if (!roots)
+        return lf_no_memory(err);
+    LF_TRY(find_home(m, err));
+    if (!node)
+        LF_TRY(add_directory(m, &roots[0], err));
+    for (size_t i = 0; node && i < node->n; i++)
+        LF_TRY(add_root(m, node->value[i], &roots[i], err));
+    return add_cache(m, &roots[m->shown.n_roots], err);
+}
