@@ -92,6 +92,8 @@ static const char *hint_text(lorafmt_hint hint)
         return "; say how names correspond: --map OLD=NEW of merge and verify";
     case LORAFMT_HINT_ANY_BASE:
         return "; --any-base lets it pass";
+    case LORAFMT_HINT_LOCK:
+        return "; lorapack lock MANIFEST --update accepts it";
     }
     return "";
 }

@@ -29,6 +29,17 @@ LORAFMT_API void lorafmt_model_free(lorafmt_model *model);
 /** The description that lorafmt_bind() takes; borrowed from the model. Its tensors are in ascending order of name. */
 LORAFMT_API const lorafmt_base *lorafmt_model_base(const lorafmt_model *model);
 
+/** A file that the tensors of a base are in; all is the model's. */
+typedef struct lorafmt_model_file {
+    const char *name; /**< within the directory */
+    const char *path;
+    int fd; /**< open for reading, wherever it stands: what was opened, also when the path has come to name another file */
+} lorafmt_model_file;
+
+/** Those files, in ascending order of name. */
+LORAFMT_API size_t lorafmt_model_n_files(const lorafmt_model *model);
+LORAFMT_API void lorafmt_model_get_file(const lorafmt_model *model, size_t file, lorafmt_model_file *out);
+
 /**
  * Map the files, so that tensors can be used where they lie. While the model is open they must not be truncated or written to, or the
  * process gets SIGBUS or other numbers; replacing them by renaming is fine. Nobody else may use the model meanwhile.

@@ -182,6 +182,16 @@ const lorafmt_base *lorafmt_model_base(const lorafmt_model *model)
     return &model->base;
 }
 
+size_t lorafmt_model_n_files(const lorafmt_model *model)
+{
+    return model->n_files;
+}
+
+void lorafmt_model_get_file(const lorafmt_model *model, size_t file, lorafmt_model_file *out)
+{
+    *out = (lorafmt_model_file){model->files[file].name, model->files[file].path, model->files[file].fd};
+}
+
 lorafmt_status lorafmt_model_map(lorafmt_model *model, lorafmt_error *err)
 {
     for (size_t i = 0; i < model->n_files; i++) {

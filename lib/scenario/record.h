@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Small files that nobody else reads: lines of text, and at the end their SHA-256. One that is damaged is as good as none. */
+#ifndef LK_SCENARIO_RECORD_H
+#define LK_SCENARIO_RECORD_H
+
+#include "lorafmt/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Text that is being written to memory. */
+typedef struct lk_text {
+    FILE *stream;
+    char *bytes; /* once finished; free() it in any case */
+    size_t size;
+} lk_text;
+
+lorafmt_status lk_text_begin(lk_text *text, lorafmt_error *err);
+lorafmt_status lk_text_finish(lk_text *text, lorafmt_error *err);
+
+#define LK_HEX_SIZE 65
+
+/* Returns buf. And back: exactly 64 lower-case digits, which end at the NUL or a blank. */
+const char *lk_hex(const uint8_t digest[32], char buf[LK_HEX_SIZE]);
+bool lk_hex_parse(const char *hex, uint8_t digest[32]);
+
+/* Write lines, whole or not at all. */
+lorafmt_status lk_record_write(const char *path, const lk_text *lines, lorafmt_error *err);
+
+/* The lines, malloc()ed; NULL when there is no such file, or no whole one. */
+char *lk_record_load(const char *path);
+
+/* The next line of *lines, its end cut off; NULL at the end. */
+char *lk_record_line(char **lines);
+
+#endif
