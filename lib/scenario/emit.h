@@ -12,11 +12,11 @@
 
 typedef struct lk_engine {
     const char *name;
-    const char *start;     /* with a whole model */
-    uint32_t most_rank;    /* 0 = no limit */
-    bool plain_only;       /* linear layers and nothing else, with one rank and scale */
-    bool fills_layers;     /* leaves out a kind of layer unless every one of them is adapted */
-    bool fills_partners;   /* reads fused layers only when the first part of them is adapted */
+    const char *start;   /* with a whole model */
+    uint32_t most_rank;  /* 0 = no limit */
+    bool plain_only;     /* linear layers and nothing else, with one rank and scale */
+    bool fills_layers;   /* leaves out a kind of layer unless every one of them is adapted */
+    bool fills_partners; /* reads fused layers only when the first part of them is adapted */
 } lk_engine;
 
 const lk_engine *lk_engine_get(lorakit_engine engine);
@@ -32,9 +32,12 @@ typedef struct lk_emission {
 } lk_emission;
 
 /* Sets out->form and what belongs to it; where that is NONE, or BASE, there is no adapter. To be cleared in any case. */
-lorafmt_status lk_emission_make(lorakit_scenarios *set, size_t scenario, const lk_engine *engine, const lorakit_emit_options *options,
-                                lk_emission *e, lorakit_emitted *out, lorafmt_error *err);
+lorafmt_status lk_emission_make(lorakit_scenarios *set, size_t scenario, const lk_engine *engine,
+                                const lorakit_emit_options *options, lk_emission *e, lorakit_emitted *out, lorafmt_error *err);
 void lk_emission_clear(lk_emission *e);
+
+/* The scenario is not expressed, for what an error says. */
+void lk_emit_refuse(lorakit_emitted *out, const lorafmt_error *why);
 
 /*
  * Add sites of zeros for the tensors of the view that the engine needs adapted besides those that are. sites [*n] becomes another

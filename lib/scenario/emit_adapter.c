@@ -29,22 +29,10 @@ typedef struct maker {
 
 /* --- what is asked for --- */
 
-static lorafmt_status refuse(maker *m, const char *why)
+void lk_emit_refuse(lorakit_emitted *out, const lorafmt_error *why)
 {
-    m->out->form = LORAKIT_FORM_NONE;
-    snprintf(m->out->why, sizeof m->out->why, "%s", why);
-    return LORAFMT_OK;
-}
-
-/* What cannot be done is a reason, not a failure. */
-static lorafmt_status refuse_as(maker *m, lorafmt_status st, const lorafmt_error *why)
-{
-    char text[sizeof m->out->why];
-
-    if (st != LORAFMT_UNSUPPORTED && st != LORAFMT_LIMIT)
-        return st;
-    snprintf(text, sizeof text, "%s%s%s", why->field, why->field[0] ? ": " : "", why->text);
-    return refuse(m, text);
+    out->form = LORAKIT_FORM_NONE;
+    snprintf(out->why, sizeof out->why, "%.200s%s%.280s", why->field, why->field[0] ? ": " : "", why->text);
 }
 
 /* A dtype other than the base's is that of another model. */
@@ -278,9 +266,12 @@ static lorafmt_status take_as_is(maker *m)
 static lorafmt_status make(maker *m)
 {
     lorafmt_error own;
+    lorafmt_status st;
 
-    if (is_of_other_dtype(m))
-        return refuse(m, "its numbers have another dtype than those of the base, which all adapters share");
+    if (is_of_other_dtype(m)) {
+        snprintf(m->out->why, sizeof m->out->why, "its numbers have another dtype than the base, which all adapters share");
+        return LORAFMT_OK;
+    }
     if (changes_nothing(m)) {
         m->out->form = LORAKIT_FORM_BASE;
         return LORAFMT_OK;
@@ -290,7 +281,11 @@ static lorafmt_status make(maker *m)
     if (is_refused(m))
         return LORAFMT_OK;
     m->err = m->err ? m->err : &own;
-    return refuse_as(m, make_one(m), m->err);
+    st = make_one(m);
+    if (st != LORAFMT_UNSUPPORTED && st != LORAFMT_LIMIT)
+        return st;
+    lk_emit_refuse(m->out, m->err); // what cannot be done is a reason, not a failure
+    return LORAFMT_OK;
 }
 
 static lorafmt_status open_parents(maker *m, lorakit_scenarios *set)
@@ -303,8 +298,8 @@ static lorafmt_status open_parents(maker *m, lorakit_scenarios *set)
     return LORAFMT_OK;
 }
 
-lorafmt_status lk_emission_make(lorakit_scenarios *set, size_t scenario, const lk_engine *engine, const lorakit_emit_options *options,
-                                lk_emission *e, lorakit_emitted *out, lorafmt_error *err)
+lorafmt_status lk_emission_make(lorakit_scenarios *set, size_t scenario, const lk_engine *engine,
+                                const lorakit_emit_options *options, lk_emission *e, lorakit_emitted *out, lorafmt_error *err)
 {
     const lorakit_manifest *manifest = lorakit_scenarios_manifest(set);
     maker m = {.manifest = manifest,

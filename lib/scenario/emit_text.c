@@ -91,10 +91,11 @@ static void put_config(FILE *to, const lorafmt_adapter *adapter, const char **mo
         fputs(i ? ", " : "", to);
         lk_put_json(to, modules[i]);
     }
-    fprintf(to,
-            "],\n  \"fan_in_fan_out\": %s,\n  \"bias\": \"none\",\n  \"use_rslora\": false,\n  \"use_dora\": false,\n"
-            "  \"lora_dropout\": 0.0,\n  \"modules_to_save\": null,\n  \"inference_mode\": true,\n  \"init_lora_weights\": true\n}\n",
-            any_in_out(adapter) ? "true" : "false");
+    fprintf(
+        to,
+        "],\n  \"fan_in_fan_out\": %s,\n  \"bias\": \"none\",\n  \"use_rslora\": false,\n  \"use_dora\": false,\n"
+        "  \"lora_dropout\": 0.0,\n  \"modules_to_save\": null,\n  \"inference_mode\": true,\n  \"init_lora_weights\": true\n}\n",
+        any_in_out(adapter) ? "true" : "false");
 }
 
 const lorafmt_metadata *lk_emit_config(lf_arena *arena, const lorafmt_adapter *adapter, uint32_t rank, double alpha)
