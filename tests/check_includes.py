@@ -25,7 +25,7 @@ ROOMS = {
     'lib/view': ['include', 'format/base', 'lib/adapter', 'lib/kernels'],
     'lib/runtime': ['include', 'format/base', 'lib/kernels', 'lib/threads', 'lib/view'],
     'lib/algebra': ['include', 'format/base', 'lib/kernels', 'lib/threads'],
-    'lib/scenario': ['include', 'format/base', 'lib/io'],
+    'lib/scenario': ['include', 'format/base', 'lib/algebra', 'lib/io', 'lib/threads'],
     'lib/front': ['include', 'format/base', 'format/container', 'format/foreign', 'lib/adapter', 'lib/dialect', 'lib/io',
                   'lib/kernels', 'lib/model', 'lib/threads', 'lib/view'],
     'tools': ['include'],

@@ -299,7 +299,7 @@ static void write_inputs(void)
     write_file("base/tokenizer.json", "{}");
 }
 
-static lorafmt_status merge_model(const lorafmt_model *model, const setting *s, const char *out, lorafmt_progress progress,
+static lorafmt_status merge_model(lorafmt_model *model, const setting *s, const char *out, lorafmt_progress progress,
                                   void *progress_ctx, lorafmt_error *err)
 {
     const lorafmt_merge_options options = {.struct_size = sizeof options,

@@ -135,6 +135,22 @@ def test_both_copies_of_a_key_change(lorapack, folder):
     expect((folder / 'out/config.json').read_text(), config.replace('5', '7'), 'config.json')
 
 
+def test_another_dtype(lorapack, folder):
+    base = write_base(folder / 'base', '{"torch_dtype": "bfloat16", "text_config": {"dtype": "bfloat16"}}')
+    adapter = write_adapter(folder / 'adapter', {})
+    out = folder / 'out'
+    lorapack.must(*merge(base, [adapter], out), '--dtype', 'f32')
+    expect((out / 'config.json').read_text(), '{"torch_dtype": "float32", "text_config": {"dtype": "float32"}}', 'config.json')
+    index = json.loads((out / 'model.safetensors.index.json').read_text())
+    expect(index['metadata']['total_size'], 108, 'total_size')
+    expect(set(index['weight_map']), {EMBED, f'{Q}.weight'}, 'weight_map')
+    held = tensors.read_file(out / 'model-00001-of-00002.safetensors').tensors[EMBED]
+    wanted = b''.join(b'\0\0' + struct.pack('<H', 0x3f80 + i) for i in range(15))
+    expect((held.dtype, held.data), ('F32', wanted), 'an untouched tensor')
+    code, _, _ = lorapack.run(*merge(base, [adapter], folder / 'not'), '--dtype', 'f32', '--json')
+    expect(code, 2, '--dtype with --json')
+
+
 def test_what_a_single_file_cannot_say(lorapack, folder):
     base = folder / 'base.safetensors'
     tensors.write_file(base, {f'{Q}.weight': bf16(4, 3), EMBED: bf16(5, 3)})

@@ -18,6 +18,7 @@ typedef struct merge_args {
     const char *base;
     text_list adapters;
     const char *output;
+    unsigned dtype;
     unsigned n_threads;
     binding_args binding;
     input_args input;
@@ -33,6 +34,8 @@ static const option merge_options[] = {
      "a .lora file, a PEFT directory or a .safetensors file; NAME chooses from several, WEIGHT multiplies the scale; may be "
      "given many times, and the order counts"},
     {"output", 'o', "OUT", OPTION_TEXT, offsetof(merge_args, output), "a directory when the base is one, else a file"},
+    {"dtype", 0, "f32|bf16|f16", OPTION_CHOICE, offsetof(merge_args, dtype),
+     "write all of the model's numbers in it, rounded once; else they stay in the base's"},
     {"dry-run", 0, NULL, OPTION_FLAG, offsetof(merge_args, dry_run), "find out whether and how all fits, write no model"},
     {"receipt", 0, "FILE.json", OPTION_TEXT, offsetof(merge_args, receipt),
      "write what became of every site and tensor (docs/json.md); verify --receipt holds the model against it"},
@@ -70,6 +73,10 @@ static int check_args(const merge_args *args)
         return message_usage(NAME, "--adapter is missing");
     if (!args->output && !args->dry_run)
         return message_usage(NAME, "-o OUT is missing (or --dry-run)");
+    if (args->dtype && (args->receipt || args->json))
+        return message_usage(NAME,
+                             "--dtype goes with neither --receipt nor --json: a receipt tells what became of the base's own "
+                             "dtypes");
     if (args->receipt_digests && !args->receipt && !args->json)
         return message_usage(NAME, "--receipt-digests needs --receipt or --json");
     if (args->receipt_digests && args->dry_run)
@@ -156,11 +163,13 @@ static int reserve_receipt(merge_job *job)
 
 static int write_model(merge_job *job)
 {
+    static const lorafmt_dtype dtypes[] = {0, LORAFMT_F32, LORAFMT_BF16, LORAFMT_F16}; // in the order of the option's choices
     const merge_args *args = job->args;
     progress p;
     const lorafmt_merge_options options = {.struct_size = sizeof options,
                                            .n_threads = args->n_threads,
                                            .force = args->force,
+                                           .dtype = dtypes[args->dtype],
                                            .progress = progress_update,
                                            .progress_ctx = &p,
                                            .changes = job->changes,

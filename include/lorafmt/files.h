@@ -63,13 +63,18 @@ typedef struct lorafmt_merge_options {
     size_t struct_size; /**< sizeof(lorafmt_merge_options) */
     unsigned n_threads; /**< 0 = one per CPU; the result does not depend on it */
     bool force;         /**< replace an existing output */
+    /**
+     * F32, F16 or BF16: round the numbers of all tensors of F64, F32, F16 and BF16 to it, once, and say so in config.json; 0 keeps
+     * the base's.
+     */
+    lorafmt_dtype dtype;
     lorafmt_progress progress;
     void *progress_ctx;
 
     /**
      * Arrays of the caller's with an element for each tensor of the view, filled when merging succeeds; NULL saves the work.
      *
-     * changes  what merging did to each computed tensor, zero for the others. The same for any n_threads.
+     * changes  what merging did to each computed tensor, zero for the others. The same for any n_threads. Not with dtype.
      * digests  SHA-256 of each tensor, changed or not, read back from the output before that is put in place.
      */
     lorafmt_change *changes;
@@ -97,7 +102,7 @@ typedef struct lorafmt_merge_result {
  *         CORRUPT (the base was changed meanwhile); NOT_FOUND (the directory of path); IO (os_error EEXIST when path exists
  *         and force is not set); NO_MEMORY; CANCELLED
  */
-LORAFMT_API lorafmt_status lorafmt_merge(const lorafmt_model *model, lorafmt_view *view, const char *path,
+LORAFMT_API lorafmt_status lorafmt_merge(lorafmt_model *model, lorafmt_view *view, const char *path,
                                          const lorafmt_merge_options *options,
                                          void (*report)(void *ctx, const char *file, const char *why), void *report_ctx,
                                          lorafmt_merge_result *out, lorafmt_error *err);

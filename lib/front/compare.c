@@ -16,7 +16,7 @@
 
 typedef struct comparer {
     const lorafmt_model *base, *merged;
-    const lorafmt_view *view;
+    lorafmt_view *view;
     const lorafmt_compare_options *options;
     unsigned n_threads;
     lf_progress progress;
@@ -33,21 +33,6 @@ typedef struct comparer {
     lorafmt_compare_result result;
 } comparer;
 
-/* The first tensor of the file that ends behind a place in it. */
-static size_t find_entry(const lf_layout *l, uint64_t at)
-{
-    size_t low = 0, high = l->n;
-
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (l->entries[middle].offset + l->entries[middle].size > at)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 static void note_tensor(comparer *c, size_t tensor, uint64_t at)
 {
     pthread_mutex_lock(&c->lock);
@@ -61,7 +46,7 @@ static void note_tensor(comparer *c, size_t tensor, uint64_t at)
 /* The bytes of a task differ; they may be of several tensors. */
 static void note_task(comparer *c, const lf_task *task, const uint8_t *expected, const uint8_t *found)
 {
-    size_t entry = find_entry(&c->layout, task->dst);
+    size_t entry = lf_layout_find(&c->layout, task->dst);
 
     for (uint64_t i = 0; i < task->size;) {
         const lf_safetensors_tensor *t = &c->layout.entries[entry];
@@ -100,6 +85,7 @@ static lorafmt_status expected_element(const comparer *c, size_t entry, uint64_t
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(c->view, c->layout.tensors[entry]);
     const uint64_t bits = lorafmt_dtype_bits(info->dtype), row = at / info->row_size, col = at % info->row_size * 8 / bits;
     lf_task task = {.tensor = c->layout.tensors[entry],
+                    .dtype = info->dtype,
                     .region = {row, 1, (size_t)col, (size_t)(size * 8 / bits)},
                     .src = at + (entry < base->n_tensors ? base->tensors[entry].offset : 0),
                     .size = size};
@@ -125,7 +111,7 @@ static double number_of(lorafmt_dtype dtype, const uint8_t element[8])
 /* Say all about the first byte of this file that differs. */
 static lorafmt_status describe_first(comparer *c, lorafmt_error *err)
 {
-    const size_t entry = find_entry(&c->layout, c->first_at);
+    const size_t entry = lf_layout_find(&c->layout, c->first_at);
     const lf_safetensors_tensor *t = &c->layout.entries[entry];
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(c->view, c->layout.tensors[entry]);
     const unsigned bits = lorafmt_dtype_bits(t->dtype);
@@ -166,7 +152,7 @@ static lorafmt_status compare_file(comparer *c, size_t file, lorafmt_error *err)
     c->from = base;
     c->list = (lf_task_list){.view = c->view, .src_path = base->path, .dst_path = found->path, .src = base->fd, .dst = found->fd};
     c->list.measure = c->options->changes != NULL;
-    if ((st = lf_layout_make(c->base, c->view, file, &c->layout, err)))
+    if ((st = lf_layout_make(c->base, c->view, 0, file, &c->layout, err)))
         goto done;
     if ((st = lf_layout_compare_header(&c->layout, base, found, err))) {
         lf_error_set_file(err, found->path);
@@ -218,6 +204,15 @@ static lorafmt_status compare_files(comparer *c, lorafmt_error *err)
     return st;
 }
 
+static lorafmt_status prepare_tensor(void *ctx, size_t tensor, void *scratch, lorafmt_error *err)
+{
+    comparer *c = ctx;
+
+    (void)scratch;
+    LF_TRY(lorafmt_view_prepare(c->view, tensor, err));
+    return lf_progress_add(&c->progress, 0, err);
+}
+
 lorafmt_status lorafmt_compare(const lorafmt_model *base, lorafmt_view *view, const lorafmt_model *merged,
                                const lorafmt_compare_options *options, lorafmt_compare_result *out, lorafmt_error *err)
 {
@@ -240,7 +235,7 @@ lorafmt_status lorafmt_compare(const lorafmt_model *base, lorafmt_view *view, co
         return st;
     }
     c.n_threads = lf_n_threads(o->n_threads);
-    LF_TRY(lf_prepare_view(view, c.n_threads, &c.progress, err));
+    LF_TRY(lf_parallel(lorafmt_view_n_tensors(view), c.n_threads, 0, prepare_tensor, &c, err));
     LF_TRY(compare_files(&c, err));
     *out = c.result;
     return LORAFMT_OK;

@@ -3,6 +3,7 @@
  * Where the tensors of a merged model lie in its files, and the tasks that fill them. Where no tensor changes its size the header
  * is the base's, byte for byte.
  */
+#include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "lib/front/merge.h"
 
@@ -36,22 +37,25 @@ static uint64_t rows_of_task(uint64_t row_size)
     return rows > TILES ? rows / TILES * TILES : rows > 1 ? rows : 1;
 }
 
-static lorafmt_status add_region(lf_task_list *list, size_t tensor, const lf_region *region, uint64_t src, uint64_t dst,
-                                 lorafmt_error *err)
+static lorafmt_status add_region(lf_task_list *list, size_t tensor, lorafmt_dtype dtype, const lf_region *region, uint64_t src,
+                                 uint64_t dst, lorafmt_error *err)
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, tensor);
-    const uint64_t bits = lorafmt_dtype_bits(info->dtype), at = region->row * info->row_size + region->col * bits / 8;
+    const uint64_t bits = lorafmt_dtype_bits(info->dtype), out_bits = lorafmt_dtype_bits(dtype);
+    const uint64_t first = region->row * (info->row_size * 8 / bits) + region->col;
     const lf_task task = {.compute = true,
                           .tensor = tensor,
+                          .dtype = dtype,
                           .region = *region,
-                          .src = src + at,
-                          .dst = dst + at,
-                          .size = region->n_rows * (region->n_cols * bits / 8)};
+                          .src = src + first * bits / 8,
+                          .dst = dst + first * out_bits / 8,
+                          .size = region->n_rows * (region->n_cols * out_bits / 8)};
 
     return add_task(list, &task, err);
 }
 
-static lorafmt_status add_compute(lf_task_list *list, size_t tensor, uint64_t src, uint64_t dst, lorafmt_error *err)
+static lorafmt_status add_compute(lf_task_list *list, size_t tensor, lorafmt_dtype dtype, uint64_t src, uint64_t dst,
+                                  lorafmt_error *err)
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, tensor);
     const uint64_t bits = lorafmt_dtype_bits(info->dtype), step = rows_of_task(info->row_size);
@@ -61,7 +65,7 @@ static lorafmt_status add_compute(lf_task_list *list, size_t tensor, uint64_t sr
         for (size_t col = 0; col < n_cols; col += col_step) {
             const lf_region region = {row, info->n_rows - row < step ? info->n_rows - row : step, col,
                                       n_cols - col < col_step ? n_cols - col : col_step};
-            LF_TRY(add_region(list, tensor, &region, src, dst, err));
+            LF_TRY(add_region(list, tensor, dtype, &region, src, dst, err));
         }
     return LORAFMT_OK;
 }
@@ -105,13 +109,17 @@ void lf_layout_free(lf_layout *l)
     free(l->header);
 }
 
-static void add_entry(lf_layout *l, const lorafmt_view *view, size_t tensor)
+static void add_entry(lf_layout *l, const lorafmt_view *view, lorafmt_dtype dtype, size_t tensor)
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(view, tensor);
     lf_safetensors_tensor *e = &l->entries[l->n];
 
     *e = (lf_safetensors_tensor){.name = info->name, .dtype = info->dtype, .n_dims = info->n_dims, .size = info->size};
     memcpy(e->shape, info->shape, sizeof e->shape);
+    if (dtype && lf_dtype_is_real(info->dtype)) {
+        e->dtype = dtype;
+        e->size = info->size / (lorafmt_dtype_bits(info->dtype) / 8) * (lorafmt_dtype_bits(dtype) / 8);
+    }
     l->tensors[l->n++] = tensor;
 }
 
@@ -127,7 +135,8 @@ static void set_offsets(lf_layout *l)
     l->size = at;
 }
 
-lorafmt_status lf_layout_make(const lorafmt_model *model, const lorafmt_view *view, size_t file, lf_layout *l, lorafmt_error *err)
+lorafmt_status lf_layout_make(const lorafmt_model *model, const lorafmt_view *view, lorafmt_dtype dtype, size_t file,
+                              lf_layout *l, lorafmt_error *err)
 {
     const lf_safetensors *table = model->files[file].table;
     const size_t n_base = model->base.n_tensors, n_view = lorafmt_view_n_tensors(view);
@@ -141,11 +150,11 @@ lorafmt_status lf_layout_make(const lorafmt_model *model, const lorafmt_view *vi
         return lf_no_memory(err);
     l->same = n_new == 0;
     for (size_t i = 0; i < table->n_tensors; i++) {
-        add_entry(l, view, find_tensor(model, table->tensors[i].name));
-        l->same = l->same && l->entries[i].size == table->tensors[i].size;
+        add_entry(l, view, dtype, find_tensor(model, table->tensors[i].name));
+        l->same = l->same && l->entries[i].size == table->tensors[i].size && l->entries[i].dtype == table->tensors[i].dtype;
     }
     for (size_t i = 0; i < n_new; i++)
-        add_entry(l, view, n_base + i);
+        add_entry(l, view, dtype, n_base + i);
     l->data_offset = table->data_offset;
     if (!l->same) {
         LF_TRY(lf_safetensors_encode_header(l->entries, l->n, table->metadata, table->n_metadata, &l->header, &header_size, err));
@@ -155,12 +164,34 @@ lorafmt_status lf_layout_make(const lorafmt_model *model, const lorafmt_view *vi
     return LORAFMT_OK;
 }
 
+bool lf_layout_computes(const lf_layout *l, const lorafmt_view *view, size_t entry)
+{
+    const lorafmt_view_tensor *info = lorafmt_view_get_tensor(view, l->tensors[entry]);
+
+    return info->touched || info->dtype != l->entries[entry].dtype;
+}
+
+size_t lf_layout_find(const lf_layout *l, uint64_t at)
+{
+    size_t low = 0, high = l->n;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (l->entries[middle].offset + l->entries[middle].size > at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
 lorafmt_status lf_layout_plan(const lf_layout *l, const lf_safetensors *base, lf_task_list *list, lorafmt_error *err)
 {
     for (size_t i = 0; i < l->n; i++) {
-        const uint64_t src = i < base->n_tensors ? base->tensors[i].offset : 0, dst = l->entries[i].offset;
-        const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, l->tensors[i]);
-        LF_TRY(info->touched ? add_compute(list, l->tensors[i], src, dst, err) : add_copy(list, src, dst, info->size, err));
+        const uint64_t src = i < base->n_tensors ? base->tensors[i].offset : 0;
+        const lf_safetensors_tensor *e = &l->entries[i];
+        LF_TRY(lf_layout_computes(l, list->view, i) ? add_compute(list, l->tensors[i], e->dtype, src, e->offset, err)
+                                                    : add_copy(list, src, e->offset, e->size, err));
     }
     return LORAFMT_OK;
 }

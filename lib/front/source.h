@@ -7,8 +7,9 @@
  *   verify.c   check all there is to check
  *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
  *   unpack.c   adapter -> PEFT directory
- *   merge.c    base + view -> new model
- *     layout.c  its files   tasks.c  their tensors   digests.c  what these are   side_files.c  what lies around them
+ *   image.c    base + view -> the files of a merged model, which are not there
+ *     layout.c  those with tensors   edits.c  those that change with them   range.c  any bytes   tasks.c, write.c  all of them
+ *   merge.c    an image -> new model          digests.c  what its tensors are
  *   compare.c  base + view <-> a model that is there: its tensors   compare_header.c  what its files say of them
  *   receipt.c  the receipt of a merge, read back   receipt_compare.c  held against another
  *   progress.c how far it is

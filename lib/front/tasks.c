@@ -9,15 +9,26 @@ typedef struct job {
     lf_progress *progress;
 } job;
 
+size_t lf_task_buffer(const lf_task_list *list, const lf_task *task)
+{
+    const lorafmt_dtype dtype = lorafmt_view_get_tensor(list->view, task->tensor)->dtype;
+    const size_t size = (size_t)task->size;
+
+    return dtype == task->dtype ? size : size + size / (lorafmt_dtype_bits(task->dtype) / 8) * (lorafmt_dtype_bits(dtype) / 8);
+}
+
 lorafmt_status lf_task_compute(const lf_task_list *list, lf_task *task, void *buffer, lorafmt_error *err)
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(list->view, task->tensor);
-    const size_t stride = (size_t)(task->size / task->region.n_rows);
-    const lorafmt_rows rows = {buffer, stride, info->dtype, buffer, stride, info->dtype, 0, 0};
+    const size_t dst_size = (size_t)task->size, src_size = lf_task_buffer(list, task) - dst_size;
+    const size_t n_rows = (size_t)task->region.n_rows;
+    uint8_t *src = src_size ? (uint8_t *)buffer + dst_size : buffer;
+    const lorafmt_rows rows =
+        {src, (src_size ? src_size : dst_size) / n_rows, info->dtype, buffer, dst_size / n_rows, task->dtype, 0, 0};
     lf_tally tally = {0};
 
     if (info->reads_base)
-        LF_TRY(lf_file_read(list->src, list->src_path, task->src, buffer, (size_t)task->size, err));
+        LF_TRY(lf_file_read(list->src, list->src_path, task->src, src, src_size ? src_size : dst_size, err));
     LF_TRY(lf_view_evaluate(list->view, task->tensor, &task->region, &rows, &tally, list->measure ? &task->change : NULL, err));
     task->change.n_nan = tally.n_nan;
     task->change.n_inf = tally.n_inf;
@@ -45,13 +56,13 @@ static lorafmt_status run_item(void *ctx, size_t i, void *buffer, lorafmt_error 
     return lf_progress_add(j->progress, task->size, err);
 }
 
-static uint64_t largest_computed(const lf_task_list *list)
+static size_t largest_buffer(const lf_task_list *list)
 {
-    uint64_t size = 0;
+    size_t size = 0;
 
     for (size_t i = 0; i < list->n; i++)
-        if (list->tasks[i].compute && list->tasks[i].size > size)
-            size = list->tasks[i].size;
+        if (list->tasks[i].compute && lf_task_buffer(list, &list->tasks[i]) > size)
+            size = lf_task_buffer(list, &list->tasks[i]);
     return size;
 }
 
@@ -59,7 +70,7 @@ lorafmt_status lf_tasks_run(const lf_task_list *list, unsigned n_threads, lf_pro
 {
     job j = {list, progress};
 
-    return lf_parallel(list->n, n_threads, (size_t)largest_computed(list), run_item, &j, err);
+    return lf_parallel(list->n, n_threads, largest_buffer(list), run_item, &j, err);
 }
 
 static void add_change(const lorafmt_change *part, lorafmt_change *sum)

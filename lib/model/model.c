@@ -91,13 +91,12 @@ static lorafmt_status open_file(lorafmt_model *model, lorafmt_error *err)
 }
 
 /* A file that was replaced by another of its name is still the one that was opened. */
-static lorafmt_status check_unchanged(const lf_model_file *file, lorafmt_error *err)
+lorafmt_status lf_check_unchanged(int fd, const char *path, const struct stat *before, lorafmt_error *err)
 {
-    const struct stat *before = &file->at_open;
     struct stat now;
 
-    if (fstat(file->fd, &now) != 0)
-        return lf_fail_os(err, errno, file->path, "cannot look at the file");
+    if (fstat(fd, &now) != 0)
+        return lf_fail_os(err, errno, path, "cannot look at the file");
     if (now.st_size != before->st_size) {
         const off_t shorter = now.st_size < before->st_size ? now.st_size : before->st_size;
         lf_fail(err, LORAFMT_CORRUPT, (uint64_t)shorter, NULL,
@@ -108,14 +107,14 @@ static lorafmt_status check_unchanged(const lf_model_file *file, lorafmt_error *
     } else {
         return LORAFMT_OK;
     }
-    lf_error_set_file(err, file->path);
+    lf_error_set_file(err, path);
     return LORAFMT_CORRUPT;
 }
 
 lorafmt_status lf_model_check_unchanged(const lorafmt_model *model, lorafmt_error *err)
 {
     for (size_t i = 0; i < model->n_files; i++)
-        LF_TRY(check_unchanged(&model->files[i], err));
+        LF_TRY(lf_check_unchanged(model->files[i].fd, model->files[i].path, &model->files[i].at_open, err));
     return LORAFMT_OK;
 }
 
@@ -171,6 +170,7 @@ void lorafmt_model_free(lorafmt_model *model)
         lf_safetensors_free(model->files[i].table);
         free(model->files[i].path);
     }
+    lf_model_close_side_files(model);
     free(model->config);
     free(model->index);
     lf_arena_free(&model->arena);

@@ -20,6 +20,15 @@ typedef struct lf_model_file {
     lf_map map; /* once lorafmt_model_map() was asked for */
 } lf_model_file;
 
+/* A file of the directory that holds no tensors of the model. */
+typedef struct lf_side_file {
+    const char *name;
+    const char *path;
+    int fd;              /* -1 with why_not */
+    struct stat at_open; /* of fd */
+    const char *why_not; /* it is not carried over into another model; NULL when it is */
+} lf_side_file;
+
 /* Where tensor i of base.tensors lies. */
 typedef struct lf_model_place {
     size_t file;
@@ -40,9 +49,16 @@ struct lorafmt_model {
     const char *index_name; /* name of the shard index, or NULL */
     char *index;            /* its text */
     size_t index_size;
+    size_t n_side_files;
+    lf_side_file *side_files; /* in ascending order of name, once they were asked for */
 };
 
-/* CORRUPT when a file of the base was written to since it was opened: what was read is of no one model. */
-lorafmt_status lf_model_check_unchanged(const lorafmt_model *model, lorafmt_error *err);
+/* CORRUPT when a file was written to since it was opened: what was read is of no one model. */
+lorafmt_status lf_check_unchanged(int fd, const char *path, const struct stat *at_open, lorafmt_error *err);
+lorafmt_status lf_model_check_unchanged(const lorafmt_model *model, lorafmt_error *err); /* all of the base */
+
+/* Open what lies beside the tensors of a directory, unless that was done. */
+lorafmt_status lf_model_open_side_files(lorafmt_model *model, lorafmt_error *err);
+void lf_model_close_side_files(lorafmt_model *model);
 
 #endif

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* Any bytes of a file that holds tensors: copied from the base's, or rows and parts of rows computed from it. */
+#include "format/base/dtype.h"
+#include "format/base/error.h"
+#include "lib/front/merge.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A tensor of a file, as it is read. */
+typedef struct range {
+    lorafmt_image *image;
+    const lf_model_file *base;
+    const lorafmt_view_tensor *info;
+    const lf_safetensors_tensor *entry;
+    size_t tensor;
+    uint64_t src;    // offset in the base's file
+    uint64_t n_cols; // elements of a row
+    size_t unit;     // bytes of an element
+} range;
+
+lorafmt_status lf_image_prepare(lorafmt_image *image, size_t tensor, lorafmt_error *err)
+{
+    pthread_mutex_t *lock = &image->preparing[tensor % LF_PREPARE_LOCKS];
+    lorafmt_status st = LORAFMT_OK;
+
+    if (atomic_load_explicit(&image->prepared[tensor], memory_order_acquire))
+        return LORAFMT_OK;
+    pthread_mutex_lock(lock);
+    if (!atomic_load_explicit(&image->prepared[tensor], memory_order_relaxed))
+        st = lorafmt_view_prepare(image->view, tensor, err);
+    if (!st)
+        atomic_store_explicit(&image->prepared[tensor], true, memory_order_release);
+    pthread_mutex_unlock(lock);
+    return st;
+}
+
+/* Some rows, or a part of one, to dst. */
+static lorafmt_status compute(const range *r, const lf_region *region, uint8_t *dst, lorafmt_error *err)
+{
+    const lf_task_list list = {.view = r->image->view, .src_path = r->base->path, .src = r->base->fd};
+    const uint64_t first = region->row * r->n_cols + region->col;
+    lf_task task = {.tensor = r->tensor,
+                    .dtype = r->entry->dtype,
+                    .region = *region,
+                    .src = r->src + first * lorafmt_dtype_bits(r->info->dtype) / 8,
+                    .size = region->n_rows * region->n_cols * r->unit};
+    const size_t size = lf_task_buffer(&list, &task);
+    uint8_t *buffer;
+    lorafmt_status st;
+
+    if (size == task.size)
+        return lf_task_compute(&list, &task, dst, err);
+    if (!(buffer = malloc(size)))
+        return lf_no_memory(err);
+    st = lf_task_compute(&list, &task, buffer, err);
+    memcpy(dst, buffer, (size_t)task.size);
+    free(buffer);
+    return st;
+}
+
+/* One element, of which some bytes are wanted. */
+static lorafmt_status compute_element(const range *r, lf_region *region, uint64_t skip, uint8_t *dst, size_t n,
+                                      lorafmt_error *err)
+{
+    uint8_t element[sizeof(double)];
+
+    region->n_rows = region->n_cols = 1;
+    LF_TRY(compute(r, region, element, err));
+    memcpy(dst, element + skip, n);
+    return LORAFMT_OK;
+}
+
+/* As many bytes of a tensor at `at` as one call can compute, at most `size`; *done says how many. */
+static lorafmt_status compute_some(const range *r, uint64_t at, uint8_t *dst, size_t size, size_t *done, lorafmt_error *err)
+{
+    const uint64_t row_size = r->n_cols * r->unit, in_row = at % row_size, skip = in_row % r->unit;
+    lf_region region = {.row = at / row_size, .n_rows = 1, .col = (size_t)(in_row / r->unit), .n_cols = (size_t)r->n_cols};
+    const uint64_t left = row_size - in_row, most = size < LF_TASK_SIZE ? size : LF_TASK_SIZE, n = most < left ? most : left;
+
+    if (skip || n < r->unit) {
+        *done = size < r->unit - skip ? size : (size_t)(r->unit - skip);
+        return compute_element(r, &region, skip, dst, *done, err);
+    }
+    if (in_row || n < row_size)
+        region.n_cols = (size_t)(n / r->unit);
+    else
+        region.n_rows = most / row_size;
+    *done = (size_t)(region.n_rows * region.n_cols * r->unit);
+    return compute(r, &region, dst, err);
+}
+
+/* Elements of less than a byte are never computed but in whole tensors that were replaced. */
+static lorafmt_status read_packed(const range *r, uint64_t at, uint8_t *dst, size_t size, lorafmt_error *err)
+{
+    uint8_t *whole = malloc((size_t)r->info->size);
+    lorafmt_status st;
+
+    if (!whole)
+        return lf_no_memory(err);
+    st = lorafmt_view_evaluate(r->image->view, r->tensor, 0, r->info->n_rows, NULL, 0, whole, (size_t)r->info->row_size, NULL,
+                               err);
+    memcpy(dst, whole + at, size);
+    free(whole);
+    return st;
+}
+
+static lorafmt_status read_computed(const range *r, uint64_t at, uint8_t *dst, size_t size, lorafmt_error *err)
+{
+    if (r->info->needs_prepare)
+        LF_TRY(lf_image_prepare(r->image, r->tensor, err));
+    if (!r->unit)
+        return read_packed(r, at, dst, size, err);
+    while (size) {
+        size_t n;
+        LF_TRY(compute_some(r, at, dst, size, &n, err));
+        at += n;
+        dst += n;
+        size -= n;
+    }
+    return LORAFMT_OK;
+}
+
+static lorafmt_status read_header(const lf_model_file *base, const lf_layout *l, uint64_t offset, uint8_t *dst, size_t size,
+                                  lorafmt_error *err)
+{
+    if (l->same)
+        return lf_file_read(base->fd, base->path, offset, dst, size, err);
+    memcpy(dst, l->header + offset, size);
+    return LORAFMT_OK;
+}
+
+static lorafmt_status read_tensor(lorafmt_image *image, size_t layout, size_t i, uint64_t at, uint8_t *dst, size_t size,
+                                  lorafmt_error *err)
+{
+    const lf_layout *l = &image->layouts[layout];
+    const lf_model_file *base = &image->model->files[layout];
+    range r = {image, base, lorafmt_view_get_tensor(image->view, l->tensors[i]), &l->entries[i], l->tensors[i], 0, 0, 0};
+
+    r.src = i < base->table->n_tensors ? base->table->tensors[i].offset : 0;
+    if (!lf_layout_computes(l, image->view, i))
+        return lf_file_read(base->fd, base->path, r.src + at, dst, size, err);
+    r.n_cols = r.info->row_size * 8 / lorafmt_dtype_bits(r.info->dtype);
+    r.unit = lorafmt_dtype_bits(r.entry->dtype) / 8;
+    return read_computed(&r, at, dst, size, err);
+}
+
+lorafmt_status lf_range_read(lorafmt_image *image, size_t layout, uint64_t offset, uint8_t *dst, size_t size, lorafmt_error *err)
+{
+    const lf_layout *l = &image->layouts[layout];
+    const lf_model_file *base = &image->model->files[layout];
+
+    while (size) {
+        const size_t i = lf_layout_find(l, offset);
+        const bool in_header = offset < l->data_offset;
+        const uint64_t end = in_header ? l->data_offset : l->entries[i].offset + l->entries[i].size;
+        const size_t n = size < end - offset ? size : (size_t)(end - offset);
+        LF_TRY(in_header ? read_header(base, l, offset, dst, n, err)
+                         : read_tensor(image, layout, i, offset - l->entries[i].offset, dst, n, err));
+        offset += n;
+        dst += n;
+        size -= n;
+    }
+    return LORAFMT_OK;
+}
