@@ -201,13 +201,13 @@ static lorafmt_status rewrite(lf_arena *arena, lorafmt_tensor *t, runs r, lorafm
     return LORAFMT_OK;
 }
 
-/* In the dtype of B if not a bit is lost, else in a wider one. */
+/* In the dtype of B if no more is lost than f64 loses, else in a wider one. */
 static lorafmt_status fold(lf_arena *arena, lorafmt_tensor *b, runs r, double factor, double *relative, const char *target,
                            lorafmt_error *err)
 {
     const lorafmt_tensor before = *b;
 
-    if (rewrite(arena, b, r, b->dtype, factor, true, relative, target, err) == LORAFMT_OK && *relative == 0)
+    if (rewrite(arena, b, r, b->dtype, factor, true, relative, target, err) == LORAFMT_OK && *relative <= DBL_EPSILON)
         return LORAFMT_OK;
     *b = before;
     return rewrite(arena, b, r, b->dtype == LORAFMT_F64 ? LORAFMT_F64 : LORAFMT_F32, factor, true, relative, target, err);

@@ -118,9 +118,9 @@ static lorafmt_site weighted_site(const maker *m, const lorafmt_bound_site *boun
 
     if (uses_base_names(m, bound->entry))
         site.target = base_name;
-    if (bound->weight != 1) {
-        site.scale *= bound->weight;
-        site.scaling = site.scaling == LORAFMT_SCALING_NONE ? LORAFMT_SCALING_NONE : LORAFMT_SCALING_EXPLICIT;
+    site.scale *= bound->weight;
+    if (site.scaling != LORAFMT_SCALING_NONE) {
+        site.scaling = LORAFMT_SCALING_EXPLICIT;
         site.alpha = 0;
     }
     site.flags &= ~(uint32_t)LORAFMT_SITE_BASE_SHA256;
