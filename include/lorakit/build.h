@@ -55,7 +55,8 @@ typedef struct lorakit_build lorakit_build;
  * @return what lorakit_scenarios_bind() and lorafmt_image_open() return, or of a lora lorakit_scenarios_compose()
  */
 LORAKIT_API lorafmt_status lorakit_build_open(lorakit_scenarios *set, size_t scenario, lorakit_form form,
-                                              void (*report)(void *ctx, const char *adapter, const char *target, const char *text),
+                                              void (*report)(void *ctx, const char *adapter, const char *target,
+                                                             const char *text),
                                               void (*left_behind)(void *ctx, const char *file, const char *why), void *ctx,
                                               lorakit_build **out, lorafmt_error *err);
 LORAKIT_API void lorakit_build_free(lorakit_build *build);
@@ -72,17 +73,18 @@ LORAKIT_API lorafmt_status lorakit_build_look(lorakit_build *build, lorakit_buil
 typedef struct lorakit_build_options {
     size_t struct_size; /**< sizeof(lorakit_build_options) */
     bool force;         /**< make anew what is fresh or partial; not with parts */
-    unsigned part;      /**< 1 .. n_parts: write only every n_parts-th of a model's tensor files, and finish it if the others are there */
-    unsigned n_parts;   /**< 0 or 1 = all of it */
+    unsigned
+        part; /**< 1 .. n_parts: write only every n_parts-th of a model's tensor files, and finish it if the others are there */
+    unsigned n_parts;          /**< 0 or 1 = all of it */
     lorafmt_progress progress; /**< over the bytes that are written */
     void *progress_ctx;
 } lorakit_build_options;
 
 typedef struct lorakit_build_result {
     lorakit_build_state before, after;
-    size_t n_written;        /**< tensor files */
+    size_t n_written;         /**< tensor files */
     uint64_t n_bytes_written; /**< of them, or of the adapter */
-    lorafmt_counts counts;   /**< of them */
+    lorafmt_counts counts;    /**< of them */
 } lorakit_build_result;
 
 /**
@@ -91,8 +93,8 @@ typedef struct lorakit_build_result {
  * @return LORAFMT_OK, with after.built PARTIAL while files of other parts are missing; MISUSE (options; something is where the result
  *         goes that was not made here); what lorafmt_image_write() or lorafmt_pack() returns; CANCELLED
  */
-LORAKIT_API lorafmt_status lorakit_build_run(lorakit_build *build, const lorakit_build_options *options, lorakit_build_result *out,
-                                             lorafmt_error *err);
+LORAKIT_API lorafmt_status lorakit_build_run(lorakit_build *build, const lorakit_build_options *options,
+                                             lorakit_build_result *out, lorafmt_error *err);
 
 #ifdef __cplusplus
 }

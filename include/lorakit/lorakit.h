@@ -4,6 +4,7 @@
 #define LORAKIT_LORAKIT_H
 
 #include "lorakit/adapter.h"
+#include "lorakit/build.h"
 #include "lorakit/compose.h"
 #include "lorakit/diff.h"
 #include "lorakit/emit.h"

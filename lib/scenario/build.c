@@ -60,8 +60,8 @@ static void print_adapter(FILE *to, const lk_stack *stack, size_t i)
         lf_sha256_final(&h, digest);
         lk_hex(digest, weights);
     }
-    fprintf(to, "adapter %zu: %s weight %.17g weights %s map %s\n", i + 1, lk_hex(stack->opened[i]->id, id), stack->entries[i].weight,
-            weights, map);
+    fprintf(to, "adapter %zu: %s weight %.17g weights %s map %s\n", i + 1, lk_hex(stack->opened[i]->id, id),
+            stack->entries[i].weight, weights, map);
 }
 
 static lorafmt_status hash_image_file(lorafmt_image *image, size_t i, uint8_t out[32], lorafmt_error *err)
@@ -88,7 +88,8 @@ static lorafmt_status print_side_files(FILE *to, lorafmt_image *image, lorafmt_e
     for (size_t i = 0; i < lorafmt_image_n_files(image); i++) {
         const lorafmt_image_file *file = lorafmt_image_get_file(image, i);
         if (strchr(file->name, '\n'))
-            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, file->name, "a file of the base whose name has two lines");
+            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, file->name,
+                           "a file of the base whose name has two lines");
         if (file->has_tensors)
             continue;
         LF_TRY(hash_image_file(image, i, digest, err));
@@ -103,9 +104,12 @@ static lorafmt_status print_inputs(lorakit_build *build, FILE *to, lorafmt_error
     uint8_t base[32];
     char hex[LK_HEX_SIZE];
 
-    LF_TRY(lorakit_scenarios_base_sha256(build->set, base, err));
-    fprintf(to, "the form of builds: %s 1\nthe arithmetic: %d\nthe base: %s\n", build->image ? "model" : "lora", LORAKIT_ARITHMETIC,
-            lk_hex(base, hex));
+    if (build->image)
+        LF_TRY(lorakit_scenarios_base_sha256(build->set, base, err));
+    else
+        memcpy(base, build->set->structure, sizeof base);
+    fprintf(to, "the form of builds: %s 1\nthe arithmetic: %d\nthe base: %s\n", build->image ? "model" : "lora",
+            LORAKIT_ARITHMETIC, lk_hex(base, hex));
     for (size_t i = 0; i < build->stack.scenario->n_adapters; i++)
         print_adapter(to, &build->stack, i);
     if (!build->image)
@@ -247,7 +251,8 @@ static void explain(const char *now, const char *was, lorakit_build_state *out)
     if (!*line)
         snprintf(out->why, sizeof out->why, "made from more than now");
     else
-        snprintf(out->why, sizeof out->why, "changed since: %.*s", (int)(strcspn(line, "\n") < 300 ? strcspn(line, ":") : 300), line);
+        snprintf(out->why, sizeof out->why, "changed since: %.*s", (int)(strcspn(line, "\n") < 300 ? strcspn(line, ":") : 300),
+                 line);
 }
 
 static void judge(const lorakit_build *build, const lk_record *record, lorakit_build_state *out)

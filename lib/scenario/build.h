@@ -21,13 +21,13 @@ struct lorakit_build {
     lorakit_scenarios *set;
     lorakit_form form;
     lk_stack stack;
-    lorafmt_view *view;       /* of a model, as the image */
+    lorafmt_view *view; /* of a model, as the image */
     lorafmt_image *image;
-    lorakit_adapter *adapter; /* of a lora */
-    const char *inputs;       /* once they are known: lines "WHAT: VALUE" */
-    const char *name;         /* of the result in OUTPUT */
+    lorakit_adapter *adapter;                    /* of a lora */
+    const char *inputs;                          /* once they are known: lines "WHAT: VALUE" */
+    const char *name;                            /* of the result in OUTPUT */
     const char *target, *record, *ready, *flock; /* paths */
-    const char *staging;      /* path, once the inputs are known */
+    const char *staging;                         /* path, once the inputs are known */
 };
 
 /* What the result depends on: sets inputs and staging. */
@@ -61,5 +61,19 @@ bool lk_built_file_look(const char *directory, const char *name, lk_built_file *
 
 /* The first file of a record that is not in a directory as it was; NULL when all are. */
 const lk_built_file *lk_record_first_changed(const lk_record *record, const char *directory);
+
+/* --- build_publish.c; under the lock --- */
+
+/* End what a process that died began. */
+lorafmt_status lk_build_recover(lorakit_build *build, lorafmt_error *err);
+
+/* MISUSE when something is where the result goes that was not made here. */
+lorafmt_status lk_build_check_own(lorakit_build *build, lorafmt_error *err);
+
+/* Put a model whose tensor files are all staged in its place. */
+lorafmt_status lk_build_publish(lorakit_build *build, lorafmt_error *err);
+
+/* Remove a directory of files, if it is there. */
+lorafmt_status lk_build_remove(const char *directory, lorafmt_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define MORE ", ..."
 
@@ -32,7 +33,7 @@ void lk_choices_add(lk_choices *choices, const char *name)
 
     list(choices, name);
     if (n_typed <= LF_MAX_DISTANCE && n <= LF_MAX_DISTANCE) {
-        const size_t distance = lf_distance(choices->typed, n_typed, name, n);
+        const size_t distance = strcasecmp(choices->typed, name) == 0 ? 0 : lf_distance(choices->typed, n_typed, name, n);
         if (distance < choices->distance) {
             choices->distance = distance;
             choices->nearest = name;

@@ -158,10 +158,10 @@ static lorafmt_status check_version(const lk_yaml *root, lorafmt_error *err)
                         : lk_yaml_fail(node, LORAFMT_UNSUPPORTED, err, "%.64s, this reader knows version 1", node->text);
 }
 
-static lorafmt_status read_defaults(lk_manifest *m, const lk_yaml *node, lorafmt_dtype *dtype, lorafmt_error *err)
+static lorafmt_status read_defaults(lk_manifest *m, const lk_yaml *root, lorafmt_dtype *dtype, lorafmt_error *err)
 {
     static const char *const keys[] = {"dtype", "output", NULL};
-    const lk_yaml *output = NULL;
+    const lk_yaml *node = lk_yaml_get(root, "defaults"), *output = NULL;
 
     if (node) {
         LF_TRY(lk_yaml_mapping(node, keys, err));
@@ -170,8 +170,8 @@ static lorafmt_status read_defaults(lk_manifest *m, const lk_yaml *node, lorafmt
     }
     if (output)
         return lk_manifest_read_path(m, output, &m->shown.output, err);
-    m->shown.output = strcmp(m->shown.directory, ".") == 0 ? "build" : lf_arena_printf(&m->arena, "%s/build", m->shown.directory);
-    return m->shown.output ? LORAFMT_OK : lf_no_memory(err);
+    m->shown.output = lk_manifest_join(m, "build");
+    return m->shown.output ? lk_manifest_check_beneath(m, m->shown.output, root, err) : lf_no_memory(err);
 }
 
 static lorafmt_status read_root(lk_manifest *m, const lk_yaml *root, lorafmt_error *err)
@@ -186,7 +186,7 @@ static lorafmt_status read_root(lk_manifest *m, const lk_yaml *root, lorafmt_err
     LF_TRY(lk_manifest_read_roots(m, lk_yaml_get(root, "roots"), err));
     LF_TRY(read_base(m, base, err));
     LF_TRY(read_adapters(m, lk_yaml_get(root, "adapters"), err));
-    LF_TRY(read_defaults(m, lk_yaml_get(root, "defaults"), &default_dtype, err));
+    LF_TRY(read_defaults(m, root, &default_dtype, err));
     return lk_manifest_read_scenarios(m, root, default_dtype, err);
 }
 

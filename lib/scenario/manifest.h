@@ -9,13 +9,19 @@
 typedef struct lk_manifest {
     lorakit_manifest shown; /* first, so that it stands for all of this */
     lf_arena arena;
-    const char *home; /* the user's directory; NULL = none */
+    const char **roots; /* room for all of those shown */
+    const char *home;   /* the user's directory; NULL = none */
 } lk_manifest;
 
-/* spec/manifest.md 3.1: from the key roots, which may be NULL. */
+/* spec/manifest.md 3.1: the manifest's directory, the key roots, which may be NULL, and the cache. */
 lorafmt_status lk_manifest_read_roots(lk_manifest *m, const lk_yaml *roots, lorafmt_error *err);
 
-/* A path beneath the roots, that may be missing. */
+/* A path in the manifest's directory, given one in the arena; NULL when out of memory. */
+const char *lk_manifest_join(lk_manifest *m, const char *relative);
+
+/* Does a path lead beneath the roots? It may be missing. `at` is where a message points. */
+lorafmt_status lk_manifest_check_beneath(const lk_manifest *m, const char *path, const lk_yaml *at, lorafmt_error *err);
+
 lorafmt_status lk_manifest_read_path(lk_manifest *m, const lk_yaml *node, const char **out, lorafmt_error *err);
 
 /* spec/manifest.md 3.4: a dtype of models; the node may be NULL, which is 0. */

@@ -3,6 +3,7 @@
 #include "lib/scenario/manifest.h"
 
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/io/io.h"
 
 #include <errno.h>
@@ -13,13 +14,23 @@
 #include <unistd.h>
 
 #define CACHE ".cache/huggingface/hub"
+#define MAX_ROOTS 64
 
 /* --- text --- */
+
+const char *lk_manifest_join(lk_manifest *m, const char *relative)
+{
+    const char *directory = m->shown.directory;
+
+    if (strcmp(directory, ".") == 0)
+        return relative;
+    return lf_arena_printf(&m->arena, "%s%s%s", directory, lf_ends_with(directory, "/") ? "" : "/", relative);
+}
 
 /* "~/x" is the user's, "/x" itself, "x" beneath the manifest's directory. */
 static lorafmt_status expand(lk_manifest *m, const lk_yaml *node, const char **out, lorafmt_error *err)
 {
-    const char *directory = m->shown.directory, *text;
+    const char *text;
 
     *out = NULL;
     LF_TRY(lk_yaml_nonempty(node, &text, err));
@@ -30,10 +41,8 @@ static lorafmt_status expand(lk_manifest *m, const lk_yaml *node, const char **o
         return lk_yaml_fail(node, LORAFMT_CORRUPT, err, "begins with ~/, but the user has no directory");
     if (text[0] == '~')
         *out = lf_arena_printf(&m->arena, "%s%s", m->home, text + 1);
-    else if (text[0] == '/' || strcmp(directory, ".") == 0)
-        *out = text;
     else
-        *out = lf_arena_printf(&m->arena, "%s%s%s", directory, directory[1] ? "/" : "", text);
+        *out = text[0] == '/' ? text : lk_manifest_join(m, text);
     return *out ? LORAFMT_OK : lf_no_memory(err);
 }
 
@@ -146,35 +155,56 @@ lorafmt_status lorakit_manifest_check_path(const lorakit_manifest *manifest, con
     return st;
 }
 
-lorafmt_status lk_manifest_read_path(lk_manifest *m, const lk_yaml *node, const char **out, lorafmt_error *err)
+lorafmt_status lk_manifest_check_beneath(const lk_manifest *m, const char *path, const lk_yaml *at, lorafmt_error *err)
 {
     lorafmt_error why;
     lorafmt_status st;
     bool exists;
 
-    LF_TRY(expand(m, node, out, err));
-    st = check_beneath(&m->shown, *out, &exists, &why);
+    st = check_beneath(&m->shown, path, &exists, &why);
     if (st == LORAFMT_NO_MEMORY)
         return lf_no_memory(err);
-    return st ? lk_yaml_fail(node, st == LORAFMT_MISUSE ? LORAFMT_CORRUPT : st, err, "%s", why.text) : LORAFMT_OK;
+    return st ? lk_yaml_fail(at, st == LORAFMT_MISUSE ? LORAFMT_CORRUPT : st, err, "%s", why.text) : LORAFMT_OK;
 }
 
-/* A directory with its links resolved, in the arena; *out is NULL, and errno set, when it is none. */
-static lorafmt_status real_directory(lk_manifest *m, const char *path, const char **out, lorafmt_error *err)
+lorafmt_status lk_manifest_read_path(lk_manifest *m, const lk_yaml *node, const char **out, lorafmt_error *err)
+{
+    LF_TRY(expand(m, node, out, err));
+    return lk_manifest_check_beneath(m, *out, node, err);
+}
+
+/* Add a directory to the roots, its links resolved, unless it is there. Fails as a system call, about the path. */
+static lorafmt_status add_root(lk_manifest *m, const char *path, lorafmt_error *err)
 {
     char *real = realpath(path, NULL);
-    const bool is_directory = real && lf_path_type_of(real) == LF_PATH_DIRECTORY;
+    const int os_error = !real ? errno : lf_path_type_of(real) == LF_PATH_DIRECTORY ? 0 : ENOTDIR;
+    const char **end = m->roots + m->shown.n_roots;
+    bool known = false;
 
-    *out = NULL;
-    if (!is_directory) {
-        if (real)
-            errno = ENOTDIR;
-        free(real);
-        return errno == ENOMEM ? lf_no_memory(err) : LORAFMT_OK;
+    for (const char **root = m->roots; root < end && !os_error && !known; root++)
+        known = strcmp(*root, real) == 0;
+    if (!os_error && !known) {
+        *end = lf_arena_strdup(&m->arena, real);
+        m->shown.n_roots += *end != NULL;
+        known = *end != NULL;
     }
-    *out = lf_arena_strdup(&m->arena, real);
     free(real);
-    return *out ? LORAFMT_OK : lf_no_memory(err);
+    if (os_error)
+        return lf_fail_os(err, os_error, path, "a root must be a directory");
+    return known ? LORAFMT_OK : lf_no_memory(err);
+}
+
+static lorafmt_status read_root(lk_manifest *m, const lk_yaml *node, lorafmt_error *err)
+{
+    lorafmt_error why;
+    lorafmt_status st;
+    const char *path;
+
+    LF_TRY(expand(m, node, &path, err));
+    st = add_root(m, path, &why);
+    if (st == LORAFMT_NO_MEMORY)
+        return lf_no_memory(err);
+    return st ? lk_yaml_fail(node, st, err, "%s", why.text) : LORAFMT_OK;
 }
 
 static lorafmt_status find_home(lk_manifest *m, lorafmt_error *err)
@@ -189,56 +219,29 @@ static lorafmt_status find_home(lk_manifest *m, lorafmt_error *err)
 }
 
 /* Where the Hugging Face libraries keep models, when that exists. */
-static lorafmt_status add_cache(lk_manifest *m, const char **root, lorafmt_error *err)
+static lorafmt_status add_cache(lk_manifest *m, lorafmt_error *err)
 {
     const char *path = m->home ? lf_arena_printf(&m->arena, "%s/" CACHE, m->home) : NULL;
+    lorafmt_status st;
 
-    if (!m->home)
-        return LORAFMT_OK;
     if (!path)
-        return lf_no_memory(err);
-    LF_TRY(real_directory(m, path, root, err));
-    m->shown.n_roots += *root != NULL;
-    return LORAFMT_OK;
-}
-
-static lorafmt_status add_root(lk_manifest *m, const lk_yaml *node, const char **root, lorafmt_error *err)
-{
-    const char *path;
-
-    LF_TRY(expand(m, node, &path, err));
-    LF_TRY(real_directory(m, path, root, err));
-    if (!*root)
-        return lk_yaml_fail(node, errno == ENOENT ? LORAFMT_NOT_FOUND : LORAFMT_CORRUPT, err, "a root must be a directory: %s",
-                            strerror(errno));
-    m->shown.n_roots++;
-    return LORAFMT_OK;
-}
-
-static lorafmt_status add_directory(lk_manifest *m, const char **root, lorafmt_error *err)
-{
-    LF_TRY(real_directory(m, m->shown.directory, root, err));
-    if (!*root)
-        return lf_fail_os(err, errno, m->shown.directory, "cannot find where it leads");
-    m->shown.n_roots++;
-    return LORAFMT_OK;
+        return m->home ? lf_no_memory(err) : LORAFMT_OK;
+    st = add_root(m, path, NULL);
+    return st == LORAFMT_NO_MEMORY ? lf_no_memory(err) : LORAFMT_OK;
 }
 
 lorafmt_status lk_manifest_read_roots(lk_manifest *m, const lk_yaml *node, lorafmt_error *err)
 {
-    const char **roots;
-
     if (node)
         LF_TRY(lk_yaml_sequence(node, err));
-    if (node && !node->n)
-        return lk_yaml_fail(node, LORAFMT_CORRUPT, err, "no root; leave the key out for the manifest's own directory");
-    m->shown.roots = roots = lf_arena_alloc(&m->arena, node ? node->n + 1 : 2, sizeof *roots);
-    if (!roots)
+    if (node && node->n > MAX_ROOTS)
+        return lk_yaml_fail(node, LORAFMT_LIMIT, err, "%zu roots, at most %d", node->n, MAX_ROOTS);
+    m->shown.roots = m->roots = lf_arena_alloc(&m->arena, MAX_ROOTS + 2, sizeof *m->roots);
+    if (!m->roots)
         return lf_no_memory(err);
     LF_TRY(find_home(m, err));
-    if (!node)
-        LF_TRY(add_directory(m, &roots[0], err));
+    LF_TRY(add_root(m, m->shown.directory, err));
     for (size_t i = 0; node && i < node->n; i++)
-        LF_TRY(add_root(m, node->value[i], &roots[i], err));
-    return add_cache(m, &roots[m->shown.n_roots], err);
+        LF_TRY(read_root(m, node->value[i], err));
+    return add_cache(m, err);
 }

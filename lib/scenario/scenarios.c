@@ -134,6 +134,8 @@ lorafmt_status lk_make_directories(const lorakit_scenarios *set, lorafmt_error *
     char *state = lf_path_join(set->output, LK_STATE_DIRECTORY);
     lorafmt_status st = state ? make_directory(set->output, err) : lf_no_memory(err);
 
+    if (!st && !set->options.output)
+        st = lorakit_manifest_check_path(set->manifest, set->output, err);
     if (!st)
         st = make_directory(state, err);
     free(state);

@@ -154,11 +154,10 @@ static lorafmt_status list_weights(lk_stack *s, lorakit_compose_options *options
 static lorafmt_status check_composable(const lorakit_scenarios *set, const lk_stack *s, lorafmt_error *err)
 {
     if (s->scenario->n_adapters == 0)
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, s->scenario->name,
-                       "it is the base itself, which no adapter makes");
+        return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL, "it is the base itself, which no adapter makes");
     for (size_t i = 0; i < s->scenario->n_adapters; i++)
         if (s->options[i].n_renames)
-            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, s->scenario->name,
+            return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
                            "adapter '%s' has a map, which a .lora does not carry: build it as a model",
                            set->manifest->adapters[s->scenario->adapters[i].adapter].name);
     return LORAFMT_OK;
