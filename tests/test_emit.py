@@ -141,9 +141,12 @@ class Place:
     def __init__(self, lorapack, folder):
         self.lorapack, self.folder, self.manifest = lorapack, folder, folder / 'lorafmt.yaml'
         (folder / 'base').mkdir()
-        (folder / 'base' / 'config.json').write_text(json.dumps({'vocab_size': VOCAB, 'tie_word_embeddings': False}))
-        tensors.write_file(folder / 'base' / 'model.safetensors', base_model())
+        self.write_base(base_model(), tied=False)
         self.held = {}
+
+    def write_base(self, model, tied):
+        (self.folder / 'base' / 'config.json').write_text(json.dumps({'vocab_size': VOCAB, 'tie_word_embeddings': tied}))
+        tensors.write_file(self.folder / 'base' / 'model.safetensors', model)
 
     def adapter(self, name, held, **config):
         self.held[name] = held
@@ -296,6 +299,16 @@ def test_what_peft_cannot_say_under_a_weight(place):
     expect(place.merged([out / 'half'], 'again').read_bytes() == direct.read_bytes(), True, 'the same bytes when merged')
 
 
+def test_a_tied_head(place):
+    """Merging changes the embedding with it, and an engine's adapter of the head would not."""
+    place.adapter('head', pair('h', 'lm_head', 4, (VOCAB, HIDDEN)), target_modules=['lm_head'])
+    place.write(head=['head'])
+    expect(place.emit('vllm')[0]['head']['form'], 'one', 'a head of its own')
+    place.write_base({name: tensor for name, tensor in base_model().items() if name != 'lm_head.weight'}, tied=True)
+    code, _, message = place.lorapack.run('emit', place.manifest, 'head', '--for', 'vllm', '-o', place.folder / 'tied')
+    expect((code, 'tied to the embedding' in message), (1, True), message)
+
+
 def test_nothing_to_serve(place):
     mixed(place)
     place.write(off=[{'adapter': 'mixed', 'weight': 0}], on=['mixed'])
@@ -341,7 +354,7 @@ def test_the_scripts_start_what_they_say(place):
         'sglang': ['-m', 'sglang.launch_server', '--model-path', '--enable-lora', '--max-lora-rank', '9', '--max-loras-per-batch', '2',
                    '--lora-target-modules', 'gate_proj', 'k_proj', 'q_proj', 'up_proj', 'v_proj', 'o_proj', '--lora-paths', 'a.b-c_1=a.b-c_1', 'nine=nine',
                    '--port', '1'],
-        'lorax': ['--model-id', '--source', 'local', '--port', '1']}
+        'lorax': ['--model-id', '--port', '1']}
     for engine, arguments in wanted.items():
         _, out = place.emit(engine)
         listed = json.loads((out / 'adapters.json').read_text())

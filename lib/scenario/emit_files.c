@@ -118,7 +118,7 @@ static void put_lorax(const writer *w, FILE *to)
     for (size_t i = 0; i < w->n; i++)
         if (has_adapter(&w->emitted[i]))
             fprintf(to, "#   \"parameters\": {\"adapter_id\": \"%s\", \"adapter_source\": \"local\"}\n", name_of(w, i));
-    fputs("exec lorax-launcher --model-id \"$base\" --source local \"$@\"\n", to);
+    fputs("exec lorax-launcher --model-id \"$base\" \"$@\"\n", to);
 }
 
 static void put_serve(const writer *w, FILE *to)
