@@ -315,6 +315,10 @@ def test_nothing_to_serve(place):
     said, out = place.emit('vllm')
     expect((said['off']['form'], said['on']['form']), ('base', 'one'), 'forms')
     expect(names(out), ['adapters.json', 'on', 'serve.sh'], 'what is written')
+    place.write(off=[{'adapter': 'mixed', 'weight': 0}], none={'description': 'the base'})
+    for engine in 'vllm', 'sglang', 'lorax':
+        _, out = place.emit(engine, out=place.folder / f'base-{engine}')
+        expect([line.split('"$base"')[1] for line in (out / 'serve.sh').read_text().splitlines() if line.startswith('exec')], [' "$@"'], engine)
     refused_adapters(place)
     place.write(dora=['dora'])
     code, _, message = place.lorapack.run('emit', place.manifest, '--for', 'vllm', '-o', place.folder / 'none')
@@ -351,8 +355,8 @@ def test_the_scripts_start_what_they_say(place):
     wanted = {
         'vllm': ['serve', '--enable-lora', '--max-lora-rank', '16', '--max-loras', '2', '--lora-modules', '{"name": "a.b-c_1", "path": "a.b-c_1"}',
                  '{"name": "nine", "path": "nine"}', '--port', '1'],
-        'sglang': ['-m', 'sglang.launch_server', '--model-path', '--enable-lora', '--max-lora-rank', '9', '--max-loras-per-batch', '2',
-                   '--lora-target-modules', 'gate_proj', 'k_proj', 'q_proj', 'up_proj', 'v_proj', 'o_proj', '--lora-paths', 'a.b-c_1=a.b-c_1', 'nine=nine',
+        'sglang': ['-m', 'sglang.launch_server', '--model-path', '--enable-lora', '--max-lora-rank', '9', '--max-loras-per-batch', '3',
+                   '--lora-target-modules', 'gate_proj', 'k_proj', 'o_proj', 'q_proj', 'up_proj', 'v_proj', '--lora-paths', 'a.b-c_1=a.b-c_1', 'nine=nine',
                    '--port', '1'],
         'lorax': ['--model-id', '--port', '1']}
     for engine, arguments in wanted.items():

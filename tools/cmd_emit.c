@@ -67,6 +67,8 @@ static int check_args(const emit_args *args)
         return message_usage(NAME, "-o OUT is missing, the directory to write");
     if (jobs && args->json && !args->output)
         return message_usage(NAME, "--json needs -o OUT, or both would be on standard output");
+    if (jobs && args->n_threads)
+        return message_usage(NAME, "--threads is for peft, vllm, sglang and lorax");
     if (!jobs && args->parts)
         return message_usage(NAME, "--parts is for make, slurm and k8s");
     if (args->engine != FIRST_JOB + JOB_K8S && (args->image || args->claim))

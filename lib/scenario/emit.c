@@ -33,29 +33,26 @@ typedef struct job {
     size_t n;
     lf_output *output;
     lf_arena arena;
-    const char **modules; /* of all adapters, each once, NULL at the end */
+    const char **modules; /* of all adapters, ascending, each once, NULL at the end */
     size_t n_modules;
 } job;
 
+/* Both are in order and become one. */
 static bool add_modules(job *j, const lorafmt_adapter *adapter)
 {
     const char **more = lk_module_names(&j->arena, adapter), **all;
-    size_t n = 0, kept;
+    size_t n = 0, kept = 0, i = 0, k = 0;
 
     while (more && more[n])
         n++;
     all = more ? lf_arena_alloc(&j->arena, j->n_modules + n + 1, sizeof *all) : NULL;
     if (!all)
         return false;
-    kept = j->n_modules;
-    for (size_t i = 0; i < kept; i++)
-        all[i] = j->modules[i];
-    for (size_t i = 0; i < n; i++) {
-        size_t k = 0;
-        while (k < j->n_modules && strcmp(all[k], more[i]) != 0)
-            k++;
-        if (k == j->n_modules)
-            all[kept++] = more[i];
+    while (i < j->n_modules || k < n) {
+        const int order = i == j->n_modules ? 1 : k == n ? -1 : strcmp(j->modules[i], more[k]);
+        all[kept++] = order <= 0 ? j->modules[i] : more[k];
+        i += order <= 0;
+        k += order >= 0;
     }
     j->modules = all;
     j->n_modules = kept;

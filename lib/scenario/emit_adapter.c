@@ -222,7 +222,7 @@ static lorafmt_status level(maker *m)
     m->e->adapter.n_metadata = 0; // a config that it may have had says other ranks and scales
     m->out->rank = said.rank;
     m->out->scale = said.scale;
-    m->out->rounding = said.rounding > m->out->rounding ? said.rounding : m->out->rounding;
+    m->out->rounding += said.rounding;
     if (m->engine->most_rank && said.rank > m->engine->most_rank)
         return lf_fail(m->err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL, "rank %u; %s takes at most %u", said.rank,
                        m->engine->name, m->engine->most_rank);

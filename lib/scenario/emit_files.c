@@ -94,12 +94,13 @@ static void put_vllm(const writer *w, FILE *to)
     fputs(" \\\n    \"$@\"\n", to);
 }
 
+/* The base counts as one more in a batch. */
 static void put_sglang(const writer *w, FILE *to)
 {
     fprintf(to,
             "exec python3 -m sglang.launch_server --model-path \"$base\" \\\n"
             "    --enable-lora --max-lora-rank %u --max-loras-per-batch %zu \\\n    --lora-target-modules",
-            w->rank, w->n_adapters);
+            w->rank, w->n_adapters + 1);
     for (size_t i = 0; w->modules[i]; i++) {
         fputc(' ', to);
         lk_put_shell(to, w->modules[i]);
@@ -130,7 +131,9 @@ static void put_serve(const writer *w, FILE *to)
     fputs("set -eu\ncd -- \"$(dirname -- \"$0\")\"\nbase=", to);
     lk_put_shell(to, w->base);
     fputc('\n', to);
-    if (strcmp(w->engine->name, "vllm") == 0)
+    if (!w->n_adapters)
+        fprintf(to, "exec %s \"$base\" \"$@\"\n", w->engine->start);
+    else if (strcmp(w->engine->name, "vllm") == 0)
         put_vllm(w, to);
     else if (strcmp(w->engine->name, "sglang") == 0)
         put_sglang(w, to);
@@ -150,7 +153,7 @@ static void put_load(const writer *w, FILE *to)
     put_comments(w, to);
     fputs("from pathlib import Path\n\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
           "here = Path(__file__).resolve().parent\n"
-          "base = AutoModelForCausalLM.from_pretrained(",
+          "base = model = AutoModelForCausalLM.from_pretrained(",
           to);
     lk_put_json(to, w->base);
     fputs(", torch_dtype=\"auto\")\n", to);

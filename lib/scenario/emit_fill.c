@@ -61,7 +61,7 @@ static size_t layer_number(const char *name, size_t *at)
     return 0;
 }
 
-/* Zeros of rank 1 for a tensor, otherwise as the site `like`, with `old` in its name replaced by `new` as in the base's. */
+/* Zeros of rank 1 for a tensor that has no site, otherwise as the site `like`. */
 static lorafmt_status add_zero(filler *f, size_t place, const lk_named_site *like, const char *target)
 {
     const lorafmt_base_tensor *t = f->by_name[place];
