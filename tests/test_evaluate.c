@@ -206,12 +206,12 @@ static void evaluate(uint64_t *seed, drawn *d, const lorafmt_view *view, lorafmt
         lf_region part = {row, 1, 0, draw_below(seed, d->n_cols + 1)};
         n = 1 + draw_below(seed, all - row);
         if (n == 1) {
-            assert_int_equal(lf_view_evaluate(view, 0, &part, &rows, &tally, change, &err), LORAFMT_OK);
+            assert_int_equal(lf_view_evaluate(view, 0, &part, &rows, NULL, &tally, change, &err), LORAFMT_OK);
             rows.src = d->w.data + row * from_stride + part.n_cols * from_unit;
             rows.dst = d->made + row * to_stride + part.n_cols * to_unit;
             part.col = part.n_cols;
             part.n_cols = d->n_cols - part.col;
-            assert_int_equal(lf_view_evaluate(view, 0, &part, &rows, &tally, change, &err), LORAFMT_OK);
+            assert_int_equal(lf_view_evaluate(view, 0, &part, &rows, NULL, &tally, change, &err), LORAFMT_OK);
         } else if (change) {
             assert_int_equal(lorafmt_view_measure(view, 0, row, n, rows.src, from_stride, rows.dst, to_stride, change, &err),
                              LORAFMT_OK);

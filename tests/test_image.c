@@ -110,20 +110,24 @@ static void *read_wildly(void *ctx)
 {
     reader *r = ctx;
     char *buffer = malloc(r->size ? r->size : 1);
+    lorafmt_reader *memory = lorafmt_reader_new();
     lorafmt_error err;
 
     r->equal = true;
     for (size_t end = r->size; end;) {
         const size_t step = 1 + (size_t)rand_r(&r->seed) % (r->size / 8 + 3), n = end < step ? end : step;
-        r->equal &= !lorafmt_image_read(r->image, r->file, end - n, buffer, n, &err) && !memcmp(buffer, r->expected + end - n, n);
+        r->equal &=
+            !lorafmt_image_read(r->image, r->file, end - n, buffer, n, memory, &err) && !memcmp(buffer, r->expected + end - n, n);
         end -= n;
     }
     for (int i = 0; i < N_READS && r->size; i++) {
         const size_t at = (size_t)rand_r(&r->seed) % r->size, most = r->size - at;
         const size_t n = 1 + (size_t)rand_r(&r->seed) % (i % 2 ? most : most < 9 ? most : 9);
-        r->equal &= !lorafmt_image_read(r->image, r->file, at, buffer, n, &err) && !memcmp(buffer, r->expected + at, n);
+        r->equal &= !lorafmt_image_read(r->image, r->file, at, buffer, n, i % 3 ? memory : NULL, &err) &&
+                    !memcmp(buffer, r->expected + at, n);
     }
     free(buffer);
+    lorafmt_reader_free(memory);
     return NULL;
 }
 
@@ -259,10 +263,10 @@ static void test_refusals(void **state)
     (void)state;
     open_subject(&s, 0, 0);
     size = lorafmt_image_get_file(s.image, 0)->size;
-    assert_int_equal(lorafmt_image_read(s.image, 0, size, &byte, 0, &err), LORAFMT_OK);
-    assert_int_equal(lorafmt_image_read(s.image, 0, size, &byte, 1, &err), LORAFMT_MISUSE);
-    assert_int_equal(lorafmt_image_read(s.image, 0, UINT64_MAX, &byte, 2, &err), LORAFMT_MISUSE);
-    assert_int_equal(lorafmt_image_read(s.image, 99, 0, &byte, 0, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_image_read(s.image, 0, size, &byte, 0, NULL, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_image_read(s.image, 0, size, &byte, 1, NULL, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_image_read(s.image, 0, UINT64_MAX, &byte, 2, NULL, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_image_read(s.image, 99, 0, &byte, 0, NULL, &err), LORAFMT_MISUSE);
     assert_null(lorafmt_image_get_file(s.image, 99));
     assert_int_equal(lorafmt_image_open(s.model, s.view, &wrong, &image, &err), LORAFMT_MISUSE);
     merging.changes = &change;
@@ -298,10 +302,10 @@ static void test_a_base_that_changes(void **state)
         snprintf(other, sizeof other, "other/%s", file->name);
         assert_int_equal(link(path, "kept"), 0);
         assert_int_equal(rename(other, path), 0);
-        assert_int_equal(lorafmt_image_read(s.image, i, file->size - 1, &byte, 1, &err), LORAFMT_OK);
+        assert_int_equal(lorafmt_image_read(s.image, i, file->size - 1, &byte, 1, NULL, &err), LORAFMT_OK);
         assert_int_equal(truncate("kept", (off_t)file->size / 2), 0);
-        assert_int_equal(lorafmt_image_read(s.image, i, file->size - 1, &byte, 1, &err), LORAFMT_CORRUPT);
-        assert_int_equal(lorafmt_image_read(s.image, i, 0, &byte, 1, &err), LORAFMT_CORRUPT);
+        assert_int_equal(lorafmt_image_read(s.image, i, file->size - 1, &byte, 1, NULL, &err), LORAFMT_CORRUPT);
+        assert_int_equal(lorafmt_image_read(s.image, i, 0, &byte, 1, NULL, &err), LORAFMT_CORRUPT);
         assert_int_equal(unlink("kept"), 0);
     }
     close_subject(&s);

@@ -17,6 +17,9 @@
 /* The choices of --for: adapters for engines that serve them, then jobs for engines that run builds. */
 enum { FIRST_JOB = LORAKIT_LORAX };
 
+/* Of a command with two paths in it. */
+#define COMMAND_SIZE 9000
+
 /* A base may have any number of files, and each part has a cost of its own. */
 enum { MOST_PARTS_OF_ITSELF = 16 };
 
@@ -217,7 +220,7 @@ static void instead(const emit_job *job, const lorakit_manifest *manifest, const
 static void print_emitted(const emit_job *job, const lorakit_manifest *manifest, const lorakit_emitted *e)
 {
     const lorakit_scenario *scenario = &manifest->scenarios[e->scenario];
-    char scale[NUMBER_TEXT_SIZE], buf[1024];
+    char scale[NUMBER_TEXT_SIZE], buf[COMMAND_SIZE];
 
     buf[0] = '\0';
     switch (e->form) {
@@ -251,7 +254,7 @@ static void json_emitted(json_out *j, const emit_job *job, const lorakit_manifes
 {
     const lorakit_scenario *scenario = &manifest->scenarios[e->scenario];
     const bool none = e->form == LORAKIT_FORM_NONE;
-    char buf[1024];
+    char buf[COMMAND_SIZE];
 
     json_object(j, NULL);
     json_text(j, "name", scenario->name);

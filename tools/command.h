@@ -33,4 +33,7 @@ extern const command cmd_pack, cmd_unpack, cmd_inspect, cmd_verify, cmd_merge, c
 /* With liblorakit. */
 extern const command cmd_build, cmd_compose, cmd_diff, cmd_emit, cmd_extract, cmd_init, cmd_lock, cmd_plan, cmd_resize;
 
+/* With its mount. */
+extern const command cmd_mount, cmd_run;
+
 #endif

@@ -41,7 +41,7 @@ typedef struct lorakit_emitted {
     double scale;    /**< of all sites; 0 where they have their own */
     size_t n_filled; /**< sites added that add nothing: see docs/serving.md */
     double rounding; /**< the most that an update was changed, relative to its norm (Frobenius); 0 = the same numbers */
-    char why[512];   /**< LORAKIT_FORM_NONE: what the engine does not take, and where */
+    char why[1536];  /**< LORAKIT_FORM_NONE: what the engine does not take, and where */
 } lorakit_emitted;
 
 typedef struct lorakit_emit_options {

@@ -30,8 +30,8 @@ typedef struct lorakit_extract_options {
      */
     lorakit_rank rank;
     /**
-     * Which matrices become low-rank: names, with `*` for any characters, held against the tensor's name and what follows each
-     * dot in it, with and without its last component ("q_proj", "layers.0.*"); "all-linear" is every .weight but embeddings and
+     * Which matrices become low-rank: names, or patterns with *, ? and [...], held against the tensor's name and what follows
+     * each dot in it, with and without its last component ("q_proj", "layers.0.*"); "all-linear" is every .weight but embeddings and
      * the head. NULL = all that changed. A pattern that takes no tensor is NOT_FOUND.
      */
     const char *const *targets;

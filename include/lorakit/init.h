@@ -36,7 +36,7 @@ LORAKIT_API const char *lorakit_init_method_name(lorakit_init_method method);
 
 /**
  * A target or an exclusion is a name of modules, which are the tensors NAME.weight: one equal to it, or ending with a dot and it,
- * as lists in PEFT's target_modules; with a '*', which stands for any characters, dots too, the whole name. The target
+ * as lists in PEFT's target_modules; with *, ? or [...], as in lorakit_weight, the whole name. The target
  * "all-linear" is every matrix but embeddings, norms, and output heads.
  *
  * Matrices are linear, unless the last part of the name says that it is an embedding: wte, wpe, emb, shared, embed, embed_in,

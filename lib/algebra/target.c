@@ -98,7 +98,7 @@ static bool name_matches(const char *pattern, const module *m)
 {
     const size_t n = strlen(pattern);
 
-    if (strchr(pattern, '*'))
+    if (strpbrk(pattern, "*?["))
         return lf_glob_matches(pattern, m->name, m->length);
     return ends_with(m->name, m->length, pattern) && (n == m->length || m->name[m->length - n - 1] == '.');
 }

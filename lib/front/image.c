@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* That were ever opened. */
+static atomic_uint_fast64_t n_images;
+
 static lorafmt_status check_arguments(const lorafmt_model *model, const lorafmt_view *view, lorafmt_dtype dtype,
                                       lorafmt_error *err)
 {
@@ -27,6 +30,8 @@ static lorafmt_status check_arguments(const lorafmt_model *model, const lorafmt_
 static void set_stat(lorafmt_image_file *info, const struct stat *st)
 {
     info->mode = st->st_mode & 0777;
+    info->uid = st->st_uid;
+    info->gid = st->st_gid;
     info->mtime = st->st_mtim.tv_sec;
     info->mtime_ns = (unsigned)st->st_mtim.tv_nsec;
 }
@@ -132,6 +137,7 @@ lorafmt_status lorafmt_image_open(lorafmt_model *model, lorafmt_view *view, cons
     image->model = model;
     image->view = view;
     image->dtype = o->dtype;
+    image->serial = 1 + atomic_fetch_add(&n_images, 1);
     for (size_t i = 0; i < LF_PREPARE_LOCKS; i++)
         pthread_mutex_init(&image->preparing[i], NULL);
     if ((st = fill(image, err))) {
@@ -170,6 +176,18 @@ const lorafmt_image_file *lorafmt_image_get_file(const lorafmt_image *image, siz
     return file < image->n_files ? &image->files[file].info : NULL;
 }
 
+lorafmt_reader *lorafmt_reader_new(void)
+{
+    return calloc(1, sizeof(lorafmt_reader));
+}
+
+void lorafmt_reader_free(lorafmt_reader *reader)
+{
+    if (reader)
+        lf_right_free(&reader->right);
+    free(reader);
+}
+
 static lorafmt_status read_side_file(const lf_image_file *file, uint64_t offset, void *dst, size_t size, lorafmt_error *err)
 {
     if (file->text) {
@@ -180,7 +198,8 @@ static lorafmt_status read_side_file(const lf_image_file *file, uint64_t offset,
     return lf_check_unchanged(file->side->fd, file->side->path, &file->side->at_open, err);
 }
 
-lorafmt_status lorafmt_image_read(lorafmt_image *image, size_t i, uint64_t offset, void *dst, size_t size, lorafmt_error *err)
+lorafmt_status lorafmt_image_read(lorafmt_image *image, size_t i, uint64_t offset, void *dst, size_t size, lorafmt_reader *reader,
+                                  lorafmt_error *err)
 {
     const lf_image_file *file = &image->files[i];
     const lf_model_file *base;
@@ -190,6 +209,6 @@ lorafmt_status lorafmt_image_read(lorafmt_image *image, size_t i, uint64_t offse
     if (!file->info.has_tensors)
         return read_side_file(file, offset, dst, size, err);
     base = &image->model->files[file->layout];
-    LF_TRY(lf_range_read(image, file->layout, offset, dst, size, err));
+    LF_TRY(lf_range_read(image, file->layout, offset, dst, size, reader, err));
     return lf_check_unchanged(base->fd, base->path, &base->at_open, err);
 }

@@ -31,6 +31,7 @@ typedef struct lf_task_list {
     const char *src_path, *dst_path;
     int src, dst;
     bool measure;
+    const lf_right *right; /* of all its tasks, or NULL */
     size_t n, capacity;
     lf_task *tasks;
 } lf_task_list;
@@ -96,6 +97,7 @@ typedef struct lf_image_file {
 struct lorafmt_image {
     lorafmt_model *model;
     lorafmt_view *view;
+    uint64_t serial;     /* no other image has or had it */
     lorafmt_dtype dtype; /* or 0 */
     lf_layout *layouts;  /* of the model's files */
     size_t n_files;
@@ -113,8 +115,16 @@ lorafmt_status lf_edit_index(const lorafmt_image *image, char **out, size_t *out
 /* The factors of DoRA, which need the whole tensor: when it is first read, once. From any thread. */
 lorafmt_status lf_image_prepare(lorafmt_image *image, size_t tensor, lorafmt_error *err);
 
-/* Bytes [offset, offset + size) of a file that holds tensors. */
-lorafmt_status lf_range_read(lorafmt_image *image, size_t layout, uint64_t offset, uint8_t *dst, size_t size, lorafmt_error *err);
+/* What a thread keeps of the tensor that it read last. */
+struct lorafmt_reader {
+    uint64_t image; /* its serial number; 0 = none */
+    size_t tensor;
+    lf_right right;
+};
+
+/* Bytes [offset, offset + size) of a file that holds tensors. reader may be NULL. */
+lorafmt_status lf_range_read(lorafmt_image *image, size_t layout, uint64_t offset, uint8_t *dst, size_t size,
+                             lorafmt_reader *reader, lorafmt_error *err);
 
 /* What merging reports and adds up while it writes files. */
 typedef struct lf_writing {

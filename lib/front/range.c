@@ -7,9 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Floats of right factors that a reader keeps: 4 MiB. */
+#define MOST_REMEMBERED ((size_t)1 << 20)
+
 /* A tensor of a file, as it is read. */
 typedef struct range {
     lorafmt_image *image;
+    lorafmt_reader *reader; // or NULL
     const lf_model_file *base;
     const lorafmt_view_tensor *info;
     const lf_safetensors_tensor *entry;
@@ -36,9 +40,9 @@ lorafmt_status lf_image_prepare(lorafmt_image *image, size_t tensor, lorafmt_err
 }
 
 /* Some rows, or a part of one, to dst. */
-static lorafmt_status compute(const range *r, const lf_region *region, uint8_t *dst, lorafmt_error *err)
+static lorafmt_status compute(const range *r, const lf_region *region, const lf_right *right, uint8_t *dst, lorafmt_error *err)
 {
-    const lf_task_list list = {.view = r->image->view, .src_path = r->base->path, .src = r->base->fd};
+    const lf_task_list list = {.view = r->image->view, .src_path = r->base->path, .src = r->base->fd, .right = right};
     const uint64_t first = region->row * r->n_cols + region->col;
     lf_task task = {.tensor = r->tensor,
                     .dtype = r->entry->dtype,
@@ -66,9 +70,39 @@ static lorafmt_status compute_element(const range *r, lf_region *region, uint64_
     uint8_t element[sizeof(double)];
 
     region->n_rows = region->n_cols = 1;
-    LF_TRY(compute(r, region, element, err));
+    LF_TRY(compute(r, region, NULL, element, err));
     memcpy(dst, element + skip, n);
     return LORAFMT_OK;
+}
+
+/*
+ * The right factors for a region, which is cut to rows that share them: what the reader has, after it packed them if it must. NULL
+ * where there are none.
+ */
+static const lf_right *remember(const range *r, lf_region *region)
+{
+    lorafmt_reader *reader = r->reader;
+    lf_right *right = &reader->right;
+    const bool same = reader->image == r->image->serial && reader->tensor == r->tensor;
+
+    if (!same || (right->n_rows && region->row - right->first_row >= right->n_rows)) {
+        lf_right_pack(r->image->view, r->tensor, region->row, MOST_REMEMBERED, right);
+        reader->image = r->image->serial;
+        reader->tensor = r->tensor;
+    }
+    if (right->n_rows) {
+        const uint64_t left = right->first_row + right->n_rows - region->row;
+        region->n_rows = left < region->n_rows ? left : region->n_rows;
+    }
+    return right;
+}
+
+/* Up to a multiple of what is remembered, from where on that can be used. */
+static size_t columns(const lf_region *region, size_t n)
+{
+    const size_t odd = region->col % LF_PANEL;
+
+    return odd && n > LF_PANEL - odd ? LF_PANEL - odd : n;
 }
 
 /* As many bytes of a tensor at `at` as one call can compute, at most `size`; *done says how many. */
@@ -76,6 +110,7 @@ static lorafmt_status compute_some(const range *r, uint64_t at, uint8_t *dst, si
 {
     const uint64_t row_size = r->n_cols * r->unit, in_row = at % row_size, skip = in_row % r->unit;
     lf_region region = {.row = at / row_size, .n_rows = 1, .col = (size_t)(in_row / r->unit), .n_cols = (size_t)r->n_cols};
+    const lf_right *right = NULL;
     const uint64_t left = row_size - in_row, most = size < LF_TASK_SIZE ? size : LF_TASK_SIZE, n = most < left ? most : left;
 
     if (skip || n < r->unit) {
@@ -83,11 +118,13 @@ static lorafmt_status compute_some(const range *r, uint64_t at, uint8_t *dst, si
         return compute_element(r, &region, skip, dst, *done, err);
     }
     if (in_row || n < row_size)
-        region.n_cols = (size_t)(n / r->unit);
+        region.n_cols = columns(&region, (size_t)(n / r->unit));
     else
         region.n_rows = most / row_size;
+    if (r->reader && region.col % LF_PANEL == 0)
+        right = remember(r, &region);
     *done = (size_t)(region.n_rows * region.n_cols * r->unit);
-    return compute(r, &region, dst, err);
+    return compute(r, &region, right, dst, err);
 }
 
 /* Elements of less than a byte are never computed but in whole tensors that were replaced. */
@@ -131,11 +168,11 @@ static lorafmt_status read_header(const lf_model_file *base, const lf_layout *l,
 }
 
 static lorafmt_status read_tensor(lorafmt_image *image, size_t layout, size_t i, uint64_t at, uint8_t *dst, size_t size,
-                                  lorafmt_error *err)
+                                  lorafmt_reader *reader, lorafmt_error *err)
 {
     const lf_layout *l = &image->layouts[layout];
     const lf_model_file *base = &image->model->files[layout];
-    range r = {image, base, lorafmt_view_get_tensor(image->view, l->tensors[i]), &l->entries[i], l->tensors[i], 0, 0, 0};
+    range r = {image, reader, base, lorafmt_view_get_tensor(image->view, l->tensors[i]), &l->entries[i], l->tensors[i], 0, 0, 0};
 
     r.src = i < base->table->n_tensors ? base->table->tensors[i].offset : 0;
     if (!lf_layout_computes(l, image->view, i))
@@ -145,7 +182,8 @@ static lorafmt_status read_tensor(lorafmt_image *image, size_t layout, size_t i,
     return read_computed(&r, at, dst, size, err);
 }
 
-lorafmt_status lf_range_read(lorafmt_image *image, size_t layout, uint64_t offset, uint8_t *dst, size_t size, lorafmt_error *err)
+lorafmt_status lf_range_read(lorafmt_image *image, size_t layout, uint64_t offset, uint8_t *dst, size_t size,
+                             lorafmt_reader *reader, lorafmt_error *err)
 {
     const lf_layout *l = &image->layouts[layout];
     const lf_model_file *base = &image->model->files[layout];
@@ -156,7 +194,7 @@ lorafmt_status lf_range_read(lorafmt_image *image, size_t layout, uint64_t offse
         const uint64_t end = in_header ? l->data_offset : l->entries[i].offset + l->entries[i].size;
         const size_t n = size < end - offset ? size : (size_t)(end - offset);
         LF_TRY(in_header ? read_header(base, l, offset, dst, n, err)
-                         : read_tensor(image, layout, i, offset - l->entries[i].offset, dst, n, err));
+                         : read_tensor(image, layout, i, offset - l->entries[i].offset, dst, n, reader, err));
         offset += n;
         dst += n;
         size -= n;

@@ -29,7 +29,8 @@ lorafmt_status lf_task_compute(const lf_task_list *list, lf_task *task, void *bu
 
     if (info->reads_base)
         LF_TRY(lf_file_read(list->src, list->src_path, task->src, src, src_size ? src_size : dst_size, err));
-    LF_TRY(lf_view_evaluate(list->view, task->tensor, &task->region, &rows, &tally, list->measure ? &task->change : NULL, err));
+    LF_TRY(lf_view_evaluate(list->view, task->tensor, &task->region, &rows, list->right, &tally,
+                            list->measure ? &task->change : NULL, err));
     task->change.n_nan = tally.n_nan;
     task->change.n_inf = tally.n_inf;
     return LORAFMT_OK;

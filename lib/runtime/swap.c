@@ -185,7 +185,7 @@ static void compute(const swap *s, task *t)
         rows.src_stride = place->row_size / (size_t)(region.n_rows / t->n_rows);
         rows.dst_stride = place->live_row_size / (size_t)(region.n_rows / t->n_rows);
     }
-    st = st ? st : lf_view_evaluate(s->view, t->tensor, &region, &rows, &t->tally, NULL, NULL);
+    st = st ? st : lf_view_evaluate(s->view, t->tensor, &region, &rows, NULL, &t->tally, NULL, NULL);
     assert(st == LORAFMT_OK);
     (void)st;
 }

@@ -73,7 +73,7 @@ static lorafmt_status hash_image_file(lorafmt_image *image, size_t i, uint8_t ou
     lf_sha256_init(&h);
     for (uint64_t at = 0; at < file->size; at += BLOCK) {
         const size_t n = (size_t)(file->size - at < BLOCK ? file->size - at : BLOCK);
-        LF_TRY(lorafmt_image_read(image, i, at, block, n, err));
+        LF_TRY(lorafmt_image_read(image, i, at, block, n, NULL, err));
         lf_sha256_update(&h, block, n);
     }
     lf_sha256_final(&h, out);

@@ -2,8 +2,8 @@
 /*
  * A finished model comes to its place in steps, each of which a process may die after:
  *
- *   1. its directory is renamed to S.ready
- *   2. the record says what its files are
+ *   1. the record says what its files are
+ *   2. its directory is renamed to S.ready
  *   3. S.ready and OUTPUT/S are exchanged, or S.ready is renamed when there is none
  *   4. S.ready, now what was there before, is removed
  *
@@ -138,8 +138,8 @@ static lorafmt_status write_record(lorakit_build *build, lorafmt_error *err)
         return lf_no_memory(err);
     for (size_t i = 0; i < n; i++) {
         const char *name = lorafmt_image_get_file(build->image, i)->name;
-        if (!lk_built_file_look(build->ready, name, &files[i]))
-            return lf_fail_os(err, ENOENT, build->ready, "%s is not there any more", name);
+        if (!lk_built_file_look(build->staging, name, &files[i]))
+            return lf_fail_os(err, ENOENT, build->staging, "%s is not there any more", name);
     }
     return lk_build_record_write(build, files, n, err);
 }
@@ -172,7 +172,7 @@ static lorafmt_status complete(lorakit_build *build, lorafmt_error *err)
     return st;
 }
 
-/* --- what is left of builds that were given up, since their inputs changed --- */
+/* --- what is left of builds that were given up, since their inputs changed, or killed when they wrote the record --- */
 
 static bool is_staging(const char *name, const char *scenario)
 {
@@ -182,7 +182,14 @@ static bool is_staging(const char *name, const char *scenario)
            strspn(name + n + 1, "0123456789abcdef") == LK_KEY_DIGITS;
 }
 
-static lorafmt_status remove_given_up(lorakit_build *build, lorafmt_error *err)
+static bool is_half_a_record(const char *name, const char *scenario)
+{
+    const size_t n = strlen(scenario);
+
+    return name[0] == '.' && strncmp(name + 1, scenario, n) == 0 && strncmp(name + 1 + n, ".model.lorapack-", 16) == 0;
+}
+
+static lorafmt_status remove_left(lorakit_build *build, lorafmt_error *err)
 {
     const char *state = lk_build_path(build, build->set->output, LK_STATE_DIRECTORY);
     char **names;
@@ -190,11 +197,15 @@ static lorafmt_status remove_given_up(lorakit_build *build, lorafmt_error *err)
     lorafmt_status st = LORAFMT_OK;
 
     LF_TRY(state ? lf_directory_list(state, &names, &n, err) : lf_no_memory(err));
-    for (size_t i = 0; i < n && !st; i++)
-        if (is_staging(names[i], build->stack.scenario->name)) {
-            const char *path = lk_build_path(build, state, names[i]);
-            st = path ? lk_build_remove(path, err) : lf_no_memory(err);
-        }
+    for (size_t i = 0; i < n && !st; i++) {
+        const char *path = lk_build_path(build, state, names[i]);
+        if (!path)
+            st = lf_no_memory(err);
+        else if (is_staging(names[i], build->stack.scenario->name))
+            st = lk_build_remove(path, err);
+        else if (is_half_a_record(names[i], build->stack.scenario->name))
+            st = remove_entry(state, names[i], err);
+    }
     lf_names_free(names, n);
     return st;
 }
@@ -206,11 +217,11 @@ lorafmt_status lk_build_publish(lorakit_build *build, lorafmt_error *err)
     LF_TRY(lk_build_check_own(build, err));
     LF_TRY(complete(build, err));
     LF_TRY(sync_directory(build->staging, err));
+    LF_TRY(write_record(build, err));
     if (rename(build->staging, build->ready) != 0)
         return lf_fail_os(err, errno, build->staging, "cannot rename the finished directory");
-    LF_TRY(write_record(build, err));
     LF_TRY(put_in_place(build, err));
-    return remove_given_up(build, err);
+    return remove_left(build, err);
 }
 
 lorafmt_status lk_build_recover(lorakit_build *build, lorafmt_error *err)

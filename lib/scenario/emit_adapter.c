@@ -32,7 +32,7 @@ typedef struct maker {
 void lk_emit_refuse(lorakit_emitted *out, const lorafmt_error *why)
 {
     out->form = LORAKIT_FORM_NONE;
-    snprintf(out->why, sizeof out->why, "%.200s%s%.280s", why->field, why->field[0] ? ": " : "", why->text);
+    snprintf(out->why, sizeof out->why, "%s%s%s", why->field, why->field[0] ? ": " : "", why->text);
 }
 
 /* A dtype other than the base's is that of another model. */

@@ -8,6 +8,7 @@
 #include "lib/view/patch.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Rows that the tallest tiles of every level divide, and columns that the widest do. */
@@ -42,8 +43,9 @@ typedef struct job {
     uint8_t *dst;
     size_t src_stride, dst_stride;
     lf_tally *tally;
-    lf_change *change; // or NULL
-    bool streamed;     // lf_block.streamed
+    const lf_right *right; // packed already, or NULL
+    lf_change *change;     // or NULL
+    bool streamed;         // lf_block.streamed
 } job;
 
 /* Where an element of the base is; NULL when it is not read. */
@@ -63,9 +65,8 @@ static size_t least(uint64_t a, size_t b)
 }
 
 /* Is it nothing but low-rank updates of what the base has, in f32? Then blocks of rows are made at once. */
-static bool is_plain(const job *j)
+static bool has_plain_terms(const lf_plan *plan)
 {
-    const lf_plan *plan = j->plan;
     size_t rank = 0;
 
     for (size_t k = 0; k < plan->n_terms; k++) {
@@ -73,8 +74,81 @@ static bool is_plain(const job *j)
             return false;
         rank += plan->terms[k].rank;
     }
-    return !plan->f64 && !plan->value && !plan->rows && plan->n_terms && plan->n_terms <= MOST_UPDATES && rank <= MOST_RANK &&
-           j->from != LF_REAL_F64 && j->to != LF_REAL_F64;
+    return !plan->f64 && !plan->value && !plan->rows && plan->n_terms && plan->n_terms <= MOST_UPDATES && rank <= MOST_RANK;
+}
+
+static bool is_plain(const job *j)
+{
+    return has_plain_terms(j->plan) && j->from != LF_REAL_F64 && j->to != LF_REAL_F64;
+}
+
+static size_t right_size(const lf_plan *plan)
+{
+    size_t size = 0;
+
+    for (size_t k = 0; k < plan->n_terms; k++)
+        size += lf_panels_size(plan->terms[k].rank, plan->n_cols);
+    return size;
+}
+
+/* The rows around one whose terms all have the right factors that its terms have. */
+static void set_rows(const lf_plan *plan, uint64_t row, lf_right *right)
+{
+    uint64_t first = 0;
+
+    for (size_t k = 0; k < plan->n_terms; k++) {
+        const uint64_t begin = row - row % plan->terms[k].expert_rows;
+        first = begin > first ? begin : first;
+    }
+    right->first_row = first;
+    right->n_rows = row - first + lf_rows_together(plan, row, plan->info.n_rows - row);
+}
+
+static bool reserve(lf_right *right, size_t size)
+{
+    if (right->capacity >= size)
+        return true;
+    free(right->panels);
+    right->panels = malloc(size * sizeof *right->panels);
+    right->capacity = right->panels ? size : 0;
+    return right->panels != NULL;
+}
+
+void lf_right_pack(const lorafmt_view *view, size_t tensor, uint64_t row, size_t most, lf_right *right)
+{
+    const lf_plan *plan = &view->plans[tensor];
+    lf_fpenv env;
+    float *panels;
+
+    right->n_rows = 0;
+    if (!has_plain_terms(plan) || right_size(plan) > most || !reserve(right, right_size(plan)))
+        return;
+    set_rows(plan, row, right);
+    panels = right->panels;
+    env = lf_fpenv_enter();
+    for (size_t k = 0; k < plan->n_terms; k++) {
+        const lf_matrix matrix = lf_right_of(plan, &plan->terms[k], row);
+        lf_pack_panels(&view->kernels, &matrix, 0, plan->terms[k].rank, 0, plan->n_cols, panels);
+        panels += lf_panels_size(plan->terms[k].rank, plan->n_cols);
+    }
+    lf_fpenv_leave(env);
+}
+
+void lf_right_free(lf_right *right)
+{
+    free(right->panels);
+    *right = (lf_right){0};
+}
+
+static void use_right(const job *j, size_t col, lf_update *updates)
+{
+    const float *panels = j->right->panels;
+
+    for (size_t k = 0; k < j->plan->n_terms; k++) {
+        const lf_term *t = &j->plan->terms[k];
+        updates[k] = (lf_update){.panels = panels + lf_panel_at(t->rank, col), .rank = t->rank, .scale = (float)t->scale};
+        panels += lf_panels_size(t->rank, j->plan->n_cols);
+    }
 }
 
 static void pack_right(const job *j, const lf_region *r, lf_update *updates, float *panels)
@@ -135,7 +209,10 @@ static void evaluate_band(const job *j, const lf_region *whole, const lf_region 
 
     for (size_t col = 0; col < band->n_cols; col += n_cols) {
         lf_region part = {band->row, 0, band->col + col, least(band->n_cols - col, n_cols)};
-        pack_right(j, &part, updates, panels);
+        if (j->right)
+            use_right(j, part.col, updates);
+        else
+            pack_right(j, &part, updates, panels);
         for (uint64_t done = 0; done < band->n_rows; done += part.n_rows) {
             part.row = band->row + done;
             part.n_rows = least(band->n_rows - done, n_rows);
@@ -297,7 +374,7 @@ static lorafmt_status check_dtypes(const lf_plan *plan, const lorafmt_rows *rows
 }
 
 lorafmt_status lf_view_evaluate(const lorafmt_view *view, size_t tensor, const lf_region *r, const lorafmt_rows *rows,
-                                lf_tally *tally, lorafmt_change *change, lorafmt_error *err)
+                                const lf_right *right, lf_tally *tally, lorafmt_change *change, lorafmt_error *err)
 {
     lf_change what = {0};
     const lf_plan *plan;
@@ -322,6 +399,7 @@ lorafmt_status lf_view_evaluate(const lorafmt_view *view, size_t tensor, const l
               .src_stride = rows->src_stride,
               .dst_stride = rows->dst_stride,
               .tally = tally,
+              .right = right && right->n_rows ? right : NULL,
               .change = change && plan->info.reads_base ? &what : NULL,
               .streamed = rows->src != rows->dst && r->n_rows * rows->dst_stride >= STREAM_SIZE};
     env = lf_fpenv_enter();
@@ -352,7 +430,7 @@ static lorafmt_status evaluate(const lorafmt_view *view, size_t tensor, uint64_t
     const size_t all = tensor < view->n_tensors ? view->plans[tensor].n_cols : 0;
     const lf_region region = {row, n_rows, rows->col, rows->n_cols ? rows->n_cols : all};
 
-    return lf_view_evaluate(view, tensor, &region, rows, tally, change, err);
+    return lf_view_evaluate(view, tensor, &region, rows, NULL, tally, change, err);
 }
 
 lorafmt_status lorafmt_view_evaluate_as(const lorafmt_view *view, size_t tensor, uint64_t row, uint64_t n_rows,
