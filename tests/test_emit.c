@@ -139,9 +139,9 @@ static void test_what_comes_out(void **state)
     write_manifest();
     assert_int_equal(emit(LORAKIT_LORAX, &options, emitted, &err), LORAFMT_OK);
     assert_int_equal(emitted[0].scenario, 1);
-    assert_int_equal(emitted[0].form, LORAKIT_FORM_ONE);
+    assert_int_equal(emitted[0].form, LORAKIT_EXPRESSED_ONE);
     assert_int_equal(emitted[0].n_filled, 1);
-    assert_int_equal(emitted[1].form, LORAKIT_FORM_SUM);
+    assert_int_equal(emitted[1].form, LORAKIT_EXPRESSED_SUM);
     assert_int_equal(emitted[1].rank, RANK); // both have the same directions
     assert_int_equal(emit(LORAKIT_LORAX, &options, emitted, &err), LORAFMT_IO);
     assert_int_equal(err.os_error, EEXIST);
@@ -162,7 +162,7 @@ static void test_misuse(void **state)
     assert_null(lorakit_engine_name(0));
     assert_null(lorakit_engine_name(5));
     assert_string_equal(lorakit_engine_name(LORAKIT_SGLANG), "sglang");
-    assert_string_equal(lorakit_form_name((lorakit_form)9), "unknown");
+    assert_string_equal(lorakit_expression_name((lorakit_expression)9), "unknown");
     assert_int_not_equal(access("out", F_OK), 0);
 }
 

@@ -224,21 +224,21 @@ static void print_emitted(const emit_job *job, const lorakit_manifest *manifest,
 
     buf[0] = '\0';
     switch (e->form) {
-    case LORAKIT_FORM_NONE:
+    case LORAKIT_NOT_EXPRESSED:
         instead(job, manifest, scenario->name, buf, sizeof buf);
         print_line(stdout, "%s: no adapter: %s", scenario->name, e->why);
         print_line(stdout, "  as a model of its own: %s", buf);
         return;
-    case LORAKIT_FORM_BASE:
+    case LORAKIT_EXPRESSED_BASE:
         print_line(stdout, "%s: the base itself", scenario->name);
         return;
-    case LORAKIT_FORM_AS_IS:
+    case LORAKIT_EXPRESSED_AS_IS:
         print_line(stdout, "%s: the adapter as it is, rank %u", scenario->name, e->rank);
         return;
-    case LORAKIT_FORM_ONE:
+    case LORAKIT_EXPRESSED_ONE:
         text_append(buf, sizeof buf, "one adapter");
         break;
-    case LORAKIT_FORM_SUM:
+    case LORAKIT_EXPRESSED_SUM:
         text_append(buf, sizeof buf, "the sum of %zu adapters", scenario->n_adapters);
         break;
     }
@@ -253,12 +253,12 @@ static void print_emitted(const emit_job *job, const lorakit_manifest *manifest,
 static void json_emitted(json_out *j, const emit_job *job, const lorakit_manifest *manifest, const lorakit_emitted *e)
 {
     const lorakit_scenario *scenario = &manifest->scenarios[e->scenario];
-    const bool none = e->form == LORAKIT_FORM_NONE;
+    const bool none = e->form == LORAKIT_NOT_EXPRESSED;
     char buf[COMMAND_SIZE];
 
     json_object(j, NULL);
     json_text(j, "name", scenario->name);
-    json_text(j, "form", lorakit_form_name(e->form));
+    json_text(j, "form", lorakit_expression_name(e->form));
     json_u64(j, "rank", none ? 0 : e->rank);
     json_double(j, "scale", none ? 0 : e->scale);
     json_u64(j, "n_filled", none ? 0 : e->n_filled);

@@ -23,25 +23,25 @@ LORAKIT_API const char *lorakit_engine_name(unsigned engine);
 LORAKIT_API const char *lorakit_engine_start(lorakit_engine engine);
 
 /** How a scenario is expressed. */
-typedef enum lorakit_form {
-    LORAKIT_FORM_NONE = 0, /**< not at all */
-    LORAKIT_FORM_BASE,     /**< it is the base, without an adapter */
-    LORAKIT_FORM_AS_IS,    /**< the adapter as it is */
-    LORAKIT_FORM_ONE,      /**< one adapter, weights in its scale, brought to one rank */
-    LORAKIT_FORM_SUM,      /**< several, added up into one */
-} lorakit_form;
+typedef enum lorakit_expression {
+    LORAKIT_NOT_EXPRESSED = 0, /**< not at all */
+    LORAKIT_EXPRESSED_BASE,    /**< it is the base, without an adapter */
+    LORAKIT_EXPRESSED_AS_IS,   /**< the adapter as it is */
+    LORAKIT_EXPRESSED_ONE,     /**< one adapter, weights in its scale, brought to one rank */
+    LORAKIT_EXPRESSED_SUM,     /**< several, added up into one */
+} lorakit_expression;
 
 /** "none", "base", "as-is", "one", "sum"; "unknown" for other numbers. Never NULL. */
-LORAKIT_API const char *lorakit_form_name(lorakit_form form);
+LORAKIT_API const char *lorakit_expression_name(lorakit_expression form);
 
 typedef struct lorakit_emitted {
     size_t scenario; /**< of the manifest */
-    lorakit_form form;
+    lorakit_expression form;
     uint32_t rank;   /**< the largest; 0 without an adapter */
     double scale;    /**< of all sites; 0 where they have their own */
     size_t n_filled; /**< sites added that add nothing: see docs/serving.md */
     double rounding; /**< the most that an update was changed, relative to its norm (Frobenius); 0 = the same numbers */
-    char why[1536];  /**< LORAKIT_FORM_NONE: what the engine does not take, and where */
+    char why[1536];  /**< LORAKIT_NOT_EXPRESSED: what the engine does not take, and where */
 } lorakit_emitted;
 
 typedef struct lorakit_emit_options {

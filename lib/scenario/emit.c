@@ -8,18 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *lorakit_form_name(lorakit_form form)
+const char *lorakit_expression_name(lorakit_expression form)
 {
     switch (form) {
-    case LORAKIT_FORM_NONE:
+    case LORAKIT_NOT_EXPRESSED:
         return "none";
-    case LORAKIT_FORM_BASE:
+    case LORAKIT_EXPRESSED_BASE:
         return "base";
-    case LORAKIT_FORM_AS_IS:
+    case LORAKIT_EXPRESSED_AS_IS:
         return "as-is";
-    case LORAKIT_FORM_ONE:
+    case LORAKIT_EXPRESSED_ONE:
         return "one";
-    case LORAKIT_FORM_SUM:
+    case LORAKIT_EXPRESSED_SUM:
         return "sum";
     }
     return "unknown";
@@ -88,7 +88,7 @@ static lorafmt_status emit_one(job *j, size_t i, lorafmt_error *err)
     lk_emission e;
     lorafmt_status st = lk_emission_make(j->set, scenario, j->engine, j->options, &e, out, err);
 
-    if (!st && out->form != LORAKIT_FORM_NONE && out->form != LORAKIT_FORM_BASE) {
+    if (!st && out->form != LORAKIT_NOT_EXPRESSED && out->form != LORAKIT_EXPRESSED_BASE) {
         e.adapter.name = lorakit_scenarios_manifest(j->set)->scenarios[scenario].name;
         st = write_adapter(j, &e.adapter, out, err);
     }
@@ -103,7 +103,7 @@ static lorafmt_status check_forms(const job *j, lorafmt_error *err)
     size_t n_none = 0;
 
     for (size_t i = 0; i < j->n; i++)
-        if (j->emitted[i].form == LORAKIT_FORM_NONE) {
+        if (j->emitted[i].form == LORAKIT_NOT_EXPRESSED) {
             n_none++;
             if (j->options->all)
                 return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, manifest->scenarios[j->emitted[i].scenario].name,

@@ -31,7 +31,7 @@ typedef struct maker {
 
 void lk_emit_refuse(lorakit_emitted *out, const lorafmt_error *why)
 {
-    out->form = LORAKIT_FORM_NONE;
+    out->form = LORAKIT_NOT_EXPRESSED;
     snprintf(out->why, sizeof out->why, "%s%s%s", why->field, why->field[0] ? ": " : "", why->text);
 }
 
@@ -181,7 +181,7 @@ static lorafmt_status sum(maker *m)
     free(sites);
     if (!st) {
         m->e->adapter = *lorakit_adapter_get(m->e->sum);
-        m->out->form = LORAKIT_FORM_SUM;
+        m->out->form = LORAKIT_EXPRESSED_SUM;
     }
     return st;
 }
@@ -240,7 +240,7 @@ static lorafmt_status make_one(maker *m)
         LF_TRY(sum(m));
     } else {
         m->e->adapter = m->terms[0];
-        m->out->form = LORAKIT_FORM_ONE;
+        m->out->form = LORAKIT_EXPRESSED_ONE;
     }
     if (m->engine->fills_layers || m->engine->fills_partners)
         LF_TRY(fill(m));
@@ -256,7 +256,7 @@ static lorafmt_status make_one(maker *m)
 static lorafmt_status take_as_is(maker *m)
 {
     m->e->adapter = *m->parents[0];
-    m->out->form = LORAKIT_FORM_AS_IS;
+    m->out->form = LORAKIT_EXPRESSED_AS_IS;
     for (size_t i = 0; i < m->e->adapter.n_sites; i++)
         if (m->e->adapter.sites[i].rank > m->out->rank)
             m->out->rank = m->e->adapter.sites[i].rank;
@@ -273,7 +273,7 @@ static lorafmt_status make(maker *m)
         return LORAFMT_OK;
     }
     if (changes_nothing(m)) {
-        m->out->form = LORAKIT_FORM_BASE;
+        m->out->form = LORAKIT_EXPRESSED_BASE;
         return LORAFMT_OK;
     }
     if (is_as_is(m))

@@ -23,7 +23,7 @@ typedef struct writer {
 
 static bool has_adapter(const lorakit_emitted *e)
 {
-    return e->form != LORAKIT_FORM_NONE && e->form != LORAKIT_FORM_BASE;
+    return e->form != LORAKIT_NOT_EXPRESSED && e->form != LORAKIT_EXPRESSED_BASE;
 }
 
 static const char *name_of(const writer *w, size_t i)
@@ -40,13 +40,13 @@ static void put_adapter(const writer *w, size_t i, FILE *to)
     fputs("    {\"name\": ", to);
     lk_put_json(to, name_of(w, i));
     fputs(", \"form\": ", to);
-    lk_put_json(to, lorakit_form_name(e->form));
+    lk_put_json(to, lorakit_expression_name(e->form));
     if (has_adapter(e)) {
         fputs(", \"path\": ", to);
         lk_put_json(to, name_of(w, i));
         fprintf(to, ", \"rank\": %u, \"rounding\": %.17g", e->rank, e->rounding);
     }
-    if (e->form == LORAKIT_FORM_NONE) {
+    if (e->form == LORAKIT_NOT_EXPRESSED) {
         fputs(", \"why\": ", to);
         lk_put_json(to, e->why);
     }
@@ -73,9 +73,9 @@ static void put_list(const writer *w, FILE *to)
 static void put_comments(const writer *w, FILE *to)
 {
     for (size_t i = 0; i < w->n; i++)
-        if (w->emitted[i].form == LORAKIT_FORM_BASE)
+        if (w->emitted[i].form == LORAKIT_EXPRESSED_BASE)
             fprintf(to, "# %s is the base itself.\n", name_of(w, i));
-        else if (w->emitted[i].form == LORAKIT_FORM_NONE)
+        else if (w->emitted[i].form == LORAKIT_NOT_EXPRESSED)
             fprintf(to, "# %s is not here: adapters.json says why, and it can be served as a model of its own.\n", name_of(w, i));
 }
 
