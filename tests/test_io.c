@@ -387,6 +387,32 @@ static void test_directory_output(void **state)
     assert_int_equal(st.st_mode & 0777, 0640);
 }
 
+/* A directory within, as another writer leaves it, comes and goes with the output. */
+static void test_directories_in_a_directory_output(void **state)
+{
+    for (int commits = 0; commits < 2; commits++) {
+        lf_output *out, *inner;
+        char *path;
+        int fd;
+
+        (void)state;
+        assert_int_equal(lf_output_begin_directory("./out", false, &out, NULL), LORAFMT_OK);
+        path = lf_output_member(out, "in");
+        assert_non_null(path);
+        assert_int_equal(lf_output_begin_directory(path, false, &inner, NULL), LORAFMT_OK);
+        assert_int_equal(lf_output_create(inner, "a", &fd, NULL), LORAFMT_OK);
+        assert_int_equal(lf_output_close(inner, "a", fd, LORAFMT_OK, NULL), LORAFMT_OK);
+        assert_int_equal(lf_output_commit(inner, NULL), LORAFMT_OK);
+        free(path);
+        if (commits)
+            assert_int_equal(lf_output_commit(out, NULL), LORAFMT_OK);
+        else
+            lf_output_abort(out);
+        check_list(".", commits ? "out" : "");
+    }
+    check_list("out/in", "a");
+}
+
 static void test_directory_output_is_not_replaced(void **state)
 {
     lorafmt_error err;
@@ -523,6 +549,7 @@ int main(void)
         IN_DIRECTORY(test_file_output_replaces),
         IN_DIRECTORY(test_abort),
         IN_DIRECTORY(test_directory_output),
+        IN_DIRECTORY(test_directories_in_a_directory_output),
         IN_DIRECTORY(test_directory_output_is_not_replaced),
         IN_DIRECTORY(test_directory_output_replaces),
         IN_DIRECTORY(test_tree_is_not_replaced),

@@ -31,7 +31,7 @@ typedef struct command {
 extern const command cmd_pack, cmd_unpack, cmd_inspect, cmd_verify, cmd_merge, cmd_apply;
 
 /* With liblorakit. */
-extern const command cmd_build, cmd_compose, cmd_diff, cmd_extract, cmd_init, cmd_lock, cmd_plan, cmd_resize;
+extern const command cmd_build, cmd_compose, cmd_diff, cmd_emit, cmd_extract, cmd_init, cmd_lock, cmd_plan, cmd_resize;
 
 /* With its mount. */
 extern const command cmd_mount, cmd_run;

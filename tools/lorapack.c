@@ -47,7 +47,7 @@ static const command cmd_version = {
 static const command *const commands[] = {
     &cmd_pack,  &cmd_unpack,  &cmd_inspect, &cmd_verify,  &cmd_merge, &cmd_apply,
 #ifdef WITH_KIT
-    &cmd_diff,  &cmd_compose, &cmd_resize,  &cmd_extract, &cmd_init,  &cmd_plan,  &cmd_lock, &cmd_build,
+    &cmd_diff,  &cmd_compose, &cmd_resize,  &cmd_extract, &cmd_init,  &cmd_plan,  &cmd_lock, &cmd_build, &cmd_emit,
 #endif
 #ifdef WITH_MOUNT
     &cmd_mount, &cmd_run,

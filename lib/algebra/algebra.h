@@ -23,7 +23,7 @@
  *   sketch.c    the large singular values of a large matrix
  *   decompose.c singular values, all or the large ones
  *   extract_plan.c, extract_site.c   what becomes of which tensor; a site of it
- *   spectrum.c, resize.c, compose.c, init.c, diff.c, diff_models.c, extract.c   what the public headers of these names promise
+ *   spectrum.c, resize.c, compose.c, uniform.c, init.c, diff.c, diff_models.c, extract.c   what the public headers of these names promise
  */
 #ifndef LK_ALGEBRA_H
 #define LK_ALGEBRA_H

@@ -85,6 +85,12 @@ lorafmt_status lf_output_check_space(const lf_output *output, uint64_t size, lor
 /* A small file in a directory output: created, written and closed. */
 lorafmt_status lf_output_put(lf_output *output, const char *name, const void *bytes, size_t size, lorafmt_error *err);
 
+/*
+ * Where a member of a directory output is until commit, malloc()ed: for writers of whole directories, which then lie in it and are
+ * not synced by it. NULL when out of memory.
+ */
+char *lf_output_member(const lf_output *output, const char *name);
+
 /* The path for messages: the target. */
 const char *lf_output_path(const lf_output *output);
 

@@ -75,6 +75,19 @@ static int remove_flat_directory(int parent, const char *name)
     return unlinkat(parent, name, AT_REMOVEDIR) == 0 ? 0 : errno;
 }
 
+/* Remove what this output wrote itself: files, and directories of files. */
+static void remove_members(int parent, const char *name)
+{
+    DIR *dir = open_directory(parent, name);
+
+    for (const struct dirent *entry; dir && (entry = next_entry(dir));)
+        if (unlinkat(dirfd(dir), entry->d_name, 0) != 0)
+            remove_flat_directory(dirfd(dir), entry->d_name);
+    if (dir)
+        closedir(dir);
+    unlinkat(parent, name, AT_REMOVEDIR);
+}
+
 /* path and name; a target that has no name of its own cannot be renamed to. */
 static lorafmt_status set_path(lf_output *o, const char *path, lorafmt_error *err)
 {
@@ -238,6 +251,17 @@ const char *lf_output_path(const lf_output *output)
     return output->path;
 }
 
+char *lf_output_member(const lf_output *output, const char *name)
+{
+    const int n = (int)(output->name - output->path);
+    const size_t size = (size_t)n + strlen(output->temp) + strlen(name) + 2;
+    char *path = malloc(size);
+
+    if (path)
+        snprintf(path, size, "%.*s%s/%s", n, output->path, output->temp, name);
+    return path;
+}
+
 static lorafmt_status fail_member(const lf_output *o, const char *name, int e, const char *what, lorafmt_error *err)
 {
     char path[sizeof err->file];
@@ -369,7 +393,7 @@ void lf_output_abort(lf_output *output)
     if (output->fd >= 0)
         close(output->fd);
     if (output->temp[0] && output->is_directory)
-        remove_flat_directory(output->parent, output->temp);
+        remove_members(output->parent, output->temp);
     else if (output->temp[0])
         unlinkat(output->parent, output->temp, 0);
     if (output->parent >= 0)

@@ -101,10 +101,13 @@ static void use_stat(job *j, const file_stat *cached)
 
 static void read_cache(job *j)
 {
-    char *path = cache_path(j->set), *text = path ? lk_record_load(path) : NULL, *rest = text,
-         *line = text ? lk_record_line(&rest) : NULL;
+    char *path = cache_path(j->set), *text = NULL, *rest, *line;
     file_stat cached;
 
+    if (path)
+        lk_record_load(path, &text, NULL);
+    rest = text;
+    line = text ? lk_record_line(&rest) : NULL;
     if (line && strcmp(line, FIRST_LINE) == 0)
         while ((line = lk_record_line(&rest)) && parse_stat(line, &cached))
             use_stat(j, &cached);

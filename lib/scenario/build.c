@@ -124,8 +124,8 @@ static lorafmt_status set_inputs(lorakit_build *build, const lk_text *text, lora
     uint8_t key[32];
 
     lf_sha256_of(text->bytes, text->size, key);
-    build->staging = lf_arena_printf(&build->arena, "%s/%s/%s-%.*s", build->set->output, LK_STATE_DIRECTORY,
-                                     build->stack.scenario->name, LK_KEY_DIGITS, lk_hex(key, hex));
+    build->staging =
+        lf_arena_printf(&build->arena, "%s/%s-%.*s", build->state, build->stack.scenario->name, LK_KEY_DIGITS, lk_hex(key, hex));
     build->inputs = build->staging ? lf_arena_strdup(&build->arena, text->bytes) : NULL;
     return build->inputs ? LORAFMT_OK : lf_no_memory(err);
 }
@@ -150,16 +150,16 @@ lorafmt_status lk_build_inputs(lorakit_build *build, lorafmt_error *err)
 
 static lorafmt_status set_paths(lorakit_build *build, lorafmt_error *err)
 {
-    const char *name = build->stack.scenario->name, *output = build->set->output,
-               *state = lk_build_path(build, output, LK_STATE_DIRECTORY);
+    const char *name = build->stack.scenario->name, *output = build->set->output;
     const bool lora = build->form == LORAKIT_FORM_LORA;
 
-    if (!state || !(build->name = lf_arena_printf(&build->arena, "%s%s", name, lora ? ".lora" : "")))
+    build->state = lk_build_path(build, output, LK_STATE_DIRECTORY);
+    if (!build->state || !(build->name = lf_arena_printf(&build->arena, "%s%s", name, lora ? ".lora" : "")))
         return lf_no_memory(err);
     build->target = lk_build_path(build, output, build->name);
-    build->record = lf_arena_printf(&build->arena, "%s/%s.%s", state, name, lora ? "lora" : "model");
-    build->ready = lf_arena_printf(&build->arena, "%s/%s.ready", state, name);
-    build->flock = lf_arena_printf(&build->arena, "%s/%s.flock", state, name);
+    build->record = lf_arena_printf(&build->arena, "%s/%s.%s", build->state, name, lora ? "lora" : "model");
+    build->ready = lf_arena_printf(&build->arena, "%s/%s.ready", build->state, name);
+    build->flock = lf_arena_printf(&build->arena, "%s/%s.flock", build->state, name);
     return build->target && build->record && build->ready && build->flock ? LORAFMT_OK : lf_no_memory(err);
 }
 
@@ -281,13 +281,11 @@ static void count_staged(lorakit_build *build, lorakit_build_state *out)
 
 lorafmt_status lorakit_build_look(lorakit_build *build, lorakit_build_state *out, lorafmt_error *err)
 {
-    char *state = lf_path_join(build->set->output, LK_STATE_DIRECTORY);
-    const bool known = state && lf_path_type_of(state) == LF_PATH_DIRECTORY;
+    const bool known = lf_path_type_of(build->state) == LF_PATH_DIRECTORY;
     lk_record record = {0};
     struct stat st;
     const bool there = lstat(build->target, &st) == 0;
 
-    free(state);
     *out = (lorakit_build_state){0};
     if (build->image)
         measure(build, out);

@@ -147,7 +147,9 @@ static lorafmt_status write_record(lorakit_build *build, lorafmt_error *err)
 /* What is beside tensors; and nothing else may be there, as temporary files of those that were killed are. */
 static lorafmt_status complete(lorakit_build *build, lorafmt_error *err)
 {
-    const lorafmt_image_write_options options = {.struct_size = sizeof options, .force = true};
+    const lorafmt_image_write_options options = {.struct_size = sizeof options,
+                                                 .n_threads = build->set->options.n_threads,
+                                                 .force = true};
     lk_record all = {.n_files = lorafmt_image_n_files(build->image)};
     char **names;
     size_t n;
@@ -191,20 +193,19 @@ static bool is_half_a_record(const char *name, const char *scenario)
 
 static lorafmt_status remove_left(lorakit_build *build, lorafmt_error *err)
 {
-    const char *state = lk_build_path(build, build->set->output, LK_STATE_DIRECTORY);
     char **names;
     size_t n;
     lorafmt_status st = LORAFMT_OK;
 
-    LF_TRY(state ? lf_directory_list(state, &names, &n, err) : lf_no_memory(err));
+    LF_TRY(lf_directory_list(build->state, &names, &n, err));
     for (size_t i = 0; i < n && !st; i++) {
-        const char *path = lk_build_path(build, state, names[i]);
+        const char *path = lk_build_path(build, build->state, names[i]);
         if (!path)
             st = lf_no_memory(err);
         else if (is_staging(names[i], build->stack.scenario->name))
             st = lk_build_remove(path, err);
         else if (is_half_a_record(names[i], build->stack.scenario->name))
-            st = remove_entry(state, names[i], err);
+            st = remove_entry(build->state, names[i], err);
     }
     lf_names_free(names, n);
     return st;

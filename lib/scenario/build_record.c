@@ -6,6 +6,7 @@
 #include "lib/scenario/record.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,16 +32,17 @@ static bool parse_file(char *line, lk_built_file *out)
 
 lorafmt_status lk_build_record_read(lorakit_build *build, lk_record *out, lorafmt_error *err)
 {
-    char *loaded = lk_record_load(build->record), *text = loaded ? lf_arena_strdup(&build->arena, loaded) : NULL,
-         *end = text ? strstr(text, "\n\n") : NULL, *line;
+    char *loaded, *text, *end, *line;
 
     *out = (lk_record){0};
-    if (loaded && !text) {
-        free(loaded);
-        return lf_no_memory(err);
-    }
+    LF_TRY(lk_record_load(build->record, &loaded, err));
+    if (!loaded)
+        return LORAFMT_OK;
+    text = lf_arena_strdup(&build->arena, loaded);
     free(loaded);
-    if (!end)
+    if (!text)
+        return lf_no_memory(err);
+    if (!(end = strstr(text, "\n\n")))
         return LORAFMT_OK;
     end[1] = '\0';
     end += 2;
@@ -70,17 +72,16 @@ lorafmt_status lk_build_record_write(lorakit_build *build, const lk_built_file *
 
 bool lk_built_file_look(const char *directory, const char *name, lk_built_file *out)
 {
-    char *path = lf_path_join(directory, name);
+    char path[PATH_MAX];
     struct stat st;
-    const bool found = path && lstat(path, &st) == 0 && S_ISREG(st.st_mode);
 
     *out = (lk_built_file){.name = name};
-    if (found) {
-        out->size = (uint64_t)st.st_size;
-        out->mtime = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-    }
-    free(path);
-    return found;
+    if (snprintf(path, sizeof path, "%s/%s", directory, name) >= (int)sizeof path || lstat(path, &st) != 0 ||
+        !S_ISREG(st.st_mode))
+        return false;
+    out->size = (uint64_t)st.st_size;
+    out->mtime = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    return true;
 }
 
 const lk_built_file *lk_record_first_changed(const lk_record *record, const char *directory)

@@ -78,23 +78,29 @@ lorafmt_status lk_record_write(const char *path, const lk_text *lines, lorafmt_e
     return st;
 }
 
-char *lk_record_load(const char *path)
+/* Is the text whole? Cuts its digest off. */
+static bool check(char *text, size_t size)
 {
     uint8_t said[LF_SHA256_SIZE], found[LF_SHA256_SIZE];
-    char *text;
+
+    if (size < LK_HEX_SIZE || !lk_hex_parse(text + size - LK_HEX_SIZE, said))
+        return false;
+    lf_sha256_of(text, size - LK_HEX_SIZE, found);
+    text[size - LK_HEX_SIZE] = '\0';
+    return memcmp(said, found, sizeof said) == 0;
+}
+
+lorafmt_status lk_record_load(const char *path, char **out, lorafmt_error *err)
+{
     size_t size;
 
-    if (lf_file_load(path, MAX_RECORD, &text, &size, NULL))
-        return NULL;
-    if (size >= LK_HEX_SIZE && lk_hex_parse(text + size - LK_HEX_SIZE, said)) {
-        lf_sha256_of(text, size - LK_HEX_SIZE, found);
-        if (memcmp(said, found, sizeof said) == 0) {
-            text[size - LK_HEX_SIZE] = '\0';
-            return text;
-        }
+    if (lf_file_load(path, MAX_RECORD, out, &size, NULL) == LORAFMT_NO_MEMORY)
+        return lf_no_memory(err);
+    if (*out && !check(*out, size)) {
+        free(*out);
+        *out = NULL;
     }
-    free(text);
-    return NULL;
+    return LORAFMT_OK;
 }
 
 char *lk_record_line(char **lines)

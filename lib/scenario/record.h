@@ -28,8 +28,8 @@ bool lk_hex_parse(const char *hex, uint8_t digest[32]);
 /* Write lines, whole or not at all. */
 lorafmt_status lk_record_write(const char *path, const lk_text *lines, lorafmt_error *err);
 
-/* The lines, malloc()ed; NULL when there is no such file, or no whole one. */
-char *lk_record_load(const char *path);
+/* The lines, malloc()ed; NULL when there is no such file, or no whole one. NO_MEMORY, and no other failure. */
+lorafmt_status lk_record_load(const char *path, char **out, lorafmt_error *err);
 
 /* The next line of *lines, its end cut off; NULL at the end. */
 char *lk_record_line(char **lines);

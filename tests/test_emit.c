@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/* Emitting by the library: what a program can get wrong, and memory that ends at every place it can. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lorafmt/files.h"
+#include "lorakit/emit.h"
+#include "tests/adapters.h"
+#include "tests/temporary_directory.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+
+enum { SIZE = 4, RANK = 2 };
+
+/* --- memory that fails --- */
+
+static atomic_long left = -1; // allocations that succeed; -1 = all
+
+// NOLINTBEGIN(bugprone-reserved-identifier): names that the linker makes
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+static bool succeeds(void)
+{
+    return left < 0 || atomic_fetch_sub(&left, 1) > 0;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return succeeds() ? __real_malloc(size) : NULL;
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return succeeds() ? __real_calloc(n, size) : NULL;
+}
+// NOLINTEND(bugprone-reserved-identifier)
+
+/* --- a manifest of a small base and two adapters --- */
+
+static const char *const modules[] = {"model.layers.0.q_proj.weight", "model.layers.1.q_proj.weight"};
+
+static void write_base(void)
+{
+    static const char header[] =
+        "{\"model.layers.0.q_proj.weight\":{\"dtype\":\"F32\",\"shape\":[4,4],\"data_offsets\":[0,64]},"
+        "\"model.layers.1.q_proj.weight\":{\"dtype\":\"F32\",\"shape\":[4,4],\"data_offsets\":[64,128]}} ";
+    const uint64_t size = sizeof header - 1;
+    static const float data[2 * SIZE * SIZE];
+    FILE *file = fopen("base.safetensors", "wb");
+
+    assert_non_null(file);
+    fwrite(&size, sizeof size, 1, file); // little-endian hosts alone run this
+    fwrite(header, 1, size, file);
+    fwrite(data, sizeof data, 1, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void write_adapter(const char *path, size_t n_sites)
+{
+    static const float a[RANK * SIZE] = {1, 2, 3, 4, 5, 6, 7, 8}, b[SIZE * RANK] = {8, 7, 6, 5, 4, 3, 2, 1};
+    lorafmt_factor factors[2][2];
+    lorafmt_site sites[2];
+    lorafmt_adapter adapter;
+    const lorafmt_adapter *one = &adapter;
+
+    for (size_t i = 0; i < n_sites; i++)
+        sites[i] = test_low_rank(modules[i], LORAFMT_KIND_LINEAR, RANK, SIZE, SIZE, a, b, factors[i]);
+    adapter = test_adapter("x", sites, n_sites);
+    assert_int_equal(lorafmt_pack(&one, 1, path, NULL, NULL), LORAFMT_OK);
+}
+
+static void write_manifest(void)
+{
+    FILE *file = fopen("m.yaml", "w");
+
+    write_base();
+    write_adapter("one.lora", 1);
+    write_adapter("two.lora", 2);
+    assert_non_null(file);
+    fputs("version: 1\nbase: base.safetensors\nadapters: {one: one.lora, two: two.lora}\n"
+          "scenarios:\n  sum: {adapters: [one, {adapter: two, weight: 0.3}]}\n  alone: {adapters: [one]}\n",
+          file);
+    assert_int_equal(fclose(file), 0);
+}
+
+static lorafmt_status emit(lorakit_engine engine, const lorakit_emit_options *options, lorakit_emitted *emitted,
+                           lorafmt_error *err)
+{
+    const lorakit_scenarios_options open = {.struct_size = sizeof open, .no_cache = true, .n_threads = 1};
+    lorakit_scenarios *set;
+    lorafmt_status st = lorakit_scenarios_open("m.yaml", &open, &set, err);
+
+    if (!st)
+        st = lorakit_emit(set, engine, "out", options, emitted, err);
+    lorakit_scenarios_free(set);
+    return st;
+}
+
+/* --- */
+
+static void test_memory_that_ends(void **state)
+{
+    static const lorakit_engine engines[] = {LORAKIT_PEFT, LORAKIT_LORAX, LORAKIT_SGLANG};
+    const lorakit_emit_options options = {.struct_size = sizeof options, .n_threads = 1};
+
+    (void)state;
+    write_manifest();
+    for (size_t i = 0; i < sizeof engines / sizeof *engines; i++) {
+        lorafmt_status st = LORAFMT_NO_MEMORY;
+        for (long n = 0; st; n++) {
+            lorakit_emitted emitted[2];
+            left = n;
+            st = emit(engines[i], &options, emitted, NULL);
+            left = -1;
+            assert_true(st == LORAFMT_OK || st == LORAFMT_NO_MEMORY);
+            assert_int_equal(access("out", F_OK) == 0, st == LORAFMT_OK);
+            assert_true(n < 100000);
+        }
+        assert_int_equal(rename("out", lorakit_engine_name(engines[i])), 0);
+    }
+}
+
+static void test_what_comes_out(void **state)
+{
+    static const size_t chosen[] = {1, 0};
+    const lorakit_emit_options options = {.struct_size = sizeof options, .scenarios = chosen, .n_scenarios = 2};
+    lorakit_emitted emitted[2];
+    lorafmt_error err;
+
+    (void)state;
+    write_manifest();
+    assert_int_equal(emit(LORAKIT_LORAX, &options, emitted, &err), LORAFMT_OK);
+    assert_int_equal(emitted[0].scenario, 1);
+    assert_int_equal(emitted[0].form, LORAKIT_EXPRESSED_ONE);
+    assert_int_equal(emitted[0].n_filled, 1);
+    assert_int_equal(emitted[1].form, LORAKIT_EXPRESSED_SUM);
+    assert_int_equal(emitted[1].rank, RANK); // both have the same directions
+    assert_int_equal(emit(LORAKIT_LORAX, &options, emitted, &err), LORAFMT_IO);
+    assert_int_equal(err.os_error, EEXIST);
+}
+
+static void test_misuse(void **state)
+{
+    static const size_t beyond[] = {2};
+    const lorakit_emit_options old = {.struct_size = 4}, far = {.struct_size = sizeof far, .scenarios = beyond, .n_scenarios = 1};
+    lorakit_emitted emitted[2];
+
+    (void)state;
+    write_manifest();
+    assert_int_equal(emit(LORAKIT_VLLM, &old, emitted, NULL), LORAFMT_MISUSE);
+    assert_int_equal(emit(LORAKIT_VLLM, &far, emitted, NULL), LORAFMT_MISUSE);
+    assert_int_equal(emit((lorakit_engine)0, NULL, emitted, NULL), LORAFMT_MISUSE);
+    assert_int_equal(emit((lorakit_engine)5, NULL, emitted, NULL), LORAFMT_MISUSE);
+    assert_null(lorakit_engine_name(0));
+    assert_null(lorakit_engine_name(5));
+    assert_string_equal(lorakit_engine_name(LORAKIT_SGLANG), "sglang");
+    assert_string_equal(lorakit_expression_name((lorakit_expression)9), "unknown");
+    assert_int_not_equal(access("out", F_OK), 0);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        IN_DIRECTORY(test_memory_that_ends),
+        IN_DIRECTORY(test_what_comes_out),
+        IN_DIRECTORY(test_misuse),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
