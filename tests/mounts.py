@@ -134,8 +134,8 @@ def attempt(name, check, arguments):
     """In a process of its own."""
     try:
         check(*arguments)
-    except Complaint as complaint:
-        print(f'FAIL {name}: {complaint}')
+    except (Complaint, OSError, subprocess.SubprocessError) as error:
+        print(f'FAIL {name}: {error}')
         sys.exit(1)
 
 

@@ -420,6 +420,7 @@ def check_killed(project):
                 os.kill(mount.helper(), signal.SIGKILL)
             fds = [os.open(mount / 'legal' / SHARD, os.O_RDONLY) for _ in range(N_READERS)]
             mount.process.send_signal(signal.SIGSTOP)
+            os.waitpid(mount.process.pid, os.WUNTRACED)
             waiting = [pool.submit(os.pread, fd, 100000, i * 200000) for i, fd in enumerate(fds)]
             expect(concurrent.futures.wait(waiting, 0.3).done, set(), 'readers that do not wait')
             mount.process.kill()
