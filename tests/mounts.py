@@ -80,7 +80,8 @@ class Mount:
         with contextlib.suppress(FileExistsError): # whatever it is
             os.mkdir(self.directory)
         with open(self.log, 'w') as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+                                            env=os.environ | {'UBSAN_OPTIONS': 'halt_on_error=1'})
         printed = self.process.stdout.readline()
         if 'mounted' not in printed:
             raise Complaint(f'mount: exit {self.process.wait(PATIENCE)}: {self.said()}')

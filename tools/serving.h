@@ -4,6 +4,7 @@
 #define TOOLS_SERVING_H
 
 #include "lorakit/mount.h"
+#include "tools/progress.h"
 
 #include <stdbool.h>
 
@@ -11,6 +12,7 @@
 typedef struct serving {
     lorakit_mount *mount;
     bool quiet, in_background;
+    progress *opening; /* NULL once it is open */
     int control[2]; /* a pipe: what is written to its second end is told to the mount */
 } serving;
 
