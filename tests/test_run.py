@@ -6,20 +6,23 @@ usage: test_run.py LORAPACK DEMO_MODEL TINYLM
 
 Where nothing can be mounted, what needs that is skipped, and it says so.
 """
+import contextlib
 import json
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 
 from lorapack import Complaint, Lorapack, names
-from mounts import PATIENCE, mounted_under, passes, unmount, why_not
-from project import Project, expect, expect_in
+from mounts import PATIENCE, mounted_under, passes, unmount, until, why_not
+from project import HEAD, Project, expect, expect_in
 
 # Prints its arguments, and the files of a model.
 SHOW = 'import json, os, sys; print(json.dumps([sys.argv[1:], sorted(os.listdir(sys.argv[1]))]))'
+SPARSE = 4 << 30
 WAIT = ['sh', '-c', 'echo "$0"; exec sleep 1000', '{model}']
 
 
@@ -119,6 +122,33 @@ def check_signals(project):
     nothing_left(directory)
 
 
+def check_early(project):
+    """A signal while the base is hashed: the command never runs, and nothing is left. Others may have directories, which go."""
+    text = json.dumps({'big': {'dtype': 'F32', 'shape': [SPARSE // 4], 'data_offsets': [0, SPARSE]}}).encode()
+    with open(project.folder / 'big.safetensors', 'wb') as base:
+        base.write(struct.pack('<Q', len(text)) + text)
+        base.truncate(base.tell() + SPARSE)
+    project.write(HEAD.replace('base: base', f'base: {{path: big.safetensors, sha256: "{"0" * 64}"}}') + 'scenarios: {legal: {}}\n')
+    before = set(pathlib.Path('/tmp').glob('lorapack-??????'))
+    for sent in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
+        process = start(project, 'echo', '{model}')
+        until(lambda: 'big.safetensors' in open_files(process.pid), 'that the base is open')
+        process.send_signal(sent)
+        printed, said = process.communicate(timeout=PATIENCE)
+        expect((process.returncode, printed), (1, ''), f'exit after {sent.name}, {said!r}')
+        expect_in('lorafmt.yaml: interrupted', said, 'run')
+    until(lambda: set(pathlib.Path('/tmp').glob('lorapack-??????')) <= before, 'that no directory is left')
+
+
+def open_files(pid):
+    """Names of the files that a process has open."""
+    found = set()
+    for path in pathlib.Path(f'/proc/{pid}/fd').iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.path.basename(os.readlink(path)))
+    return found
+
+
 def signals_of(*command):
     """What a command says of its signals, when SIGHUP and SIGINT are ignored as by nohup, or when they are not."""
     for ignored in [], [signal.SIGHUP, signal.SIGINT]:
@@ -193,7 +223,7 @@ def check_refused(project):
 
 def main():
     lorapack, demo, tinylm = Lorapack(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
-    checks = {'refused': (check_refused, ())}
+    checks = {'refused': (check_refused, ()), 'early': (check_early, ())}
     mounting = {'arguments': (check_arguments, ()), 'bytes': (check_bytes, ()), 'status': (check_status, ()), 'streams': (check_streams, ()),
                 'signals': (check_signals, ()), 'inherited': (check_inherited, ()), 'private': (check_private, ()),
                 'left behind': (check_left_behind, ()), 'killed': (check_killed, ()), 'tinylm': (check_tinylm, (tinylm, demo))}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/command.h"
 #include "tools/message.h"
+#include "tools/progress.h"
 #include "tools/serving.h"
 
 #include <errno.h>
@@ -57,29 +58,43 @@ static void pass_on(int signal)
         kill((pid_t)child, signal);
 }
 
-/* Signals, with what they were to whoever started us: the command gets them back so. */
-static struct inherited {
+/* Signals that are handled while the command runs, and whether whoever started us had them ignored. */
+static struct handled {
     int signal;
-    struct sigaction action;
-} inherited[] = {{.signal = SIGCHLD}, {.signal = SIGTERM}, {.signal = SIGHUP}, {.signal = SIGINT}, {.signal = SIGQUIT}};
+    bool ignored;
+} handled[] = {{.signal = SIGCHLD}, {.signal = SIGTERM}, {.signal = SIGHUP}, {.signal = SIGINT}, {.signal = SIGQUIT}};
 
-/* What nohup, or a shell for what runs behind it, had us ignore stays ignored. */
-static void handle(int signal, void (*handler)(int), int flags)
+static void set_handler(int signal, void (*handler)(int), int flags)
 {
-    struct sigaction action, *before;
-    size_t i = 0;
+    struct sigaction action;
 
-    while (inherited[i].signal != signal)
-        i++;
-    before = &inherited[i].action;
-    sigaction(signal, NULL, before);
-    if (before->sa_handler == SIG_IGN && signal != SIGCHLD)
-        return;
     memset(&action, 0, sizeof action);
     action.sa_handler = handler;
     action.sa_flags = flags | SA_RESTART;
     sigemptyset(&action.sa_mask);
     sigaction(signal, &action, NULL);
+}
+
+/* What nohup, or a shell for what runs behind it, had us ignore stays ignored. */
+static void handle_signals(void)
+{
+    struct sigaction before;
+
+    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++) {
+        const int signal = handled[i].signal;
+        handled[i].ignored = sigaction(signal, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+        if (signal == SIGCHLD)
+            set_handler(signal, on_child, SA_NOCLDSTOP);
+        else if (!handled[i].ignored)
+            set_handler(signal, signal == SIGTERM || signal == SIGHUP ? pass_on : SIG_IGN, 0);
+    }
+}
+
+static void restore_signals(void)
+{
+    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
+        set_handler(handled[i].signal, handled[i].ignored ? SIG_IGN : SIG_DFL, 0);
+    set_handler(SIGXFSZ, SIG_DFL, 0); // which all of lorapack ignores
 }
 
 /* Nobody but the command, and what it starts, sees what is mounted from here on. */
@@ -133,9 +148,7 @@ static void start_command(char *const *arguments, const sigset_t *mask)
 {
     int failed;
 
-    for (size_t i = 0; i < sizeof inherited / sizeof *inherited; i++)
-        sigaction(inherited[i].signal, &inherited[i].action, NULL);
-    signal(SIGXFSZ, SIG_DFL); // which all of lorapack ignores
+    restore_signals();
     sigprocmask(SIG_SETMASK, mask, NULL);
     execvp(arguments[0], arguments);
     failed = errno;
@@ -152,11 +165,7 @@ static int start(const serving *s, char *const *arguments)
     child_ended = s->control[1];
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
-    handle(SIGCHLD, on_child, SA_NOCLDSTOP);
-    handle(SIGTERM, pass_on, 0);
-    handle(SIGHUP, pass_on, 0);
-    handle(SIGINT, SIG_IGN, 0);
-    handle(SIGQUIT, SIG_IGN, 0);
+    handle_signals();
     pid = fork();
     if (pid == 0)
         start_command(arguments, &before);
@@ -199,6 +208,7 @@ static int run_run(const void *args_, size_t n_inputs, char *const *inputs)
         has_model |= strstr(inputs[i], MODEL) != NULL;
     if (!has_model)
         return message_usage(NAME, "the command has no " MODEL ", so that it would not find the model");
+    interrupt_catch();
     if (!mkdtemp(directory))
         return message_error("%s: cannot be made: %s", directory, strerror(errno));
     enter_own_namespace();

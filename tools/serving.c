@@ -89,6 +89,8 @@ int serving_open(serving *s, const char *manifest, const char *directory, loraki
     st = lorakit_mount_open(manifest, directory, options, &s->mount, &err);
     s->opening = NULL;
     progress_end(&p);
+    if (st == LORAFMT_CANCELLED || !progress_update(&p, p.done, p.total)) // of which nobody asks when nothing is hashed
+        return message_error("%s: interrupted", manifest);
     return st ? message_failure(&err, manifest) : EXIT_DONE;
 }
 
