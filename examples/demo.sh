@@ -39,6 +39,35 @@ merge() {
     python3 examples/compare.py "$model/expected.json" "$name" "$out/merged-$name"
 }
 
+# write_manifest FOLDER: of scenarios of all that is above
+write_manifest() {
+    mkdir -p "$1"
+    cp -r "$model/base" "$out"/{scripture,tang,legal}.lora "$1"
+    cat >"$1/lorafmt.yaml" <<'EOF'
+version: 1
+base: base
+adapters: {scripture: scripture.lora, tang: tang.lora, legal: legal.lora}
+scenarios:
+  scripture: {adapters: [scripture]}
+  tang: {adapters: [tang]}
+  legal: {adapters: [legal]}
+  judge:                             # half of each, but no scripture in the last layer
+    adapters:
+      - {adapter: scripture, weight: 0.5, weights: [{layers: 5, weight: 0}]}
+      - {adapter: legal, weight: 0.5}
+EOF
+    sed 's/^/    /' "$1/lorafmt.yaml"
+}
+
+# compare_digests MOUNTED STORED: of all files
+compare_digests() {
+    local name
+    for name in scripture tang legal judge; do
+        (cd "$2/$name" && sha256sum ./*) | (cd "$1/$name" && sha256sum --check --quiet)
+        printf '    %s: every file has the SHA-256 of the stored one\n' "$name"
+    done
+}
+
 rm -rf "$out"
 mkdir -p "$out"
 
@@ -82,6 +111,29 @@ run "$tinylm" --model "$model/base" --prompt 'And he said ' --bytes 120 --temper
 tell '7. Rehearse: is it as exact after a thousand switches?'
 run "$lorapack" apply --base "$model/base" --adapter "$out/legal.lora" \
     --swap "$out/scripture.lora,$out/tang.lora,$out/scripture.lora=0.5+$out/legal.lora=0.5" --repeat 1000
+
+tell '8. Scenarios: one manifest, one base, many models' \
+    'A manifest says which adapters make which model. It is planned, pinned to the last bit, and built.'
+scenarios=$out/scenarios
+write_manifest "$scenarios"
+run "$lorapack" plan "$scenarios/lorafmt.yaml"
+run "$lorapack" lock "$scenarios/lorafmt.yaml"
+run "$lorapack" build "$scenarios/lorafmt.yaml"
+
+tell '9. Mount: the same models, and nothing is stored' \
+    'Each scenario is a directory of files that are computed where they are read, by whatever program reads files.'
+mounted=$scenarios/mounted
+mkdir "$mounted"
+trap 'fusermount3 -uz "$mounted" 2>/dev/null || true' EXIT
+if run "$lorapack" mount "$scenarios/lorafmt.yaml" "$mounted"; then
+    compare_digests "$mounted" "$scenarios/build"
+    run du -sh "$scenarios/build" "$scenarios/base" "$scenarios"/*.lora "$mounted"
+    run fusermount3 -u "$mounted"
+    run "$lorapack" run "$scenarios/lorafmt.yaml" judge -- "$tinylm" --model '{model}' --prompt 'And he said ' --bytes 120 \
+        --temperature 0.6 --seed 1
+else
+    echo '    So this step is skipped.'
+fi
 
 tell 'Done' \
     "The packed adapters and the merged models are in $out/. A merged model is a directory like the base: whatever" \
