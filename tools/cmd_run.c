@@ -57,10 +57,24 @@ static void pass_on(int signal)
         kill((pid_t)child, signal);
 }
 
+/* Signals, with what they were to whoever started us: the command gets them back so. */
+static struct inherited {
+    int signal;
+    struct sigaction action;
+} inherited[] = {{.signal = SIGCHLD}, {.signal = SIGTERM}, {.signal = SIGHUP}, {.signal = SIGINT}, {.signal = SIGQUIT}};
+
+/* What nohup, or a shell for what runs behind it, had us ignore stays ignored. */
 static void handle(int signal, void (*handler)(int), int flags)
 {
-    struct sigaction action;
+    struct sigaction action, *before;
+    size_t i = 0;
 
+    while (inherited[i].signal != signal)
+        i++;
+    before = &inherited[i].action;
+    sigaction(signal, NULL, before);
+    if (before->sa_handler == SIG_IGN && signal != SIGCHLD)
+        return;
     memset(&action, 0, sizeof action);
     action.sa_handler = handler;
     action.sa_flags = flags | SA_RESTART;
@@ -117,11 +131,11 @@ static char **fill_in_all(size_t n, char *const *words, const char *directory)
 /* In the child: only functions that may be called there. */
 static void start_command(char *const *arguments, const sigset_t *mask)
 {
-    static const int reset[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGCHLD, SIGXFSZ};
     int failed;
 
-    for (size_t i = 0; i < sizeof reset / sizeof *reset; i++)
-        handle(reset[i], SIG_DFL, 0);
+    for (size_t i = 0; i < sizeof inherited / sizeof *inherited; i++)
+        sigaction(inherited[i].signal, &inherited[i].action, NULL);
+    signal(SIGXFSZ, SIG_DFL); // which all of lorapack ignores
     sigprocmask(SIG_SETMASK, mask, NULL);
     execvp(arguments[0], arguments);
     failed = errno;
