@@ -4,8 +4,8 @@
  *
  * usage: bench_passthrough FILE DIR [copy]
  *
- * DIR/file has the bytes of FILE until DIR is unmounted. An answer is the file's own pages, spliced where the kernel can; with
- * `copy` they are read into a buffer first, as computed ones are.
+ * DIR/file has the bytes of FILE until DIR is unmounted. An answer is the file's own pages, spliced where the kernel can; with `copy`
+ * they are read into a buffer and written from there, as libfuse's own examples do it, and as computed ones must be.
  */
 #define FUSE_USE_VERSION 35
 

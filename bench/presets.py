@@ -127,10 +127,26 @@ def write_safetensors(path, dtype, shapes):
         write_random(file, dtype, end)
 
 
-def make_base(folder, preset, layers):
+def write_shards(folder, preset, shapes, n):
+    """Several files of about as many tensors each, and their index."""
+    names, weight_map = list(shapes), {}
+    for i in range(n):
+        part = names[i * len(names) // n:(i + 1) * len(names) // n]
+        file = f'model-{i + 1:05}-of-{n:05}.safetensors'
+        write_safetensors(folder / file, preset.dtype, {name: shapes[name] for name in part})
+        weight_map |= {name: file for name in part}
+    total = sum(math.prod(shape) for shape in shapes.values()) * SIZES[preset.dtype]
+    index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
+    (folder / 'model.safetensors.index.json').write_text(json.dumps(index, indent=2) + '\n')
+
+
+def make_base(folder, preset, layers, n_shards=1):
     """A model directory."""
     folder.mkdir()
-    write_safetensors(folder / 'model.safetensors', preset.dtype, preset.tensors(layers))
+    if n_shards > 1:
+        write_shards(folder, preset, preset.tensors(layers), n_shards)
+    else:
+        write_safetensors(folder / 'model.safetensors', preset.dtype, preset.tensors(layers))
     (folder / 'config.json').write_text(json.dumps(preset.config, indent=2) + '\n')
 
 

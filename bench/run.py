@@ -6,7 +6,7 @@ usage: run.py BUILD_DIR [--mb N] [--full] [--pairs N] [--only GROUP,...] [--json
 
 Models are made up (presets.py) at about N megabytes; --full makes them whole. Ways that are compared take turns within a round, and a
 ratio is that of the two times of one round: the table has the median of the rounds with the least and the most. Inputs are in the
-page cache. Groups: merge, compute, memory, swap, lookup, decode, size, kernel, extract.
+page cache. Groups: merge, compute, memory, swap, mount, lookup, decode, size, kernel, extract.
 """
 import argparse
 import json
@@ -21,6 +21,7 @@ import threading
 import time
 import typing
 
+import mounted
 import presets
 import report
 import size
@@ -335,8 +336,8 @@ def measure_extract(bench):
                   [line['time'], line['time_least'], line['time_most']], '<= 2', f'{line["seconds"]:.2f} s')
 
 
-GROUPS = {'merge': measure_merges, 'compute': measure_compute, 'memory': measure_memory, 'swap': measure_swap, 'lookup': measure_lookup,
-          'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel, 'extract': measure_extract}
+GROUPS = {'merge': measure_merges, 'compute': measure_compute, 'memory': measure_memory, 'swap': measure_swap,
+          'mount': mounted.measure_mount, 'lookup': measure_lookup, 'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel, 'extract': measure_extract}
 
 
 def machine(disk):

@@ -226,6 +226,8 @@ static void answer_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
         return;
     }
     fi->keep_cache = 1;
+    if (!atomic_exchange(&mount_of(req)->was_opened, true))
+        lk_place_set_readahead(mount_of(req)->directory);
     fuse_reply_open(req, fi);
 }
 
@@ -254,25 +256,55 @@ static void report_failure(lorakit_mount *mount, lk_node *node, const lorafmt_er
                     lorafmt_image_get_file(node->shown->image, node->file)->name, text);
 }
 
+static void reply_bytes(fuse_req_t req, lk_node *node, lorafmt_status st, const void *bytes, size_t size,
+                        const lorafmt_error *err)
+{
+    if (!st) {
+        fuse_reply_buf(req, bytes, size);
+        return;
+    }
+    report_failure(mount_of(req), node, err);
+    fuse_reply_err(req, st == LORAFMT_NO_MEMORY ? ENOMEM : EIO);
+}
+
+static void read_some(fuse_req_t req, lk_node *node, uint64_t at, size_t size)
+{
+    lorakit_mount *mount = mount_of(req);
+    lorafmt_reader *reader = reader_of(mount);
+    lk_part *part = lk_ahead_take(mount->ahead, node, at, size);
+    lorafmt_status st = LORAFMT_NO_MEMORY;
+    const void *bytes = NULL;
+    lorafmt_error err = {.text = "out of memory"};
+
+    if (part)
+        st = lk_part_bytes(part, &bytes, &err);
+    else if (reader)
+        st = lorafmt_reader_read(reader, node->shown->image, node->file, at, size, &bytes, &err);
+    reply_bytes(req, node, st, bytes, size, &err);
+    if (part)
+        lk_ahead_give_back(mount->ahead, part);
+}
+
 static void answer_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_file_info *fi)
 {
     lk_node *node = node_of(ino);
     const uint64_t end = lorafmt_image_get_file(node->shown->image, node->file)->size;
     const uint64_t left = at < 0 || (uint64_t)at >= end ? 0 : end - (uint64_t)at;
-    lorafmt_reader *reader = reader_of(mount_of(req));
-    const void *bytes = NULL;
-    lorafmt_error err;
 
     (void)fi;
     size = size < MOST_READ ? size : MOST_READ;
     size = size < left ? size : (size_t)left;
-    if (!reader) {
-        fuse_reply_err(req, ENOMEM);
-    } else if (size && lorafmt_reader_read(reader, node->shown->image, node->file, (uint64_t)at, size, &bytes, &err)) {
-        report_failure(mount_of(req), node, &err);
-        fuse_reply_err(req, err.status == LORAFMT_NO_MEMORY ? ENOMEM : EIO);
-    } else
-        fuse_reply_buf(req, bytes, size);
+    if (size)
+        read_some(req, node, (uint64_t)at, size);
+    else
+        fuse_reply_buf(req, NULL, 0);
+}
+
+static void answer_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)fi;
+    lk_ahead_forget(mount_of(req)->ahead, node_of(ino));
+    fuse_reply_err(req, 0);
 }
 
 static void answer_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -301,5 +333,6 @@ const struct fuse_lowlevel_ops lk_answers = {
     .releasedir = answer_releasedir,
     .open = answer_open,
     .read = answer_read,
+    .release = answer_release,
     .statfs = answer_statfs,
 };

@@ -4,6 +4,7 @@
  *
  *   generation.c  what one reading of the manifest shows: directories and files, each known to the kernel by a node
  *   answer.c      what the kernel asks: look up, list, read
+ *   ahead.c       what it will ask next
  *   place.c       mount and unmount, and what the dead left behind
  *   watch.c       the manifest changes
  *   serve.c       all of it together
@@ -28,7 +29,8 @@ typedef struct lk_node {
     struct lk_shown *shown; /* the scenario that it is or belongs to */
     size_t file;            /* of the image, or LK_DIRECTORY */
     uint64_t number;
-    atomic_bool failed; /* a read error was reported */
+    atomic_bool failed;        /* a read error was reported */
+    atomic_uint_fast64_t next; /* where the last read ended */
 } lk_node;
 
 #define LK_DIRECTORY SIZE_MAX
@@ -61,10 +63,12 @@ struct lorakit_mount {
     char *scenario;             /* or NULL */
     struct fuse_session *session;
     bool mounted;
+    atomic_bool was_opened;               /* a file of it */
     pthread_mutex_t lock;                 /* guards what follows and n_known of all generations */
     lk_generation *current, *generations; /* all that live */
     pthread_mutex_t reporting;
-    pthread_key_t reader; /* of a thread that answers reads */
+    pthread_key_t reader;   /* of a thread that answers reads */
+    struct lk_ahead *ahead; /* while it is served, or NULL */
 };
 
 lorafmt_status lk_generation_open(lorakit_mount *mount, uint64_t number, lk_generation **out, lorafmt_error *err);
@@ -83,11 +87,34 @@ void lk_generation_publish(lorakit_mount *mount, lk_generation *generation);
 
 extern const struct fuse_lowlevel_ops lk_answers;
 
+/* Parts of files that are computed before they are asked for. All functions may be called from any thread. */
+typedef struct lk_ahead lk_ahead;
+typedef struct lk_part lk_part;
+lk_ahead *lk_ahead_open(lorakit_mount *mount); /* NULL when out of memory */
+void lk_ahead_close(lk_ahead *ahead);
+
+/*
+ * This part of a file is asked for. If it was foreseen it is lent, once it is computed; NULL = the caller computes it. When it goes on
+ * from the one before, what follows is begun.
+ */
+lk_part *lk_ahead_take(lk_ahead *ahead, lk_node *node, uint64_t at, size_t size);
+lorafmt_status lk_part_bytes(const lk_part *part, const void **bytes, lorafmt_error *err);
+void lk_ahead_give_back(lk_ahead *ahead, lk_part *part);
+
+/* A file is closed: nothing follows. */
+void lk_ahead_forget(lk_ahead *ahead, const lk_node *node);
+
 /* The path of a directory that something may be mounted on, malloc()ed, once what the dead left mounted there is taken away. */
 lorafmt_status lk_place_find(const char *directory, char **out, lorafmt_error *err);
 
 /* Make the session and mount it. */
 lorafmt_status lk_place_mount(lorakit_mount *mount, lorafmt_error *err);
+
+/*
+ * Have the kernel read further ahead of who reads on, if it may be told: each request costs some switches between threads. It forgets
+ * what it was told before its first request was answered.
+ */
+void lk_place_set_readahead(const char *directory);
 
 __attribute__((format(printf, 2, 3))) void lk_mount_report(lorakit_mount *mount, const char *format, ...);
 

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <mntent.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +16,7 @@
 
 #define TYPE "fuse.lorapack"
 #define DEVICE "/dev/fuse"
+#define READAHEAD_KB 512 // four times what is usual
 
 static const char *find_fusermount(void)
 {
@@ -55,18 +55,48 @@ static char *absolute_path(const char *directory)
     return path;
 }
 
-/* What is mounted on top there: its type, or "" for nothing. */
-static void type_mounted(const char *directory, char *type, size_t size)
-{
-    FILE *table = setmntent("/proc/self/mounts", "r");
-    const struct mntent *entry;
+/* What is mounted on a directory. */
+typedef struct mounted {
+    char device[32]; // "MAJOR:MINOR"
+    char type[64];   // "" when nothing is
+} mounted;
 
-    *type = '\0';
-    while (table && (entry = getmntent(table)))
-        if (strcmp(entry->mnt_dir, directory) == 0)
-            snprintf(type, size, "%s", entry->mnt_type);
+/* \ooo is how /proc writes blanks and the like. */
+static void unescape(char *text)
+{
+    char *to = text;
+
+    for (; *text; text++)
+        if (text[0] == '\\' && strspn(text + 1, "01234567") >= 3) {
+            *to++ = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0'));
+            text += 3;
+        } else
+            *to++ = *text;
+    *to = '\0';
+}
+
+/* "36 35 98:0 /root /on options - type source": what is on top of others comes after them. */
+static void look_mounted(const char *directory, mounted *out)
+{
+    FILE *table = fopen("/proc/self/mountinfo", "re");
+    char *line = NULL;
+    size_t size = 0;
+
+    *out = (mounted){{0}, {0}};
+    while (table && getline(&line, &size, table) > 0) {
+        const char *type = strstr(line, " - ");
+        char device[sizeof out->device];
+        int at = 0;
+        if (!type || sscanf(line, "%*d %*d %31s %*s %n", device, &at) != 1 || !at)
+            continue;
+        line[at + (int)strcspn(line + at, " ")] = '\0';
+        unescape(line + at);
+        if (strcmp(line + at, directory) == 0 && sscanf(type + 3, "%63s", out->type) == 1)
+            memcpy(out->device, device, sizeof device);
+    }
+    free(line);
     if (table)
-        endmntent(table);
+        fclose(table);
 }
 
 static int run_fusermount(const char *directory)
@@ -86,12 +116,12 @@ static int run_fusermount(const char *directory)
 
 static lorafmt_status take_away(const char *directory, lorafmt_error *err)
 {
-    char type[64];
+    mounted there;
 
-    type_mounted(directory, type, sizeof type);
-    if (strcmp(type, TYPE) != 0)
+    look_mounted(directory, &there);
+    if (strcmp(there.type, TYPE) != 0)
         return placed(lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
-                              "a mount of type %s whose process died is there: unmount it", *type ? type : "unknown"),
+                              "a mount of type %s whose process died is there: unmount it", *there.type ? there.type : "unknown"),
                       directory, err);
     if (umount2(directory, MNT_DETACH) && run_fusermount(directory))
         return placed(lf_fail(err, LORAFMT_IO, LORAFMT_NO_OFFSET, NULL,
@@ -103,11 +133,12 @@ static lorafmt_status take_away(const char *directory, lorafmt_error *err)
 
 static lorafmt_status check_empty(const char *directory, lorafmt_error *err)
 {
-    char **names, type[64];
+    mounted there;
+    char **names;
     size_t n;
 
-    type_mounted(directory, type, sizeof type);
-    if (strcmp(type, TYPE) == 0)
+    look_mounted(directory, &there);
+    if (strcmp(there.type, TYPE) == 0)
         return placed(lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "scenarios are mounted here already"), directory,
                       err);
     LF_TRY(lf_directory_list(directory, &names, &n, err));
@@ -173,6 +204,21 @@ static lorafmt_status mount_session(lorakit_mount *mount, struct fuse_args *args
     return placed(lf_fail(err, LORAFMT_IO, LORAFMT_NO_OFFSET, NULL, "cannot mount: %s",
                           last_words[0] ? last_words : "libfuse does not say why"),
                   mount->directory, err);
+}
+
+void lk_place_set_readahead(const char *directory)
+{
+    char path[96];
+    mounted there;
+    FILE *file;
+
+    look_mounted(directory, &there);
+    snprintf(path, sizeof path, "/sys/class/bdi/%s/read_ahead_kb", there.device);
+    file = *there.device ? fopen(path, "we") : NULL;
+    if (!file)
+        return; // who is not root may not
+    fprintf(file, "%d\n", READAHEAD_KB);
+    fclose(file);
 }
 
 lorafmt_status lk_place_mount(lorakit_mount *mount, lorafmt_error *err)

@@ -155,6 +155,7 @@ static lorafmt_status start_threads(server *s, lorafmt_error *err)
     n = n < MOST_THREADS ? n : MOST_THREADS;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); // signals are for whoever called
+    s->mount->ahead = lk_ahead_open(s->mount);
     while (s->n_threads < n && !(failed = pthread_create(&s->threads[s->n_threads], NULL, answer_requests, s)))
         s->n_threads++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -167,6 +168,8 @@ static void stop_threads(const server *s)
         pthread_cancel(s->threads[i]);
     for (size_t i = 0; i < s->n_threads; i++)
         pthread_join(s->threads[i], NULL);
+    lk_ahead_close(s->mount->ahead);
+    s->mount->ahead = NULL;
 }
 
 static void read_again(server *s)
@@ -238,10 +241,9 @@ lorafmt_status lorakit_mount_serve(lorakit_mount *mount, int control, lorafmt_er
         return lf_fail_os(err, errno, mount->directory, "making an event");
     watch_manifest(&s);
     st = start_threads(&s, err);
-    if (!st) {
+    if (!st)
         st = serve(&s, control, err);
-        stop_threads(&s);
-    }
+    stop_threads(&s);
     lk_watch_close(s.watch);
     close(s.ended);
     return st;

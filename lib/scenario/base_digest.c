@@ -81,13 +81,15 @@ static char *cache_path(const lorakit_scenarios *set)
     return path;
 }
 
-static bool parse_stat(const char *line, file_stat *out)
+static bool parse_stat(char *line, file_stat *out)
 {
-    int n = 0;
+    uint64_t n[6];
 
-    return sscanf(line, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %n", &out->device, &out->inode,
-                  &out->size, &out->mtime, &out->ctime, &out->hashed, &n) == 6 &&
-           n > 0 && lk_hex_parse(line + n, out->sha256);
+    for (size_t i = 0; i < 6; i++)
+        if (!lk_record_number(&line, &n[i]))
+            return false;
+    *out = (file_stat){n[0], n[1], n[2], (int64_t)n[3], (int64_t)n[4], (int64_t)n[5], {0}};
+    return lk_hex_parse(line, out->sha256);
 }
 
 static void use_stat(job *j, const file_stat *cached)

@@ -22,11 +22,12 @@ static size_t count_lines(const char *text)
 
 static bool parse_file(char *line, lk_built_file *out)
 {
-    int n = 0;
+    uint64_t mtime;
 
-    if (sscanf(line, "%" SCNu64 " %" SCNd64 " %n", &out->size, &out->mtime, &n) != 2 || n == 0)
+    if (!lk_record_number(&line, &out->size) || !lk_record_number(&line, &mtime))
         return false;
-    out->name = line + n;
+    out->mtime = (int64_t)mtime;
+    out->name = line;
     return true;
 }
 

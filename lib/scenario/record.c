@@ -5,6 +5,7 @@
 #include "format/base/error.h"
 #include "lib/io/io.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,4 +113,16 @@ char *lk_record_line(char **lines)
     *end = '\0';
     *lines = end + 1;
     return line;
+}
+
+bool lk_record_number(char **at, uint64_t *out)
+{
+    char *end;
+
+    errno = 0;
+    *out = strtoull(*at, &end, 10);
+    if (errno || end == *at || *end != ' ')
+        return false;
+    *at = end + 1;
+    return true;
 }

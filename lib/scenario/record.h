@@ -34,4 +34,7 @@ lorafmt_status lk_record_load(const char *path, char **out, lorafmt_error *err);
 /* The next line of *lines, its end cut off; NULL at the end. */
 char *lk_record_line(char **lines);
 
+/* A number of a line and the blank after it, as the 64 bits that it was printed from, with a sign or without; moves *at behind them. */
+bool lk_record_number(char **at, uint64_t *out);
+
 #endif
