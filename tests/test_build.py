@@ -192,6 +192,34 @@ def check_strangers(project):
         raise Complaint('-o makes other files')
 
 
+def check_links(project):
+    """Where build writes and removes of its own accord, a link leads nowhere: what it leads to was never build's."""
+    precious = project.folder / 'precious'
+
+    def refused(link):
+        precious.mkdir()
+        (precious / 'thesis.txt').write_text('years of work')
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(precious)
+        project.refused(f'{link.relative_to(project.folder)}: ', 'build', 'legal')
+        expect(everything(precious), ['thesis.txt'], f'what {link.name} leads to')
+        link.unlink()
+        shutil.rmtree(precious)
+
+    def everything(folder):
+        return [str(path.relative_to(folder)) for path in folder.rglob('*')]
+
+    project.must('build', 'legal', '--part', '1/3')
+    staging, = (path for path in project.state.iterdir() if path.is_dir())
+    shutil.rmtree(project.out)
+    for link in project.state, project.state / 'legal.ready', staging:
+        refused(link)
+    project.out.mkdir(exist_ok=True)
+    project.out.rename(project.folder / 'large disk')
+    project.out.symlink_to('large disk') # the output itself may be one
+    expect(project.states('legal')['legal'][1], 'fresh', 'an output that is a link')
+
+
 # --- in parts, and interrupted ---
 
 def check_parts(project):
@@ -308,7 +336,8 @@ def main():
     seed = int(sys.argv[4]) if len(sys.argv) > 4 else random.randrange(1 << 32)
     print(f'seed {seed}')
     checks = {'golden': lambda project: check_golden(project, demo), 'weights': check_weights, 'lora': check_lora, 'stale': check_stale,
-              'strangers': check_strangers, 'parts': check_parts, 'resumed': check_resumed, 'between': check_between,
+              'strangers': check_strangers, 'links': check_links,
+              'parts': check_parts, 'resumed': check_resumed, 'between': check_between,
               'killed': lambda project: check_killed(project, random.Random(seed), times)}
     n_failed = 0
     with tempfile.TemporaryDirectory() as folder:

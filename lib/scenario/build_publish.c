@@ -35,20 +35,9 @@ static lorafmt_status remove_entry(const char *directory, const char *name, lora
 
 lorafmt_status lk_build_remove(const char *directory, lorafmt_error *err)
 {
-    char **names;
-    size_t n;
-    lorafmt_status st;
+    const int e = lf_directory_remove(AT_FDCWD, directory);
 
-    if (lf_path_type_of(directory) == LF_PATH_NONE)
-        return LORAFMT_OK;
-    LF_TRY(lf_directory_list(directory, &names, &n, err));
-    st = LORAFMT_OK;
-    for (size_t i = 0; i < n && !st; i++)
-        st = remove_entry(directory, names[i], err);
-    lf_names_free(names, n);
-    if (!st && rmdir(directory) != 0 && errno != ENOENT)
-        st = lf_fail_os(err, errno, directory, "cannot remove the directory");
-    return st;
+    return !e || e == ENOENT ? LORAFMT_OK : lf_fail_os(err, e, directory, "cannot remove the directory");
 }
 
 static lorafmt_status sync_directory(const char *path, lorafmt_error *err)

@@ -129,6 +129,16 @@ static lorafmt_status make_directory(const char *path, lorafmt_error *err)
     return mkdir(path, 0777) == 0 || errno == EEXIST ? LORAFMT_OK : lf_fail_os(err, errno, path, "cannot make the directory");
 }
 
+lorafmt_status lk_make_own_directory(const char *path, lorafmt_error *err)
+{
+    struct stat st;
+
+    LF_TRY(make_directory(path, err));
+    if (lstat(path, &st) != 0)
+        return lf_fail_os(err, errno, path, "cannot look at the directory");
+    return S_ISDIR(st.st_mode) ? LORAFMT_OK : lf_fail_os(err, ENOTDIR, path, "must be a directory, and no link to one");
+}
+
 lorafmt_status lk_make_directories(const lorakit_scenarios *set, lorafmt_error *err)
 {
     char *state = lf_path_join(set->output, LK_STATE_DIRECTORY);
@@ -137,7 +147,7 @@ lorafmt_status lk_make_directories(const lorakit_scenarios *set, lorafmt_error *
     if (!st && !set->options.output)
         st = lorakit_manifest_check_path(set->manifest, set->output, err);
     if (!st)
-        st = make_directory(state, err);
+        st = lk_make_own_directory(state, err);
     free(state);
     return st;
 }
