@@ -185,10 +185,10 @@ static lorafmt_status build_lora(run *r, lorafmt_error *err)
     if (is_done(r))
         return LORAFMT_OK;
     LF_TRY(lk_build_check_own(build, err));
-    LF_TRY(lk_build_record_write(build, &file, 1, err));
+    LF_TRY(lk_build_record_write(build, build->record, &file, 1, err));
     LF_TRY(write_adapter(r, err));
     lk_built_file_look(build->set->output, build->name, &file);
-    LF_TRY(lk_build_record_write(build, &file, 1, err));
+    LF_TRY(lk_build_record_write(build, build->record, &file, 1, err));
     r->result->n_written = 1;
     r->result->n_bytes_written = file.size;
     return lorakit_build_look(build, &r->result->after, err);
