@@ -291,6 +291,12 @@ def check_between(project):
     goes_on('with an old model beside it')
     shutil.copytree(legal, ready, copy_function=shutil.copy) # said so, but what was there before not removed
     goes_on('with an old model that has no record')
+    shutil.copytree(legal, project.state / 'legal.ready~') # exchanged by a file system that does so in steps
+    goes_on('with an old model aside')
+    record.rename(coming)
+    legal.rename(ready)
+    shutil.copytree(ready, project.state / 'legal.ready~') # and after the first of these
+    goes_on('with nothing in place')
     coming.write_text(record.read_text()[:-9])
     goes_on('half a record')
     record.unlink()

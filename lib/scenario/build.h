@@ -4,6 +4,7 @@
  *
  *   S-KEY/            finished files of the model with that key, the first 16 digits of the SHA-256 of its inputs
  *   S.ready/          a whole model on its way to OUTPUT/S, or what was there before
+ *   S.ready~/         what was there before, where the file system does not exchange names
  *   S.next            the record of a model on its way
  *   S.model, S.lora   records: what OUTPUT/S or OUTPUT/S.lora was made from, and its files
  *   S.flock           held by whoever looks at and changes the above; not while files of a model are written

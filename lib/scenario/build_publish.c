@@ -119,13 +119,24 @@ static lorafmt_status put_in_place(lorakit_build *build, lorafmt_error *err)
     return sync_directory(output, err);
 }
 
+/* What was there before, under either name. */
+static lorafmt_status remove_old(lorakit_build *build, lorafmt_error *err)
+{
+    const char *aside = lf_arena_printf(&build->arena, "%s" LF_RENAME_ASIDE, build->ready);
+
+    if (!aside)
+        return lf_no_memory(err);
+    LF_TRY(lk_build_remove(aside, err));
+    return lk_build_remove(build->ready, err);
+}
+
 /* Steps 4 and 5. */
 static lorafmt_status settle_record(lorakit_build *build, lorafmt_error *err)
 {
     if (rename(build->next, build->record) != 0)
         return lf_fail_os(err, errno, build->record, "cannot rename the finished record");
     LF_TRY(sync_directory(build->state, err));
-    return lk_build_remove(build->ready, err);
+    return remove_old(build, err);
 }
 
 static lorafmt_status write_next(lorakit_build *build, lorafmt_error *err)
@@ -238,5 +249,5 @@ lorafmt_status lk_build_recover(lorakit_build *build, lorafmt_error *err)
         return settle_record(build, err);
     if (unlink(build->next) != 0 && errno != ENOENT)
         return lf_fail_os(err, errno, build->next, "cannot remove the record");
-    return lk_build_remove(build->ready, err);
+    return remove_old(build, err);
 }
