@@ -71,6 +71,11 @@ static lorafmt_status open_set(lorakit_scenarios *set, const char *path, lorafmt
     set->adapters = lf_arena_alloc(&set->arena, set->manifest->n_adapters, sizeof *set->adapters);
     if (!set->lock_path || !set->output || !set->adapters)
         return lf_no_memory(err);
+    if (strcmp(set->lock_path, path) == 0) {
+        lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "its lock would have the same name; call the manifest otherwise");
+        lf_error_set_file(err, path);
+        return LORAFMT_MISUSE;
+    }
     if (!set->options.no_lock)
         LF_TRY(lk_lock_read(set->lock_path, &set->arena, &set->has_lock, &set->lock, err));
     return open_base(set, err);
