@@ -9,11 +9,13 @@ import math
 import os
 import pathlib
 import random
+import signal
 import stat
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 import tensors
 from lorapack import Complaint, Lorapack, merge, names, same_files
@@ -390,10 +392,25 @@ def test_whole_or_absent(place):
     _, out = place.emit('vllm')
     before = {path.name: path.read_bytes() for path in (out / 'one').iterdir()}
     code, _, message = place.lorapack.run('emit', place.manifest, '--for', 'vllm', '-o', out)
-    expect((code, 'will not be replaced' in message), (1, True), message)
+    expect((code, 'exists already, and is not replaced' in message), (1, True), message)
     expect({path.name: path.read_bytes() for path in (out / 'one').iterdir()}, before, 'what was there')
     again = place.emit('vllm', out=place.folder / 'again')[1]
     expect(same_files(out / 'one', again / 'one') and (out / 'serve.sh').read_bytes() == (again / 'serve.sh').read_bytes(), True, 'twice the same')
+
+
+def test_interrupted(place):
+    """What was written is taken away. It was a directory of a hidden name that stayed."""
+    mixed(place)
+    place.write(**{f's{i}': [{'adapter': 'mixed', 'weight': i + 2}] for i in range(400)})
+    before = names(place.folder)
+    process = subprocess.Popen([place.lorapack.program, 'emit', place.manifest, '--for', 'vllm', '-o', place.folder / 'out'],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(place.folder.glob('.out.lorapack-*/*')):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate()[1]
+    expect((process.returncode, 'out: interrupted' in message), (1, True), message)
+    expect([name for name in names(place.folder) if name != 'build'], before, 'what is there')
 
 
 def test_wrong_usage(place):

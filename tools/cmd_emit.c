@@ -4,10 +4,13 @@
 #include "tools/json_out.h"
 #include "tools/message.h"
 #include "tools/path.h"
+#include "tools/progress.h"
+#include "tools/scenarios.h"
 #include "tools/text.h"
 
 #include "lorakit/emit.h"
 
+#include <errno.h>
 #include <float.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,25 +82,9 @@ static int check_args(const emit_args *args)
     return EXIT_DONE;
 }
 
-/* The scenarios that were named, or all. */
 static int choose(emit_job *job, const lorakit_manifest *manifest)
 {
-    lorafmt_error err;
-
-    job->n = job->n_names ? job->n_names : manifest->n_scenarios;
-    if (!job->n)
-        return message_error("%s: has no scenarios", job->path);
-    if (!(job->chosen = calloc(job->n, sizeof *job->chosen)))
-        return message_no_memory();
-    for (size_t i = 0; i < job->n; i++) {
-        job->chosen[i] = i;
-        if (job->n_names && lorakit_manifest_find(manifest, job->names[i], &job->chosen[i], &err))
-            return message_failure(&err, job->path);
-        for (size_t k = 0; k < i; k++)
-            if (job->chosen[k] == job->chosen[i])
-                return message_usage(NAME, "%s is named twice", job->names[i]);
-    }
-    return EXIT_DONE;
+    return scenarios_choose(NAME, manifest, job->n_names, job->names, &job->chosen, &job->n);
 }
 
 /* --- jobs --- */
@@ -293,11 +280,25 @@ static void say_adapters(const emit_job *job, const lorakit_manifest *manifest, 
     }
 }
 
+static int emit_failure(const emit_job *job, const lorafmt_error *err)
+{
+    if (err->status == LORAFMT_CANCELLED)
+        return message_error("%s: interrupted; what was written is removed", job->args->output);
+    if (err->os_error == EEXIST)
+        return message_error("%s: exists already, and is not replaced: remove it, or write another", job->args->output);
+    return message_failure(err, job->path);
+}
+
 /* Where scenarios cannot be expressed, all that was found out is the result, though nothing is written. */
 static int emit_adapters(emit_job *job, lorakit_scenarios *set)
 {
     const lorakit_manifest *manifest = lorakit_scenarios_manifest(set);
-    lorakit_emit_options options = {.struct_size = sizeof options, .report = report, .n_threads = job->args->n_threads};
+    progress bar;
+    lorakit_emit_options options = {.struct_size = sizeof options,
+                                    .report = report,
+                                    .n_threads = job->args->n_threads,
+                                    .progress = progress_update,
+                                    .progress_ctx = &bar};
     lorakit_emitted *emitted;
     lorafmt_error err;
     lorafmt_status st;
@@ -310,26 +311,25 @@ static int emit_adapters(emit_job *job, lorakit_scenarios *set)
     options.scenarios = job->chosen;
     options.n_scenarios = job->n;
     options.all = job->n_names > 0;
+    progress_start(&bar, NAME, true); // it counts bytes, of which nobody knows how many there are
     st = lorakit_emit(set, (lorakit_engine)job->args->engine, job->args->output, &options, emitted, &err);
     if (!st || st == LORAFMT_UNSUPPORTED)
         say_adapters(job, manifest, emitted, !st);
     if (st)
-        code = message_failure(&err, job->path);
+        code = emit_failure(job, &err);
     free(emitted);
     return code;
 }
 
 static int run_adapters(emit_job *job)
 {
-    const lorakit_scenarios_options options = {.struct_size = sizeof options, .n_threads = job->args->n_threads};
-    lorakit_scenarios *set;
-    lorafmt_error err;
-    int code;
+    const lorakit_scenarios_options options = {.n_threads = job->args->n_threads};
+    scenario_set s;
+    int code = scenarios_open(job->path, &options, false, job->args->quiet, &s);
 
-    if (lorakit_scenarios_open(job->path, &options, &set, &err))
-        return message_failure(&err, job->path);
-    code = emit_adapters(job, set);
-    lorakit_scenarios_free(set);
+    if (!code)
+        code = emit_adapters(job, s.set);
+    scenarios_close(&s);
     return code;
 }
 

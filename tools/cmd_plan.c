@@ -410,7 +410,7 @@ static int run_plan(const void *args, size_t n_inputs, char *const *inputs)
     int code = scenarios_open(inputs[0], &options, true, job.args->quiet, &job.s);
 
     if (code == EXIT_DONE)
-        code = scenarios_choose(&job.s, n_inputs - 1, inputs + 1, &job.scenarios, &job.n);
+        code = scenarios_choose(NAME, lorakit_scenarios_manifest(job.s.set), n_inputs - 1, inputs + 1, &job.scenarios, &job.n);
     if (code == EXIT_DONE)
         code = plan_all(&job);
     if (code == EXIT_DONE)

@@ -86,8 +86,11 @@ static lorafmt_status emit_one(job *j, size_t i, lorafmt_error *err)
     const size_t scenario = j->options->scenarios ? j->options->scenarios[i] : i;
     lorakit_emitted *out = &j->emitted[i];
     lk_emission e;
-    lorafmt_status st = lk_emission_make(j->set, scenario, j->engine, j->options, &e, out, err);
+    lorafmt_status st;
 
+    if (j->options->progress && !j->options->progress(j->options->progress_ctx, i, j->n))
+        return lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL, "stopped");
+    st = lk_emission_make(j->set, scenario, j->engine, j->options, &e, out, err);
     if (!st && out->form != LORAKIT_NOT_EXPRESSED && out->form != LORAKIT_EXPRESSED_BASE) {
         e.adapter.name = lorakit_scenarios_manifest(j->set)->scenarios[scenario].name;
         st = write_adapter(j, &e.adapter, out, err);
