@@ -289,6 +289,21 @@ def test_what_cannot_be_expressed_is_listed(place):
     expect(sorted(path.name for path in place.folder.iterdir() if path.name.startswith('.')), [], 'hidden files')
 
 
+def test_commands_are_safe_to_copy(place):
+    """Paths in them are words of a shell: a manifest may say anything of its output."""
+    refused_adapters(place)
+    place.write(dora=['dora'])
+    said = json.loads(place.manifest.read_text())
+    said['defaults'] = {'output': "it's; exit 3 #"}
+    place.manifest = place.folder / 'my $HOME.yaml'
+    place.manifest.write_text(json.dumps(said))
+    _, output, _ = place.lorapack.run('emit', place.manifest, '--for', 'vllm', '-o', place.folder / 'none', '--json')
+    instead = json.loads(output)['scenarios'][0]['instead']
+    build, serve = subprocess.run(['sh', '-c', 'lorapack() { printf "%s|" "$@"; echo; }; vllm() { printf "%s|" "$@"; echo; }\n' + instead],
+                                  capture_output=True, text=True, check=False).stdout.splitlines() or ('', '')
+    expect((build, serve), (f'build|{place.manifest}|dora|', f'serve|{place.folder}/it\'s; exit 3 #/dora|'), instead)
+
+
 def test_what_peft_cannot_say_under_a_weight(place):
     """The weight of DoRA is not what its scale would be; that of a bias follows its layer's."""
     refused_adapters(place)

@@ -21,7 +21,7 @@
 enum { FIRST_JOB = LORAKIT_LORAX };
 
 /* Of a command with two paths in it. */
-#define COMMAND_SIZE 9000
+#define COMMAND_SIZE 16384
 
 /* A base may have any number of files, and each part has a cost of its own. */
 enum { MOST_PARTS_OF_ITSELF = 16 };
@@ -192,16 +192,21 @@ static void report(void *ctx, const char *adapter, const char *target, const cha
 }
 
 /* What to do with a scenario that is no adapter. */
-static void instead(const emit_job *job, const lorakit_manifest *manifest, const char *scenario, char *buf, size_t size)
+static void instead(const emit_job *job, const lorakit_manifest *manifest, const char *scenario, char buf[COMMAND_SIZE])
 {
-    const char *start = lorakit_engine_start((lorakit_engine)job->args->engine);
+    const bool loads = job->args->engine == LORAKIT_PEFT;
+    char model[COMMAND_SIZE / 2];
 
+    snprintf(model, sizeof model, "%s/%s", manifest->output, scenario);
     buf[0] = '\0';
-    if (job->args->engine == LORAKIT_PEFT)
-        text_append(buf, size, "lorapack build %s %s, then load %s/%s without PEFT", job->path, scenario, manifest->output,
-                    scenario);
-    else
-        text_append(buf, size, "lorapack build %s %s && %s %s/%s", job->path, scenario, start, manifest->output, scenario);
+    text_append(buf, COMMAND_SIZE, "lorapack build ");
+    text_append_word(buf, COMMAND_SIZE, job->path);
+    text_append(buf, COMMAND_SIZE, " %s%s ", scenario,
+                loads ? ", then load" : " &&");
+    if (!loads)
+        text_append(buf, COMMAND_SIZE, "%s ", lorakit_engine_start((lorakit_engine)job->args->engine));
+    text_append_word(buf, COMMAND_SIZE, model);
+    text_append(buf, COMMAND_SIZE, "%s", loads ? " without PEFT" : "");
 }
 
 static void print_emitted(const emit_job *job, const lorakit_manifest *manifest, const lorakit_emitted *e)
@@ -212,7 +217,7 @@ static void print_emitted(const emit_job *job, const lorakit_manifest *manifest,
     buf[0] = '\0';
     switch (e->form) {
     case LORAKIT_NOT_EXPRESSED:
-        instead(job, manifest, scenario->name, buf, sizeof buf);
+        instead(job, manifest, scenario->name, buf);
         print_line(stdout, "%s: no adapter: %s", scenario->name, e->why);
         print_line(stdout, "  as a model of its own: %s", buf);
         return;
@@ -252,7 +257,7 @@ static void json_emitted(json_out *j, const emit_job *job, const lorakit_manifes
     json_double(j, "rounding", none ? 0 : e->rounding);
     json_text(j, "why", none ? e->why : NULL);
     if (none)
-        instead(job, manifest, scenario->name, buf, sizeof buf);
+        instead(job, manifest, scenario->name, buf);
     json_text(j, "instead", none ? buf : NULL);
     json_object_end(j);
 }

@@ -270,8 +270,8 @@ static void print_plan(const plan_job *job)
 static void say_problems(const plan_job *job)
 {
     for (size_t i = 0; i < job->s.n_drift; i++)
-        message_error("%s: %s: %s; lorapack lock %s --update accepts it", lorakit_scenarios_lock_path(job->s.set),
-                      job->s.drift[i].what, job->s.drift[i].text, job->s.path);
+        message_error("%s: %s: %s; lorapack lock MANIFEST --update accepts it", lorakit_scenarios_lock_path(job->s.set),
+                      job->s.drift[i].what, job->s.drift[i].text);
     for (size_t i = 0; i < job->n; i++)
         for (size_t k = 0; k < job->planned[i].n_problems; k++) {
             const problem *q = &job->planned[i].problems[k];
