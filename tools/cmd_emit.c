@@ -201,8 +201,7 @@ static void instead(const emit_job *job, const lorakit_manifest *manifest, const
     buf[0] = '\0';
     text_append(buf, COMMAND_SIZE, "lorapack build ");
     text_append_word(buf, COMMAND_SIZE, job->path);
-    text_append(buf, COMMAND_SIZE, " %s%s ", scenario,
-                loads ? ", then load" : " &&");
+    text_append(buf, COMMAND_SIZE, " %s%s ", scenario, loads ? ", then load" : " &&");
     if (!loads)
         text_append(buf, COMMAND_SIZE, "%s ", lorakit_engine_start((lorakit_engine)job->args->engine));
     text_append_word(buf, COMMAND_SIZE, model);
