@@ -220,7 +220,9 @@ def check_problems(project):
     expect_in('scenarios.unused.adapters[0].weights[0]', found['unused']['problems'][0]['text'], 'a rule for nothing')
     expect_in('adapters[0].weights[1]: no target of \'legal\' matches: * in layers 6-9', found['beyond']['problems'][0]['text'],
               'a rule for layers that are not there')
-    project.refused('no target of', 'build', 'unused')
+    project.refused('no target of \'legal\' matches: *.nothing.*; its first is model.layers.', 'build', 'unused')
+    for command in 'build', 'plan':
+        project.refused('the path of the output is empty', command, 'legal', '-o', '')
 
 
 def check_identity(project, demo):

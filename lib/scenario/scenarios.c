@@ -91,6 +91,8 @@ lorafmt_status lorakit_scenarios_open(const char *path, const lorakit_scenarios_
     *out = NULL;
     if (options)
         LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
+    if (options && options->output && !*options->output)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "output", "the path of the output is empty");
     if (!(set = calloc(1, sizeof *set)))
         return lf_no_memory(err);
     set->options = options ? *options : defaults;
