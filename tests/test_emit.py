@@ -289,6 +289,18 @@ def test_what_cannot_be_expressed_is_listed(place):
     expect(sorted(path.name for path in place.folder.iterdir() if path.name.startswith('.')), [], 'hidden files')
 
 
+def test_what_does_not_bind_names_its_scenario(place):
+    mixed(place)
+    place.write(good=['mixed'], huge=[{'adapter': 'mixed', 'weight': 1e300}])
+    done = subprocess.run([place.lorapack.program, 'emit', place.manifest, '--for', 'peft', '-o', place.folder / 'none'],
+                          stderr=subprocess.PIPE, text=True, check=False)
+    *lines, last = done.stderr.splitlines()
+    expect((done.returncode, len(lines)), (1, 6), done.stderr)
+    for line in lines:
+        expect(line.startswith('lorapack: huge: mixed: model.'), True, line)
+    expect('scenarios.huge: model.' in last, True, last)
+
+
 def test_commands_are_safe_to_copy(place):
     """Paths in them are words of a shell: a manifest may say anything of its output."""
     refused_adapters(place)

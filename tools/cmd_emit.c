@@ -185,10 +185,25 @@ static int run_jobs(emit_job *job)
 
 /* --- adapters --- */
 
+/* The scenarios that are being worked on, one after the other. */
+typedef struct emitting {
+    const emit_job *job;
+    const lorakit_manifest *manifest;
+    progress bar;
+} emitting;
+
+static bool go_on(void *ctx, uint64_t done, uint64_t total)
+{
+    emitting *at = ctx;
+
+    return progress_update(&at->bar, done, total);
+}
+
 static void report(void *ctx, const char *adapter, const char *target, const char *text)
 {
-    (void)ctx;
-    message_note("%s: %s: %s", adapter, target, text);
+    const emitting *at = ctx;
+
+    message_error("%s: %s: %s: %s", at->manifest->scenarios[at->job->chosen[at->bar.done]].name, adapter, target, text);
 }
 
 /* What to do with a scenario that is no adapter. */
@@ -297,12 +312,13 @@ static int emit_failure(const emit_job *job, const lorafmt_error *err)
 static int emit_adapters(emit_job *job, lorakit_scenarios *set)
 {
     const lorakit_manifest *manifest = lorakit_scenarios_manifest(set);
-    progress bar;
+    emitting at = {.job = job, .manifest = manifest};
     lorakit_emit_options options = {.struct_size = sizeof options,
                                     .report = report,
+                                    .report_ctx = &at,
                                     .n_threads = job->args->n_threads,
-                                    .progress = progress_update,
-                                    .progress_ctx = &bar};
+                                    .progress = go_on,
+                                    .progress_ctx = &at};
     lorakit_emitted *emitted;
     lorafmt_error err;
     lorafmt_status st;
@@ -315,7 +331,7 @@ static int emit_adapters(emit_job *job, lorakit_scenarios *set)
     options.scenarios = job->chosen;
     options.n_scenarios = job->n;
     options.all = job->n_names > 0;
-    progress_start(&bar, NAME, true); // it counts bytes, of which nobody knows how many there are
+    progress_start(&at.bar, NAME, true); // it counts bytes, of which nobody knows how many there are
     st = lorakit_emit(set, (lorakit_engine)job->args->engine, job->args->output, &options, emitted, &err);
     if (!st || st == LORAFMT_UNSUPPORTED)
         say_adapters(job, manifest, emitted, !st);

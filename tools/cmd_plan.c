@@ -257,7 +257,7 @@ static void print_plan(const plan_job *job)
     static const column columns[] = {{"scenario", false, 0}, {"adapters", false, 2}, {"targets", true, 1},
                                      {"stored", true, 0},    {"as a view", true, 0}, {"built", false, 0}};
     const table t =
-        {.n_columns = 6, .columns = columns, .n_rows = job->n, .fill = fill_row, .ctx = job, .tail_head = "", .tail = tail_of};
+        {.n_columns = 6, .columns = columns, .n_rows = job->n, .fit = true, .fill = fill_row, .ctx = job, .tail_head = "", .tail = tail_of};
     const page p = page_of_stdout();
     char stored[NUMBER_TEXT_SIZE], viewed[NUMBER_TEXT_SIZE];
 
