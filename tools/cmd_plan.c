@@ -256,8 +256,14 @@ static void print_plan(const plan_job *job)
 {
     static const column columns[] = {{"scenario", false, 0}, {"adapters", false, 2}, {"targets", true, 1},
                                      {"stored", true, 0},    {"as a view", true, 0}, {"built", false, 0}};
-    const table t =
-        {.n_columns = 6, .columns = columns, .n_rows = job->n, .fit = true, .fill = fill_row, .ctx = job, .tail_head = "", .tail = tail_of};
+    const table t = {.n_columns = 6,
+                     .columns = columns,
+                     .n_rows = job->n,
+                     .fit = true,
+                     .fill = fill_row,
+                     .ctx = job,
+                     .tail_head = "",
+                     .tail = tail_of};
     const page p = page_of_stdout();
     char stored[NUMBER_TEXT_SIZE], viewed[NUMBER_TEXT_SIZE];
 
@@ -354,14 +360,7 @@ static void json_plan(const plan_job *job)
     json_text(&j, "manifest", job->s.path);
     json_text(&j, "base", job->manifest->base.path);
     json_text(&j, "output", lorakit_scenarios_output(job->s.set));
-    json_array(&j, "drift");
-    for (size_t i = 0; i < job->s.n_drift; i++) {
-        json_object(&j, NULL);
-        json_text(&j, "what", job->s.drift[i].what);
-        json_text(&j, "text", job->s.drift[i].text);
-        json_object_end(&j);
-    }
-    json_array_end(&j);
+    scenarios_json_drift(&j, &job->s);
     json_array(&j, "scenarios");
     for (size_t i = 0; i < job->n; i++)
         json_planned(&j, job, &job->planned[i]);

@@ -99,6 +99,18 @@ int scenarios_choose(const char *verb, const lorakit_manifest *manifest, size_t 
     return EXIT_DONE;
 }
 
+void scenarios_json_drift(json_out *j, const scenario_set *s)
+{
+    json_array(j, "drift");
+    for (size_t i = 0; i < s->n_drift; i++) {
+        json_object(j, NULL);
+        json_text(j, "what", s->drift[i].what);
+        json_text(j, "text", s->drift[i].text);
+        json_object_end(j);
+    }
+    json_array_end(j);
+}
+
 bool scenarios_drifted(const scenario_set *s, const lorakit_scenario *scenario)
 {
     const lorakit_manifest *m = lorakit_scenarios_manifest(s->set);

@@ -25,9 +25,9 @@ struct lorakit_build {
     lk_stack stack;
     lorafmt_view *view; /* of a model, as the image */
     lorafmt_image *image;
-    lorakit_adapter *adapter;                            /* of a lora */
-    const char *inputs;                                  /* once they are known: lines "WHAT: VALUE" */
-    const char *name;                                    /* of the result in OUTPUT */
+    lorakit_adapter *adapter;                                   /* of a lora */
+    const char *inputs;                                         /* once they are known: lines "WHAT: VALUE" */
+    const char *name;                                           /* of the result in OUTPUT */
     const char *target, *state, *record, *next, *ready, *flock; /* paths; state is OUTPUT/.lorafmt */
     const char *staging;                                        /* path, once the inputs are known */
 };

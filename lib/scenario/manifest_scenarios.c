@@ -102,10 +102,10 @@ static lorafmt_status refuse_equals_sign(const lk_yaml *name, lorafmt_error *err
 {
     const char *equals = strchr(name->text, '=');
 
-    return equals ? lk_yaml_fail(name, LORAFMT_CORRUPT, err,
-                                 "%.64s, a weight has a key of its own: {adapter: %.*s, weight: %.32s}", name->text,
-                                 (int)(equals - name->text < 64 ? equals - name->text : 64), name->text, equals + 1)
-                  : LORAFMT_OK;
+    return equals
+               ? lk_yaml_fail(name, LORAFMT_CORRUPT, err, "%.64s, a weight has a key of its own: {adapter: %.*s, weight: %.32s}",
+                              name->text, (int)(equals - name->text < 64 ? equals - name->text : 64), name->text, equals + 1)
+               : LORAFMT_OK;
 }
 
 static lorafmt_status read_entry(const scenarios *s, const lk_yaml *node, lorakit_scenario_adapter *entry, lorafmt_error *err)
