@@ -147,6 +147,30 @@ static void test_what_comes_out(void **state)
     assert_int_equal(err.os_error, EEXIST);
 }
 
+static bool stop_at_the_second(void *ctx, uint64_t done, uint64_t total)
+{
+    unsigned *n_calls = ctx;
+
+    assert_int_equal(done, (*n_calls)++);
+    assert_int_equal(total, 2);
+    return done < 1;
+}
+
+static void test_stopped(void **state)
+{
+    unsigned n_calls = 0;
+    const lorakit_emit_options options = {.struct_size = sizeof options,
+                                          .progress = stop_at_the_second,
+                                          .progress_ctx = &n_calls};
+    lorakit_emitted emitted[2];
+
+    (void)state;
+    write_manifest();
+    assert_int_equal(emit(LORAKIT_PEFT, &options, emitted, NULL), LORAFMT_CANCELLED);
+    assert_int_equal(n_calls, 2);
+    assert_int_not_equal(access("out", F_OK), 0);
+}
+
 static void test_misuse(void **state)
 {
     static const size_t beyond[] = {2};
@@ -171,6 +195,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         IN_DIRECTORY(test_memory_that_ends),
         IN_DIRECTORY(test_what_comes_out),
+        IN_DIRECTORY(test_stopped),
         IN_DIRECTORY(test_misuse),
     };
 

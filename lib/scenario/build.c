@@ -158,9 +158,10 @@ static lorafmt_status set_paths(lorakit_build *build, lorafmt_error *err)
         return lf_no_memory(err);
     build->target = lk_build_path(build, output, build->name);
     build->record = lf_arena_printf(&build->arena, "%s/%s.%s", build->state, name, lora ? "lora" : "model");
+    build->next = lf_arena_printf(&build->arena, "%s/%s.next", build->state, name);
     build->ready = lf_arena_printf(&build->arena, "%s/%s.ready", build->state, name);
     build->flock = lf_arena_printf(&build->arena, "%s/%s.flock", build->state, name);
-    return build->target && build->record && build->ready && build->flock ? LORAFMT_OK : lf_no_memory(err);
+    return build->target && build->record && build->next && build->ready && build->flock ? LORAFMT_OK : lf_no_memory(err);
 }
 
 static lorafmt_status open_build(lorakit_build *build, size_t scenario,
@@ -293,7 +294,7 @@ lorafmt_status lorakit_build_look(lorakit_build *build, lorakit_build_state *out
         out->n_bytes = (uint64_t)st.st_size;
     if (known) {
         LF_TRY(lk_build_inputs(build, err));
-        LF_TRY(lk_build_record_read(build, &record, err));
+        LF_TRY(lk_build_record_read(build, build->record, &record, err));
     }
     if (there)
         judge(build, &record, out);
