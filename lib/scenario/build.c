@@ -60,8 +60,9 @@ static void print_adapter(FILE *to, const lk_stack *stack, size_t i)
         lf_sha256_final(&h, digest);
         lk_hex(digest, weights);
     }
-    fprintf(to, "adapter %zu: %s weight %.17g weights %s map %s\n", i + 1, lk_hex(stack->opened[i]->id, id),
-            stack->entries[i].weight, weights, map);
+    fprintf(to, "adapter %zu: %s weight ", i + 1, lk_hex(stack->opened[i]->id, id));
+    lk_put_number(to, stack->entries[i].weight);
+    fprintf(to, " weights %s map %s\n", weights, map);
 }
 
 static lorafmt_status hash_image_file(lorafmt_image *image, size_t i, uint8_t out[32], lorafmt_error *err)
