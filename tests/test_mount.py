@@ -209,6 +209,7 @@ def check_looks(project):
         expect((shown.st_mtime_ns, shown.st_uid, shown.st_gid), (before.st_mtime_ns, before.st_uid, before.st_gid), 'of config.json')
         everything = [mount.directory, *mount.directory.rglob('*')]
         expect(len({path.stat().st_ino for path in everything}), 1 + 3 + 3 * 5, 'different numbers')
+        expect([path for path in everything if path.is_file() and path.stat().st_blocks * 512 < path.stat().st_size], [], 'files that look like holes')
         with os.scandir(mount / 'legal') as entries:
             expect([entry.name for entry in entries if entry.inode() != entry.stat().st_ino], [], 'other numbers in a list')
         fails('a name that is not there', [errno.ENOENT], os.stat, mount / 'legal/nothing')
