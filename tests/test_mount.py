@@ -346,6 +346,23 @@ def check_broken(project, mount):
     expect(names(mount.directory), ['base', 'both', 'legal'], 'directories of a manifest that is back')
 
 
+def check_links(project):
+    """A manifest that is a link, on the way to which there is another: as Kubernetes has a ConfigMap. Paths are relative to the first."""
+    for i, name in enumerate(['legal', 'tang']):
+        (project.folder / f'v{i}').mkdir()
+        (project.folder / f'v{i}' / 'lorafmt.yaml').write_text(HEAD + f'scenarios: {{{name}: {{adapters: [{name}]}}}}\n')
+    project.manifest.unlink()
+    project.manifest.symlink_to('data/lorafmt.yaml')
+    (project.folder / 'data').symlink_to('v0')
+    with Mount(project.lorapack, project.manifest, project.folder / 'at') as mount:
+        expect(names(mount.directory), ['base', 'legal'], 'directories')
+        (project.folder / 'new').symlink_to('v1')
+        os.replace(project.folder / 'new', project.folder / 'data')
+        shutil.rmtree(project.folder / 'v0')
+        mount.says('was read again')
+        expect(names(mount.directory), ['base', 'tang'], 'directories of another')
+
+
 def check_hangup(project):
     """SIGHUP has adapters read again, too, and the lock as well."""
     project.must('build')
@@ -565,7 +582,7 @@ def main():
     mounting = {'bytes': (check_bytes, (chance,)), 'kinds': (check_kinds, (chance,)), 'untied': (check_untied, (chance,)),
                 'tinylm': (check_tinylm, (tinylm, demo)), 'looks': (check_looks, ()), 'others': (check_others, ()),
                 'scenario': (check_scenario, ()), 'background': (check_background, ()), 'generations': (check_generations, ()),
-                'hangup': (check_hangup, ()), 'unmounts': (check_unmounts, ()), 'killed': (check_killed, ()),
+                'links': (check_links, ()), 'hangup': (check_hangup, ()), 'unmounts': (check_unmounts, ()), 'killed': (check_killed, ()),
                 'replaced': (check_replaced, ()), 'damaged': (check_damaged, ()), 'mounted already': (check_mounted_already, ())}
     reason = why_not()
     if reason:
