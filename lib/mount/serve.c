@@ -208,6 +208,8 @@ static lorafmt_status serve(server *s, int control, lorafmt_error *err)
     if (s->watch)
         polled[2].fd = lk_watch_fd(s->watch);
     for (;;) {
+        if (s->watch && lk_watch_changed(s->watch))
+            read_again(s);
         if (poll(polled, sizeof polled / sizeof *polled, -1) < 0) {
             if (errno != EINTR)
                 return lf_fail_os(err, errno, s->mount->directory, "waiting");
@@ -215,18 +217,16 @@ static lorafmt_status serve(server *s, int control, lorafmt_error *err)
         }
         if (polled[1].revents || (polled[0].revents && is_told_to_stop(s, control)))
             return LORAFMT_OK;
-        if (polled[2].revents && lk_watch_changed(s->watch))
-            read_again(s);
     }
 }
 
 static void watch_manifest(server *s)
 {
-    const char *lock = lorakit_scenarios_lock_path(s->mount->current->set);
+    const lk_generation *first = s->mount->current;
     char text[2048];
     lorafmt_error err;
 
-    if (lk_watch_open(s->mount->manifest, lock, &s->watch, &err)) {
+    if (lk_watch_open(s->mount->manifest, lorakit_scenarios_lock_path(first->set), &first->since, &s->watch, &err)) {
         lorafmt_error_format(&err, text, sizeof text);
         lk_mount_report(s->mount, "%s: changes of the manifest are only seen when told (SIGHUP)", text);
     }
