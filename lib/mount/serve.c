@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define MOST_THREADS 64
+#define MOST_UNASKED 12 // each has some 3 MiB: with those of ahead.c within 64 MiB, on however many CPUs
 
 /* While a mount is served. */
 typedef struct server {
@@ -145,10 +146,17 @@ static void *answer_requests(void *ctx)
     return NULL;
 }
 
-static lorafmt_status start_threads(server *s, lorafmt_error *err)
+static size_t default_threads(void)
 {
     const long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t n = s->mount->options.n_threads ? s->mount->options.n_threads : (size_t)(n_cpus > 0 ? n_cpus : 1) + 2;
+    const size_t n = (size_t)(n_cpus > 0 ? n_cpus : 1) + 2;
+
+    return n < MOST_UNASKED ? n : MOST_UNASKED;
+}
+
+static lorafmt_status start_threads(server *s, lorafmt_error *err)
+{
+    size_t n = s->mount->options.n_threads ? s->mount->options.n_threads : default_threads();
     sigset_t all, before;
     int failed = 0;
 
