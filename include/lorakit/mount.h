@@ -23,7 +23,7 @@ typedef struct lorakit_mount_options {
     const char *scenario;      /**< show this one alone, as DIR itself; NULL = all, and the base */
     bool allow_other;          /**< other users may read too, as the permissions of the base's files say */
     bool unmount_on_death;     /**< with the help of fusermount3: the mount goes when the process dies, however that happens */
-    unsigned n_threads;        /**< that answer; 0 = two more than CPUs */
+    unsigned n_threads;        /**< that answer; 0 = two more than CPUs, at most 12 */
     lorakit_progress progress; /**< while opening, as the base is hashed: bytes */
     void *progress_ctx;
 

@@ -166,6 +166,12 @@ static listing *listing_of(const struct fuse_file_info *fi)
     return (listing *)(uintptr_t)fi->fh; // NOLINT(performance-no-int-to-ptr): what opendir gave
 }
 
+static void free_listing(lorakit_mount *mount, listing *l)
+{
+    lk_generation_release(mount, l->generation, 1);
+    free(l);
+}
+
 static void answer_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     lorakit_mount *mount = mount_of(req);
@@ -184,7 +190,8 @@ static void answer_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info
         lk_generation_hold(mount, l->generation);
     }
     fi->fh = (uint64_t)(uintptr_t)l;
-    fuse_reply_open(req, fi);
+    if (fuse_reply_open(req, fi)) // the kernel will not close it
+        free_listing(mount, l);
 }
 
 static void answer_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_file_info *fi)
@@ -212,11 +219,8 @@ static void answer_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at
 
 static void answer_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    listing *l = listing_of(fi);
-
     (void)ino;
-    lk_generation_release(mount_of(req), l->generation, 1);
-    free(l);
+    free_listing(mount_of(req), listing_of(fi));
     fuse_reply_err(req, 0);
 }
 
@@ -296,7 +300,6 @@ static void answer_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, s
     const uint64_t left = at < 0 || (uint64_t)at >= end ? 0 : end - (uint64_t)at;
 
     (void)fi;
-    size = size < MOST_READ ? size : MOST_READ;
     size = size < left ? size : (size_t)left;
     if (size)
         read_some(req, node, (uint64_t)at, size);

@@ -123,7 +123,7 @@ static lorafmt_status fill(opener *o, lorafmt_error *err)
                                                .progress_ctx = mount->options.progress_ctx};
     const char *base;
 
-    clock_gettime(CLOCK_REALTIME, &g->since);
+    clock_gettime(CLOCK_REALTIME_COARSE, &g->since); // which files get theirs of
     LF_TRY(lorakit_scenarios_open(mount->manifest, &options, &g->set, err));
     LF_TRY(show_all(o, err));
     base = lorakit_scenarios_manifest(g->set)->base.path;

@@ -121,9 +121,10 @@ void lk_place_set_readahead(const char *directory);
 
 __attribute__((format(printf, 2, 3))) void lk_mount_report(lorakit_mount *mount, const char *format, ...);
 
-/* What tells that a manifest or its lock changed. */
+/* What tells that a manifest or its lock changed since they were read. */
 typedef struct lk_watch lk_watch;
-lorafmt_status lk_watch_open(const char *manifest, const char *lock, lk_watch **out, lorafmt_error *err);
+lorafmt_status lk_watch_open(const char *manifest, const char *lock, const struct timespec *since, lk_watch **out,
+                             lorafmt_error *err);
 int lk_watch_fd(const lk_watch *watch); /* readable when something happened near them */
 bool lk_watch_changed(lk_watch *watch); /* they are not what they were when this was last asked */
 void lk_watch_close(lk_watch *watch);

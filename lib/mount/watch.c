@@ -49,7 +49,20 @@ static lorafmt_status watch_directory(lk_watch *watch, lorafmt_error *err)
     return st;
 }
 
-lorafmt_status lk_watch_open(const char *manifest, const char *lock, lk_watch **out, lorafmt_error *err)
+/* What may be newer than what was read is as if it had never been looked at. */
+static void look_first(lk_watch *watch, const struct timespec *since)
+{
+    for (size_t i = 0; i < N_FILES; i++) {
+        struct stat *last = &watch->last[i];
+        look(watch->paths[i], last);
+        if (last->st_ctim.tv_sec > since->tv_sec ||
+            (last->st_ctim.tv_sec == since->tv_sec && last->st_ctim.tv_nsec > since->tv_nsec))
+            *last = (struct stat){0};
+    }
+}
+
+lorafmt_status lk_watch_open(const char *manifest, const char *lock, const struct timespec *since, lk_watch **out,
+                             lorafmt_error *err)
 {
     lk_watch *watch = calloc(1, sizeof *watch);
     lorafmt_status st;
@@ -65,7 +78,7 @@ lorafmt_status lk_watch_open(const char *manifest, const char *lock, lk_watch **
         lk_watch_close(watch);
         return st;
     }
-    lk_watch_changed(watch);
+    look_first(watch, since);
     *out = watch;
     return LORAFMT_OK;
 }
