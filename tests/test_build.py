@@ -367,6 +367,20 @@ def check_killed(project, chance, times):
         only_records(project, 's')
 
 
+def check_interrupted_hashing(project):
+    """Before anything is written, the base is hashed: the message is about that. It was about 0 of 0 bytes of the model."""
+    enlarge(project, 400)
+    process = subprocess.Popen([project.lorapack.program, 'build', project.manifest, 'legal', '--threads', '1'],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not project.state.exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    talk = process.communicate()[1]
+    expect(process.returncode, 1, f'exit, {talk}')
+    expect_in('interrupted after hashing', talk, 'build')
+    expect(project.kept(), [], 'beside the results')
+
+
 def main():
     lorapack, demo = Lorapack(sys.argv[1]), pathlib.Path(sys.argv[2])
     times = int(sys.argv[3]) if len(sys.argv) > 3 else 12
@@ -376,6 +390,7 @@ def main():
               'strangers': check_strangers, 'links': check_links,
               'parts': check_parts, 'resumed': check_resumed, 'between': check_between,
               'between other files': check_between_other_files,
+              'interrupted hashing': check_interrupted_hashing,
               'killed': lambda project: check_killed(project, random.Random(seed), times)}
     n_failed = 0
     with tempfile.TemporaryDirectory() as folder:

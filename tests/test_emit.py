@@ -428,7 +428,7 @@ def test_whole_or_absent(place):
 def test_interrupted(place):
     """What was written is taken away. It was a directory of a hidden name that stayed."""
     mixed(place)
-    place.write(**{f's{i}': [{'adapter': 'mixed', 'weight': i + 2}] for i in range(400)})
+    place.write(**{f's{i}': [{'adapter': 'mixed', 'weight': i + 2}] for i in range(2000)})
     before = names(place.folder)
     process = subprocess.Popen([place.lorapack.program, 'emit', place.manifest, '--for', 'vllm', '-o', place.folder / 'out'],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -127,6 +127,15 @@ def check_bad_locks(project):
     expect(project.lock.read_text(), lock, 'a lock too large to read, after --update')
 
 
+def check_large_lock(project):
+    """A lock that nobody may read is not written."""
+    project.lorapack.must('pack', project.folder / 'adapters/legal', '-o', project.folder / 'x.lora')
+    project.write('version: 1\nbase: base\nadapters:\n' + ''.join(f'  a{i}: x.lora\n' for i in range(14500)))
+    project.refused('must be at most 1048576', 'lock')
+    if project.lock.exists():
+        raise Complaint('it was written')
+
+
 def check_other_locks(project):
     """A link that leads nowhere is no lock, and not as if there were none; a manifest is never its own lock."""
     project.lock.symlink_to('elsewhere.lock')
@@ -248,7 +257,7 @@ def check_identity(project, demo):
 
 def main():
     lorapack, demo = Lorapack(sys.argv[1]), pathlib.Path(sys.argv[2])
-    checks = {'lock': check_lock, 'drift': check_drift, 'other drift': check_other_drift, 'bad locks': check_bad_locks, 'other locks': check_other_locks,
+    checks = {'lock': check_lock, 'drift': check_drift, 'other drift': check_other_drift, 'bad locks': check_bad_locks, 'large lock': check_large_lock, 'other locks': check_other_locks,
              
               'cache': check_cache, 'plan': check_plan, 'problems': check_problems,
               'identity': lambda project: check_identity(project, demo)}

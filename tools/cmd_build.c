@@ -122,6 +122,8 @@ static int fail_building(build_job *job, outcome *o, const progress *bar, const 
         return fail(job, o, err);
     job->stopped = o->failed = true;
     snprintf(o->error, sizeof o->error, "interrupted");
+    if (!bar->total) // of a model whose base was still being hashed
+        return scenarios_failure(&job->s, err);
     return message_error(
         "%s: interrupted after %s of %s; files that were finished are kept, and the same command goes on from there", o->path,
         size_text(bar->done, done), size_text(bar->total, total));

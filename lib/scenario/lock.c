@@ -16,7 +16,6 @@
 #include <sys/stat.h>
 
 #define VERSION 1
-#define MAX_LOCK (UINT64_C(1) << 20) /* as much as is read */
 
 /* --- reading --- */
 
@@ -183,6 +182,16 @@ static lorafmt_status print_lock(lorakit_scenarios *set, FILE *to, lorafmt_error
     return print_adapters(set, to, err);
 }
 
+static lorafmt_status check_size(const lorakit_scenarios *set, const lk_text *text, lorafmt_error *err)
+{
+    if (text->size <= LK_YAML_MAX_SIZE)
+        return LORAFMT_OK;
+    lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, NULL, "it would have %zu bytes, must be at most %u: name fewer adapters",
+            text->size, LK_YAML_MAX_SIZE);
+    lf_error_set_file(err, set->lock_path);
+    return LORAFMT_LIMIT;
+}
+
 /* Does the lock say this? One that cannot be read says something else. */
 static lorafmt_status compare(const lorakit_scenarios *set, const lk_text *text, lorakit_lock_state *out, lorafmt_error *err)
 {
@@ -195,7 +204,7 @@ static lorafmt_status compare(const lorakit_scenarios *set, const lk_text *text,
     LF_TRY(is_there(set->lock_path, &there, err));
     if (!there)
         return LORAFMT_OK;
-    st = lf_file_load(set->lock_path, MAX_LOCK, &found, &size, NULL);
+    st = lf_file_load(set->lock_path, LK_YAML_MAX_SIZE, &found, &size, NULL);
     if (st == LORAFMT_NO_MEMORY)
         return lf_no_memory(err);
     *out = !st && size == text->size && memcmp(found, text->bytes, size) == 0 ? LORAKIT_LOCK_SAME : LORAKIT_LOCK_OTHER;
@@ -226,6 +235,8 @@ lorafmt_status lorakit_scenarios_lock(lorakit_scenarios *set, bool write, loraki
     st = print_lock(set, text.stream, err);
     ended = lk_text_finish(&text, st ? NULL : err);
     if (!st && !(st = ended))
+        st = check_size(set, &text, err);
+    if (!st)
         st = lk_lock_check_removed(set, err);
     if (!st)
         st = compare(set, &text, found, err);
