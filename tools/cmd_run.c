@@ -174,12 +174,17 @@ static int start(const serving *s, char *const *arguments)
     return pid < 0 ? message_error("%s: cannot be run: %s", arguments[0], strerror(errno)) : EXIT_DONE;
 }
 
-/* A mount that went away under the command: what it reads fails, and it will end. */
-static int wait_for_command(void)
+/* When the mount goes away under the command, what it reads fails, and it will end. */
+static void wait_for_command(void)
 {
+    sigset_t ended, before;
+
+    sigemptyset(&ended);
+    sigaddset(&ended, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &ended, &before);
     while (child > 0)
-        pause();
-    return (int)child_status;
+        sigsuspend(&before);
+    sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 static int run_mounted(serving *s, const run_args *args, const char *directory, size_t n_inputs, char *const *inputs)
@@ -190,10 +195,13 @@ static int run_mounted(serving *s, const run_args *args, const char *directory, 
 
     if (code == EXIT_DONE)
         code = start(s, arguments);
-    if (code == EXIT_DONE && (code = serving_run(s)) == EXIT_DONE)
-        code = wait_for_command();
+    if (code == EXIT_DONE)
+        code = serving_run(s);
     free_arguments(arguments);
-    return code;
+    lorakit_mount_close(s->mount);
+    s->mount = NULL;
+    wait_for_command();
+    return code == EXIT_DONE ? (int)child_status : code;
 }
 
 static int run_run(const void *args_, size_t n_inputs, char *const *inputs)

@@ -8,9 +8,11 @@
 #include "lorafmt/version.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int run_help(const void *args, size_t n_inputs, char *const *inputs);
 static int run_version(const void *args, size_t n_inputs, char *const *inputs);
@@ -178,11 +180,24 @@ static int finish(int code)
     return message_error("standard output: cannot be written: %s", strerror(errno));
 }
 
+/* Or what is opened next is what we print to, or read from. Writing there fails, as it does to what is closed. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
     const command *c;
 
+    open_standard_descriptors();
     signal(SIGXFSZ, SIG_IGN); // a file that becomes too large is an error of writing, after which nothing is left behind
     if (!name) {
         print_commands(stderr);

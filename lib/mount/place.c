@@ -5,6 +5,7 @@
 #include "lib/mount/mount.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -198,12 +199,30 @@ static void keep_words(enum fuse_log_level level, const char *format, va_list ar
         last_words[n - 1] = '\0';
 }
 
+#define N_OPENED 3 // descriptors at most, while libfuse mounts
+
+/* libfuse lets any command inherit its end of a socket; at the other one fusermount3 would wait until the last of them is gone. */
+static bool mount_closed_to_commands(lorakit_mount *mount)
+{
+    int fds[N_OPENED];
+    bool done;
+
+    for (size_t i = 0; i < N_OPENED; i++)
+        fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC); // the numbers that are next
+    for (size_t i = 0; i < N_OPENED; i++)
+        close(fds[i]);
+    done = fuse_session_mount(mount->session, mount->directory) == 0;
+    for (size_t i = 0; i < N_OPENED; i++)
+        fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+    return done;
+}
+
 static lorafmt_status mount_session(lorakit_mount *mount, struct fuse_args *args, lorafmt_error *err)
 {
     fuse_set_log_func(keep_words);
     last_words[0] = '\0';
     mount->session = fuse_session_new(args, &lk_answers, sizeof lk_answers, mount);
-    mount->mounted = mount->session && fuse_session_mount(mount->session, mount->directory) == 0;
+    mount->mounted = mount->session && mount_closed_to_commands(mount);
     if (mount->mounted)
         return LORAFMT_OK;
     return placed(lf_fail(err, LORAFMT_IO, LORAFMT_NO_OFFSET, NULL, "cannot mount: %s",
@@ -238,6 +257,8 @@ lorafmt_status lk_place_mount(lorakit_mount *mount, lorafmt_error *err)
                               "is not there, so that nothing can be mounted: `modprobe fuse`, or give it to the container; "
                               "`lorapack build` writes the models instead"),
                       DEVICE, err);
+    if (access(DEVICE, R_OK | W_OK))
+        return lf_fail_os(err, errno, DEVICE, "must be open to you for anything to be mounted");
     snprintf(options, sizeof options, "ro,noexec,nosuid,nodev,default_permissions,fsname=lorapack,subtype=lorapack%s%s",
              o->allow_other ? ",allow_other" : "", o->unmount_on_death && find_fusermount() ? ",auto_unmount" : "");
     if (fuse_opt_add_arg(&args, "lorapack") || fuse_opt_add_arg(&args, "-o") || fuse_opt_add_arg(&args, options))
