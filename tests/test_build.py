@@ -192,6 +192,34 @@ def check_strangers(project):
         raise Complaint('-o makes other files')
 
 
+def check_links(project):
+    """Where build writes and removes of its own accord, a link leads nowhere: what it leads to was never build's."""
+    precious = project.folder / 'precious'
+
+    def refused(link):
+        precious.mkdir()
+        (precious / 'thesis.txt').write_text('years of work')
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(precious)
+        project.refused(f'{link.relative_to(project.folder)}: ', 'build', 'legal')
+        expect(everything(precious), ['thesis.txt'], f'what {link.name} leads to')
+        link.unlink()
+        shutil.rmtree(precious)
+
+    def everything(folder):
+        return [str(path.relative_to(folder)) for path in folder.rglob('*')]
+
+    project.must('build', 'legal', '--part', '1/3')
+    staging, = (path for path in project.state.iterdir() if path.is_dir())
+    shutil.rmtree(project.out)
+    for link in project.state, project.state / 'legal.ready', staging:
+        refused(link)
+    project.out.mkdir(exist_ok=True)
+    project.out.rename(project.folder / 'large disk')
+    project.out.symlink_to('large disk') # the output itself may be one
+    expect(project.states('legal')['legal'][1], 'fresh', 'an output that is a link')
+
+
 # --- in parts, and interrupted ---
 
 def check_parts(project):
@@ -246,20 +274,57 @@ def check_resumed(project):
 def check_between(project):
     """A process that dies between putting a model in place and saying so."""
     project.must('build', 'legal')
-    ready, legal, record = project.state / 'legal.ready', project.out / 'legal', project.state / 'legal.model'
+    ready, legal = project.state / 'legal.ready', project.out / 'legal'
+    record, coming = project.state / 'legal.model', project.state / 'legal.next'
     inode = (legal / 'config.json').stat().st_ino
+
+    def goes_on(what):
+        expect(project.states('legal')['legal'][1], 'fresh', what)
+        expect((legal / 'config.json').stat().st_ino, inode, f'{what}: inode of a file')
+        only_records(project, 'legal')
+
+    record.rename(coming)
     legal.rename(ready) # the record is written, the model not in place
-    expect(project.states('legal')['legal'][1], 'fresh', 'a model on its way')
-    expect((legal / 'config.json').stat().st_ino, inode, 'inode of a file of it')
-    shutil.copytree(legal, ready, copy_function=shutil.copy) # exchanged, but what was there before not removed
-    expect(project.states('legal'), {'legal': FRESH}, 'with an old model beside it')
-    expect((legal / 'config.json').stat().st_ino, inode, 'inode of a file that was in place')
-    only_records(project, 'legal')
+    goes_on('a model on its way')
+    record.rename(coming)
+    shutil.copytree(legal, ready, copy_function=shutil.copy) # exchanged, but not said so
+    goes_on('with an old model beside it')
+    shutil.copytree(legal, ready, copy_function=shutil.copy) # said so, but what was there before not removed
+    goes_on('with an old model that has no record')
+    shutil.copytree(legal, project.state / 'legal.ready~') # exchanged by a file system that does so in steps
+    goes_on('with an old model aside')
+    record.rename(coming)
+    legal.rename(ready)
+    shutil.copytree(ready, project.state / 'legal.ready~') # and after the first of these
+    goes_on('with nothing in place')
+    coming.write_text(record.read_text()[:-9])
+    goes_on('half a record')
     record.unlink()
     legal.rename(ready) # nothing says what it is
     expect(project.states('legal'), {'legal': ('absent', 'fresh')}, 'a model without a record')
     only_records(project, 'legal')
     same_model(project, 'legal', project.merged('legal', [project.adapter('legal')]))
+
+
+def check_between_other_files(project):
+    """The same, where what was there before has a file that the new model has not: whose it is must not be forgotten."""
+    notice = project.base / 'NOTICE'
+    notice.write_text('x')
+    project.must('build', 'legal')
+    before = project.folder / 'before'
+    shutil.copytree(project.out / 'legal', before)
+    was = (project.state / 'legal.model').read_bytes()
+    notice.unlink()
+    for put_in_place in False, True:
+        project.must('build', 'legal')
+        record, legal = project.state / 'legal.model', project.out / 'legal'
+        record.rename(project.state / 'legal.next')
+        legal.rename(project.state / 'legal.ready' if put_in_place else project.folder / 'lost')
+        record.write_bytes(was)
+        shutil.copytree(before, legal)
+        expect(project.states('legal')['legal'][1], 'fresh', f'in the place of a model with a file more, {put_in_place}')
+        only_records(project, 'legal')
+        expect(names(legal), names(project.base), 'files')
 
 
 def enlarge(project, factor=40):
@@ -308,13 +373,15 @@ def main():
     seed = int(sys.argv[4]) if len(sys.argv) > 4 else random.randrange(1 << 32)
     print(f'seed {seed}')
     checks = {'golden': lambda project: check_golden(project, demo), 'weights': check_weights, 'lora': check_lora, 'stale': check_stale,
-              'strangers': check_strangers, 'parts': check_parts, 'resumed': check_resumed, 'between': check_between,
+              'strangers': check_strangers, 'links': check_links,
+              'parts': check_parts, 'resumed': check_resumed, 'between': check_between,
+              'between other files': check_between_other_files,
               'killed': lambda project: check_killed(project, random.Random(seed), times)}
     n_failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for name, check in checks.items():
             try:
-                check(Project(lorapack, demo, pathlib.Path(folder) / name))
+                check(Project(lorapack, demo, pathlib.Path(folder) / name.replace(' ', '-')))
             except Complaint as complaint:
                 print(f'FAIL {name}: {complaint}')
                 n_failed += 1

@@ -13,6 +13,7 @@
 #include "tests/temporary_directory.h"
 
 #include <errno.h>
+#include <locale.h>
 #include <stdatomic.h>
 
 enum { SIZE = 4, RANK = 2 };
@@ -147,6 +148,66 @@ static void test_what_comes_out(void **state)
     assert_int_equal(err.os_error, EEXIST);
 }
 
+static bool stop_at_the_second(void *ctx, uint64_t done, uint64_t total)
+{
+    unsigned *n_calls = ctx;
+
+    assert_int_equal(done, (*n_calls)++);
+    assert_int_equal(total, 2);
+    return done < 1;
+}
+
+static void test_stopped(void **state)
+{
+    unsigned n_calls = 0;
+    const lorakit_emit_options options = {.struct_size = sizeof options,
+                                          .progress = stop_at_the_second,
+                                          .progress_ctx = &n_calls};
+    lorakit_emitted emitted[2];
+
+    (void)state;
+    write_manifest();
+    assert_int_equal(emit(LORAKIT_PEFT, &options, emitted, NULL), LORAFMT_CANCELLED);
+    assert_int_equal(n_calls, 2);
+    assert_int_not_equal(access("out", F_OK), 0);
+}
+
+static void assert_holds(const char *path, const char *part)
+{
+    FILE *file = fopen(path, "rb");
+    char text[4096];
+
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    assert_non_null(strstr(text, part));
+}
+
+/* JSON has no decimal commas. */
+static void test_numbers_in_any_locale(void **state)
+{
+    static const char *const with_comma[] = {"de_DE.UTF-8", "de_DE.utf8", "de_DE", "fr_FR.UTF-8", "fr_FR.utf8"};
+    lorakit_emitted emitted[1];
+    bool set = false;
+    FILE *file;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof with_comma / sizeof *with_comma && !set; i++)
+        set = setlocale(LC_NUMERIC, with_comma[i]) != NULL;
+    if (!set)
+        skip();
+    write_manifest();
+    file = fopen("m.yaml", "w");
+    assert_non_null(file);
+    fputs("version: 1\nbase: base.safetensors\nadapters: {one: one.lora}\n"
+          "scenarios:\n  little: {adapters: [{adapter: one, weight: 0.0625}]}\n",
+          file);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(emit(LORAKIT_VLLM, NULL, emitted, NULL), LORAFMT_OK);
+    assert_holds("out/little/adapter_config.json", "\"lora_alpha\": 0.");
+    setlocale(LC_NUMERIC, "C");
+}
+
 static void test_misuse(void **state)
 {
     static const size_t beyond[] = {2};
@@ -169,9 +230,8 @@ static void test_misuse(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        IN_DIRECTORY(test_memory_that_ends),
-        IN_DIRECTORY(test_what_comes_out),
-        IN_DIRECTORY(test_misuse),
+        IN_DIRECTORY(test_memory_that_ends),      IN_DIRECTORY(test_what_comes_out), IN_DIRECTORY(test_stopped),
+        IN_DIRECTORY(test_numbers_in_any_locale), IN_DIRECTORY(test_misuse),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,11 +9,13 @@ import math
 import os
 import pathlib
 import random
+import signal
 import stat
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 import tensors
 from lorapack import Complaint, Lorapack, merge, names, same_files
@@ -287,6 +289,33 @@ def test_what_cannot_be_expressed_is_listed(place):
     expect(sorted(path.name for path in place.folder.iterdir() if path.name.startswith('.')), [], 'hidden files')
 
 
+def test_what_does_not_bind_names_its_scenario(place):
+    mixed(place)
+    place.write(good=['mixed'], huge=[{'adapter': 'mixed', 'weight': 1e300}])
+    done = subprocess.run([place.lorapack.program, 'emit', place.manifest, '--for', 'peft', '-o', place.folder / 'none'],
+                          stderr=subprocess.PIPE, text=True, check=False)
+    *lines, last = done.stderr.splitlines()
+    expect((done.returncode, len(lines)), (1, 6), done.stderr)
+    for line in lines:
+        expect(line.startswith('lorapack: huge: mixed: model.'), True, line)
+    expect('scenarios.huge: model.' in last, True, last)
+
+
+def test_commands_are_safe_to_copy(place):
+    """Paths in them are words of a shell: a manifest may say anything of its output."""
+    refused_adapters(place)
+    place.write(dora=['dora'])
+    said = json.loads(place.manifest.read_text())
+    said['defaults'] = {'output': "it's; exit 3 #"}
+    place.manifest = place.folder / 'my $HOME.yaml'
+    place.manifest.write_text(json.dumps(said))
+    _, output, _ = place.lorapack.run('emit', place.manifest, '--for', 'vllm', '-o', place.folder / 'none', '--json')
+    instead = json.loads(output)['scenarios'][0]['instead']
+    build, serve = subprocess.run(['sh', '-c', 'lorapack() { printf "%s|" "$@"; echo; }; vllm() { printf "%s|" "$@"; echo; }\n' + instead],
+                                  capture_output=True, text=True, check=False).stdout.splitlines() or ('', '')
+    expect((build, serve), (f'build|{place.manifest}|dora|', f'serve|{place.folder}/it\'s; exit 3 #/dora|'), instead)
+
+
 def test_what_peft_cannot_say_under_a_weight(place):
     """The weight of DoRA is not what its scale would be; that of a bias follows its layer's."""
     refused_adapters(place)
@@ -390,10 +419,25 @@ def test_whole_or_absent(place):
     _, out = place.emit('vllm')
     before = {path.name: path.read_bytes() for path in (out / 'one').iterdir()}
     code, _, message = place.lorapack.run('emit', place.manifest, '--for', 'vllm', '-o', out)
-    expect((code, 'will not be replaced' in message), (1, True), message)
+    expect((code, 'exists already, and is not replaced' in message), (1, True), message)
     expect({path.name: path.read_bytes() for path in (out / 'one').iterdir()}, before, 'what was there')
     again = place.emit('vllm', out=place.folder / 'again')[1]
     expect(same_files(out / 'one', again / 'one') and (out / 'serve.sh').read_bytes() == (again / 'serve.sh').read_bytes(), True, 'twice the same')
+
+
+def test_interrupted(place):
+    """What was written is taken away. It was a directory of a hidden name that stayed."""
+    mixed(place)
+    place.write(**{f's{i}': [{'adapter': 'mixed', 'weight': i + 2}] for i in range(400)})
+    before = names(place.folder)
+    process = subprocess.Popen([place.lorapack.program, 'emit', place.manifest, '--for', 'vllm', '-o', place.folder / 'out'],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(place.folder.glob('.out.lorapack-*/*')):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate()[1]
+    expect((process.returncode, 'out: interrupted' in message), (1, True), message)
+    expect([name for name in names(place.folder) if name != 'build'], before, 'what is there')
 
 
 def test_wrong_usage(place):

@@ -472,6 +472,26 @@ static void test_long_path(void **state)
     }
 }
 
+/* Each beginning was looked up, from the longest down: a manifest of such paths took minutes. */
+static void test_path_that_is_not_there_takes_no_time(void **state)
+{
+    char text[4096] = "version: 1\nbase: ";
+    lorakit_manifest *m;
+    long before;
+
+    (void)state;
+    assert_int_equal(mkdir("d", 0777), 0);
+    for (size_t i = 0; i < 300; i++)
+        strcat(text, "d/../");
+    for (size_t i = 0; i < 1000; i++)
+        strcat(text, "m/");
+    strcat(text, "\n");
+    before = n_calls;
+    m = open_text(text);
+    assert_true(n_calls - before < 100); // of realpath(), and allocations
+    lorakit_manifest_free(m);
+}
+
 /* --- numbers --- */
 
 static void test_numbers_in_any_locale(void **state)
@@ -570,6 +590,7 @@ int main(void)
         IN_DIRECTORY(test_home),
         IN_DIRECTORY(test_files_that_are_none),
         IN_DIRECTORY(test_long_path),
+        IN_DIRECTORY(test_path_that_is_not_there_takes_no_time),
         IN_DIRECTORY(test_numbers_in_any_locale),
         cmocka_unit_test(test_whole_numbers),
         IN_DIRECTORY(test_memory_that_fails),

@@ -228,6 +228,8 @@ def check_looks(project):
         expect((shown.st_mtime_ns, shown.st_uid, shown.st_gid), (before.st_mtime_ns, before.st_uid, before.st_gid), 'of config.json')
         everything = [mount.directory, *mount.directory.rglob('*')]
         expect(len({path.stat().st_ino for path in everything}), 1 + 3 + 3 * 5, 'different numbers')
+        files = [path.stat() for path in everything if path.is_file()]
+        expect(all(file.st_blocks * 512 >= file.st_size for file in files), True, 'no file looks like a hole')
         with os.scandir(mount / 'legal') as entries:
             expect([entry.name for entry in entries if entry.inode() != entry.stat().st_ino], [], 'other numbers in a list')
         fails('a name that is not there', [errno.ENOENT], os.stat, mount / 'legal/nothing')
@@ -362,6 +364,38 @@ def check_broken(project, mount):
     project.write(HEAD + SCENARIOS)
     mount.says('was read again: 3 directories', 2)
     expect(names(mount.directory), ['base', 'both', 'legal'], 'directories of a manifest that is back')
+
+
+def check_forgotten(project):
+    """Nothing is kept of what is no longer shown, as its files are not open: also of a name that nobody asks for again."""
+    for i, more in enumerate([[], ['--scenario', 'legal']]):
+        with Mount(project.lorapack, project.manifest, project.folder / f'at{i}', *more) as mount:
+            fds = pathlib.Path(f'/proc/{mount.process.pid}/fd')
+            before = len(list(fds.iterdir()))
+            for times, name in enumerate(['one', 'two', 'three'], 1):
+                replace(project, SCENARIOS + f'  {name}: {{adapters: [tang]}}\n')
+                mount.says('was read again', times)
+                (mount / name / SHARD if not more else mount / SHARD).read_bytes()
+            replace(project, SCENARIOS)
+            mount.says('was read again', 4)
+            until(lambda before=before, fds=fds: len(list(fds.iterdir())) == before, 'that no more files are open than before')
+
+
+def check_links(project):
+    """A manifest that is a link, on the way to which there is another: as Kubernetes has a ConfigMap. Paths are relative to the first."""
+    for i, name in enumerate(['legal', 'tang']):
+        (project.folder / f'v{i}').mkdir()
+        (project.folder / f'v{i}' / 'lorafmt.yaml').write_text(HEAD + f'scenarios: {{{name}: {{adapters: [{name}]}}}}\n')
+    project.manifest.unlink()
+    project.manifest.symlink_to('data/lorafmt.yaml')
+    (project.folder / 'data').symlink_to('v0')
+    with Mount(project.lorapack, project.manifest, project.folder / 'at') as mount:
+        expect(names(mount.directory), ['base', 'legal'], 'directories')
+        (project.folder / 'new').symlink_to('v1')
+        os.replace(project.folder / 'new', project.folder / 'data')
+        shutil.rmtree(project.folder / 'v0')
+        mount.says('was read again')
+        expect(names(mount.directory), ['base', 'tang'], 'directories of another')
 
 
 def check_hangup(project):
@@ -584,7 +618,8 @@ def main():
     mounting = {'bytes': (check_bytes, (chance,)), 'kinds': (check_kinds, (chance,)), 'untied': (check_untied, (chance,)),
                 'tinylm': (check_tinylm, (tinylm, demo)), 'looks': (check_looks, ()), 'others': (check_others, ()),
                 'scenario': (check_scenario, ()), 'background': (check_background, ()), 'generations': (check_generations, ()),
-                'hangup': (check_hangup, ()), 'unmounts': (check_unmounts, ()), 'killed': (check_killed, ()),
+                'forgotten': (check_forgotten, ()), 'links': (check_links, ()), 'hangup': (check_hangup, ()),
+                'unmounts': (check_unmounts, ()), 'killed': (check_killed, ()),
                 'replaced': (check_replaced, ()), 'damaged': (check_damaged, ()), 'mounted already': (check_mounted_already, ())}
     reason = why_not()
     if reason:

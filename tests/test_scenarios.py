@@ -121,6 +121,27 @@ def check_bad_locks(project):
             project.refused(part, command)
         project.must('lock', '--update')
         expect(project.lock.read_text(), lock, 'the lock after --update')
+    project.lock.write_text('#' * (1 << 20) + lock)
+    project.refused('at most', 'plan')
+    project.must('lock', '--update')
+    expect(project.lock.read_text(), lock, 'a lock too large to read, after --update')
+
+
+def check_other_locks(project):
+    """A link that leads nowhere is no lock, and not as if there were none; a manifest is never its own lock."""
+    project.lock.symlink_to('elsewhere.lock')
+    for command in 'plan', 'lock', 'build':
+        project.refused('lorafmt.lock: ', command)
+    if project.out.exists():
+        raise Complaint('built without the lock')
+    project.must('lock', '--update')
+    project.must('plan')
+    text = project.manifest.read_text()
+    project.manifest = project.folder / 'other.lock'
+    project.write(text)
+    for command, more in ('plan', []), ('lock', []), ('lock', ['--update']):
+        project.refused('its lock would have the same name', command, *more)
+    expect(project.manifest.read_text(), text, 'the manifest')
 
 
 def check_cache(project):
@@ -199,7 +220,9 @@ def check_problems(project):
     expect_in('scenarios.unused.adapters[0].weights[0]', found['unused']['problems'][0]['text'], 'a rule for nothing')
     expect_in('adapters[0].weights[1]: no target of \'legal\' matches: * in layers 6-9', found['beyond']['problems'][0]['text'],
               'a rule for layers that are not there')
-    project.refused('no target of', 'build', 'unused')
+    project.refused('no target of \'legal\' matches: *.nothing.*; its first is model.layers.', 'build', 'unused')
+    for command in 'build', 'plan':
+        project.refused('the path of the output is empty', command, 'legal', '-o', '')
 
 
 def check_identity(project, demo):
@@ -225,7 +248,8 @@ def check_identity(project, demo):
 
 def main():
     lorapack, demo = Lorapack(sys.argv[1]), pathlib.Path(sys.argv[2])
-    checks = {'lock': check_lock, 'drift': check_drift, 'other drift': check_other_drift, 'bad locks': check_bad_locks,
+    checks = {'lock': check_lock, 'drift': check_drift, 'other drift': check_other_drift, 'bad locks': check_bad_locks, 'other locks': check_other_locks,
+             
               'cache': check_cache, 'plan': check_plan, 'problems': check_problems,
               'identity': lambda project: check_identity(project, demo)}
     n_failed = 0

@@ -261,7 +261,7 @@ static int run_build(const void *args, size_t n_inputs, char *const *inputs)
     if (code == EXIT_DONE)
         code = scenarios_open(inputs[0], &options, false, job.args->quiet, &job.s);
     if (code == EXIT_DONE)
-        code = scenarios_choose(&job.s, n_inputs - 1, inputs + 1, &job.scenarios, &job.n);
+        code = scenarios_choose(NAME, lorakit_scenarios_manifest(job.s.set), n_inputs - 1, inputs + 1, &job.scenarios, &job.n);
     if (code == EXIT_DONE)
         code = build_all(&job);
     for (size_t i = 0; i < job.n_done; i++)

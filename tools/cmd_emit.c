@@ -4,10 +4,13 @@
 #include "tools/json_out.h"
 #include "tools/message.h"
 #include "tools/path.h"
+#include "tools/progress.h"
+#include "tools/scenarios.h"
 #include "tools/text.h"
 
 #include "lorakit/emit.h"
 
+#include <errno.h>
 #include <float.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +21,7 @@
 enum { FIRST_JOB = LORAKIT_LORAX };
 
 /* Of a command with two paths in it. */
-#define COMMAND_SIZE 9000
+#define COMMAND_SIZE 16384
 
 /* A base may have any number of files, and each part has a cost of its own. */
 enum { MOST_PARTS_OF_ITSELF = 16 };
@@ -79,25 +82,9 @@ static int check_args(const emit_args *args)
     return EXIT_DONE;
 }
 
-/* The scenarios that were named, or all. */
 static int choose(emit_job *job, const lorakit_manifest *manifest)
 {
-    lorafmt_error err;
-
-    job->n = job->n_names ? job->n_names : manifest->n_scenarios;
-    if (!job->n)
-        return message_error("%s: has no scenarios", job->path);
-    if (!(job->chosen = calloc(job->n, sizeof *job->chosen)))
-        return message_no_memory();
-    for (size_t i = 0; i < job->n; i++) {
-        job->chosen[i] = i;
-        if (job->n_names && lorakit_manifest_find(manifest, job->names[i], &job->chosen[i], &err))
-            return message_failure(&err, job->path);
-        for (size_t k = 0; k < i; k++)
-            if (job->chosen[k] == job->chosen[i])
-                return message_usage(NAME, "%s is named twice", job->names[i]);
-    }
-    return EXIT_DONE;
+    return scenarios_choose(NAME, manifest, job->n_names, job->names, &job->chosen, &job->n);
 }
 
 /* --- jobs --- */
@@ -198,23 +185,42 @@ static int run_jobs(emit_job *job)
 
 /* --- adapters --- */
 
+/* The scenarios that are being worked on, one after the other. */
+typedef struct emitting {
+    const emit_job *job;
+    const lorakit_manifest *manifest;
+    progress bar;
+} emitting;
+
+static bool go_on(void *ctx, uint64_t done, uint64_t total)
+{
+    emitting *at = ctx;
+
+    return progress_update(&at->bar, done, total);
+}
+
 static void report(void *ctx, const char *adapter, const char *target, const char *text)
 {
-    (void)ctx;
-    message_note("%s: %s: %s", adapter, target, text);
+    const emitting *at = ctx;
+
+    message_error("%s: %s: %s: %s", at->manifest->scenarios[at->job->chosen[at->bar.done]].name, adapter, target, text);
 }
 
 /* What to do with a scenario that is no adapter. */
-static void instead(const emit_job *job, const lorakit_manifest *manifest, const char *scenario, char *buf, size_t size)
+static void instead(const emit_job *job, const lorakit_manifest *manifest, const char *scenario, char buf[COMMAND_SIZE])
 {
-    const char *start = lorakit_engine_start((lorakit_engine)job->args->engine);
+    const bool loads = job->args->engine == LORAKIT_PEFT;
+    char model[COMMAND_SIZE / 2];
 
+    snprintf(model, sizeof model, "%s/%s", manifest->output, scenario);
     buf[0] = '\0';
-    if (job->args->engine == LORAKIT_PEFT)
-        text_append(buf, size, "lorapack build %s %s, then load %s/%s without PEFT", job->path, scenario, manifest->output,
-                    scenario);
-    else
-        text_append(buf, size, "lorapack build %s %s && %s %s/%s", job->path, scenario, start, manifest->output, scenario);
+    text_append(buf, COMMAND_SIZE, "lorapack build ");
+    text_append_word(buf, COMMAND_SIZE, job->path);
+    text_append(buf, COMMAND_SIZE, " %s%s ", scenario, loads ? ", then load" : " &&");
+    if (!loads)
+        text_append(buf, COMMAND_SIZE, "%s ", lorakit_engine_start((lorakit_engine)job->args->engine));
+    text_append_word(buf, COMMAND_SIZE, model);
+    text_append(buf, COMMAND_SIZE, "%s", loads ? " without PEFT" : "");
 }
 
 static void print_emitted(const emit_job *job, const lorakit_manifest *manifest, const lorakit_emitted *e)
@@ -225,7 +231,7 @@ static void print_emitted(const emit_job *job, const lorakit_manifest *manifest,
     buf[0] = '\0';
     switch (e->form) {
     case LORAKIT_NOT_EXPRESSED:
-        instead(job, manifest, scenario->name, buf, sizeof buf);
+        instead(job, manifest, scenario->name, buf);
         print_line(stdout, "%s: no adapter: %s", scenario->name, e->why);
         print_line(stdout, "  as a model of its own: %s", buf);
         return;
@@ -265,7 +271,7 @@ static void json_emitted(json_out *j, const emit_job *job, const lorakit_manifes
     json_double(j, "rounding", none ? 0 : e->rounding);
     json_text(j, "why", none ? e->why : NULL);
     if (none)
-        instead(job, manifest, scenario->name, buf, sizeof buf);
+        instead(job, manifest, scenario->name, buf);
     json_text(j, "instead", none ? buf : NULL);
     json_object_end(j);
 }
@@ -293,11 +299,26 @@ static void say_adapters(const emit_job *job, const lorakit_manifest *manifest, 
     }
 }
 
+static int emit_failure(const emit_job *job, const lorafmt_error *err)
+{
+    if (err->status == LORAFMT_CANCELLED)
+        return message_error("%s: interrupted; what was written is removed", job->args->output);
+    if (err->os_error == EEXIST)
+        return message_error("%s: exists already, and is not replaced: remove it, or write another", job->args->output);
+    return message_failure(err, job->path);
+}
+
 /* Where scenarios cannot be expressed, all that was found out is the result, though nothing is written. */
 static int emit_adapters(emit_job *job, lorakit_scenarios *set)
 {
     const lorakit_manifest *manifest = lorakit_scenarios_manifest(set);
-    lorakit_emit_options options = {.struct_size = sizeof options, .report = report, .n_threads = job->args->n_threads};
+    emitting at = {.job = job, .manifest = manifest};
+    lorakit_emit_options options = {.struct_size = sizeof options,
+                                    .report = report,
+                                    .report_ctx = &at,
+                                    .n_threads = job->args->n_threads,
+                                    .progress = go_on,
+                                    .progress_ctx = &at};
     lorakit_emitted *emitted;
     lorafmt_error err;
     lorafmt_status st;
@@ -310,26 +331,25 @@ static int emit_adapters(emit_job *job, lorakit_scenarios *set)
     options.scenarios = job->chosen;
     options.n_scenarios = job->n;
     options.all = job->n_names > 0;
+    progress_start(&at.bar, NAME, true); // it counts bytes, of which nobody knows how many there are
     st = lorakit_emit(set, (lorakit_engine)job->args->engine, job->args->output, &options, emitted, &err);
     if (!st || st == LORAFMT_UNSUPPORTED)
         say_adapters(job, manifest, emitted, !st);
     if (st)
-        code = message_failure(&err, job->path);
+        code = emit_failure(job, &err);
     free(emitted);
     return code;
 }
 
 static int run_adapters(emit_job *job)
 {
-    const lorakit_scenarios_options options = {.struct_size = sizeof options, .n_threads = job->args->n_threads};
-    lorakit_scenarios *set;
-    lorafmt_error err;
-    int code;
+    const lorakit_scenarios_options options = {.n_threads = job->args->n_threads};
+    scenario_set s;
+    int code = scenarios_open(job->path, &options, false, job->args->quiet, &s);
 
-    if (lorakit_scenarios_open(job->path, &options, &set, &err))
-        return message_failure(&err, job->path);
-    code = emit_adapters(job, set);
-    lorakit_scenarios_free(set);
+    if (!code)
+        code = emit_adapters(job, s.set);
+    scenarios_close(&s);
     return code;
 }
 

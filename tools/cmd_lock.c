@@ -87,14 +87,7 @@ static int json_result(const lock_job *job)
         json_object_end(&j);
     }
     json_array_end(&j);
-    json_array(&j, "drift");
-    for (size_t i = 0; i < job->s.n_drift; i++) {
-        json_object(&j, NULL);
-        json_text(&j, "what", job->s.drift[i].what);
-        json_text(&j, "text", job->s.drift[i].text);
-        json_object_end(&j);
-    }
-    json_array_end(&j);
+    scenarios_json_drift(&j, &job->s);
     json_object_end(&j);
     return EXIT_DONE;
 }

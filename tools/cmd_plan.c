@@ -256,8 +256,14 @@ static void print_plan(const plan_job *job)
 {
     static const column columns[] = {{"scenario", false, 0}, {"adapters", false, 2}, {"targets", true, 1},
                                      {"stored", true, 0},    {"as a view", true, 0}, {"built", false, 0}};
-    const table t =
-        {.n_columns = 6, .columns = columns, .n_rows = job->n, .fill = fill_row, .ctx = job, .tail_head = "", .tail = tail_of};
+    const table t = {.n_columns = 6,
+                     .columns = columns,
+                     .n_rows = job->n,
+                     .fit = true,
+                     .fill = fill_row,
+                     .ctx = job,
+                     .tail_head = "",
+                     .tail = tail_of};
     const page p = page_of_stdout();
     char stored[NUMBER_TEXT_SIZE], viewed[NUMBER_TEXT_SIZE];
 
@@ -270,8 +276,8 @@ static void print_plan(const plan_job *job)
 static void say_problems(const plan_job *job)
 {
     for (size_t i = 0; i < job->s.n_drift; i++)
-        message_error("%s: %s: %s; lorapack lock %s --update accepts it", lorakit_scenarios_lock_path(job->s.set),
-                      job->s.drift[i].what, job->s.drift[i].text, job->s.path);
+        message_error("%s: %s: %s; lorapack lock MANIFEST --update accepts it", lorakit_scenarios_lock_path(job->s.set),
+                      job->s.drift[i].what, job->s.drift[i].text);
     for (size_t i = 0; i < job->n; i++)
         for (size_t k = 0; k < job->planned[i].n_problems; k++) {
             const problem *q = &job->planned[i].problems[k];
@@ -354,14 +360,7 @@ static void json_plan(const plan_job *job)
     json_text(&j, "manifest", job->s.path);
     json_text(&j, "base", job->manifest->base.path);
     json_text(&j, "output", lorakit_scenarios_output(job->s.set));
-    json_array(&j, "drift");
-    for (size_t i = 0; i < job->s.n_drift; i++) {
-        json_object(&j, NULL);
-        json_text(&j, "what", job->s.drift[i].what);
-        json_text(&j, "text", job->s.drift[i].text);
-        json_object_end(&j);
-    }
-    json_array_end(&j);
+    scenarios_json_drift(&j, &job->s);
     json_array(&j, "scenarios");
     for (size_t i = 0; i < job->n; i++)
         json_planned(&j, job, &job->planned[i]);
@@ -410,7 +409,7 @@ static int run_plan(const void *args, size_t n_inputs, char *const *inputs)
     int code = scenarios_open(inputs[0], &options, true, job.args->quiet, &job.s);
 
     if (code == EXIT_DONE)
-        code = scenarios_choose(&job.s, n_inputs - 1, inputs + 1, &job.scenarios, &job.n);
+        code = scenarios_choose(NAME, lorakit_scenarios_manifest(job.s.set), n_inputs - 1, inputs + 1, &job.scenarios, &job.n);
     if (code == EXIT_DONE)
         code = plan_all(&job);
     if (code == EXIT_DONE)

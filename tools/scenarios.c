@@ -78,20 +78,37 @@ void scenarios_close(scenario_set *s)
     lorakit_scenarios_free(s->set);
 }
 
-int scenarios_choose(const scenario_set *s, size_t n_names, char *const *names, size_t **out, size_t *n)
+int scenarios_choose(const char *verb, const lorakit_manifest *manifest, size_t n_names, char *const *names, size_t **out,
+                     size_t *n)
 {
-    const lorakit_manifest *m = lorakit_scenarios_manifest(s->set);
     lorafmt_error err;
 
-    *n = n_names ? n_names : m->n_scenarios;
-    if (!(*out = calloc(*n + 1, sizeof **out)))
+    *n = n_names ? n_names : manifest->n_scenarios;
+    if (!*n)
+        return message_error("%s: has no scenarios", manifest->path);
+    if (!(*out = calloc(*n, sizeof **out)))
         return message_no_memory();
     for (size_t i = 0; i < *n; i++) {
         (*out)[i] = i;
-        if (n_names && lorakit_manifest_find(m, names[i], &(*out)[i], &err))
-            return message_failure(&err, s->path);
+        if (n_names && lorakit_manifest_find(manifest, names[i], &(*out)[i], &err))
+            return message_failure(&err, manifest->path);
+        for (size_t k = 0; k < i; k++)
+            if ((*out)[k] == (*out)[i])
+                return message_usage(verb, "%s is named twice", names[i]);
     }
     return EXIT_DONE;
+}
+
+void scenarios_json_drift(json_out *j, const scenario_set *s)
+{
+    json_array(j, "drift");
+    for (size_t i = 0; i < s->n_drift; i++) {
+        json_object(j, NULL);
+        json_text(j, "what", s->drift[i].what);
+        json_text(j, "text", s->drift[i].text);
+        json_object_end(j);
+    }
+    json_array_end(j);
 }
 
 bool scenarios_drifted(const scenario_set *s, const lorakit_scenario *scenario)

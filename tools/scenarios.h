@@ -3,6 +3,7 @@
 #ifndef TOOLS_SCENARIOS_H
 #define TOOLS_SCENARIOS_H
 
+#include "tools/json_out.h"
 #include "tools/progress.h"
 
 #include "lorakit/scenarios.h"
@@ -35,8 +36,12 @@ void scenarios_close(scenario_set *s);
 /* Say what went wrong with it, an interruption too. Returns EXIT_FAILED. */
 int scenarios_failure(const scenario_set *s, const lorafmt_error *err);
 
-/* The scenarios of those names, or all of them without names; in an array that is the caller's. */
-int scenarios_choose(const scenario_set *s, size_t n_names, char *const *names, size_t **out, size_t *n);
+/* The scenarios of those names, or all of them without names; in an array that is the caller's, in any case. */
+int scenarios_choose(const char *verb, const lorakit_manifest *manifest, size_t n_names, char *const *names, size_t **out,
+                     size_t *n);
+
+/* What drifted, as "drift". */
+void scenarios_json_drift(json_out *j, const scenario_set *s);
 
 /* Does something that a scenario is made of differ from the lock? */
 bool scenarios_drifted(const scenario_set *s, const lorakit_scenario *scenario);

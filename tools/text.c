@@ -119,6 +119,20 @@ void text_append(char *buf, size_t size, const char *format, ...)
     va_end(args);
 }
 
+void text_append_word(char *buf, size_t size, const char *path)
+{
+    static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-,:=@%";
+
+    if (*path && !path[strspn(path, safe)]) {
+        text_append(buf, size, "%s", path);
+        return;
+    }
+    text_append(buf, size, "'");
+    for (; *path; path++)
+        text_append(buf, size, *path == '\'' ? "'\\''" : "%c", *path);
+    text_append(buf, size, "'");
+}
+
 const char *number_text(double number, char buf[NUMBER_TEXT_SIZE])
 {
     for (int digits = 6; digits <= 17; digits++) {

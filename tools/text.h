@@ -33,6 +33,9 @@ const char *text_shorten(const char *text, size_t width, char buf[SHORT_TEXT_SIZ
 /* Add to the text in buf, which has room for size bytes; what is longer is cut. */
 __attribute__((format(printf, 3, 4))) void text_append(char *buf, size_t size, const char *format, ...);
 
+/* Add a path to a command that people may copy: as one word of a shell, in quotes where it needs them. */
+void text_append_word(char *buf, size_t size, const char *path);
+
 #define NUMBER_TEXT_SIZE 32
 
 /* The shortest decimal that reads back as the same number; returns buf. */

@@ -54,6 +54,8 @@ typedef struct lorakit_emit_options {
     /** Called for what does not fit the base, as in lorafmt_bind_options; may be NULL. */
     void (*report)(void *ctx, const char *adapter, const char *target, const char *text);
     void *report_ctx;
+    lorakit_progress progress; /**< scenarios that are done, before each */
+    void *progress_ctx;
 } lorakit_emit_options;
 
 /**
@@ -65,7 +67,7 @@ typedef struct lorakit_emit_options {
  * @param emitted  one for each scenario of the options, or of the manifest; filled also where this fails as UNSUPPORTED
  *
  * @return LORAFMT_OK; UNSUPPORTED (a scenario cannot be expressed, with options->all; or none can); MISUSE; what
- *         lorakit_scenarios_bind() returns; IO (os_error EEXIST when path exists); NO_MEMORY
+ *         lorakit_scenarios_bind() returns; IO (os_error EEXIST when path exists); CANCELLED; NO_MEMORY
  */
 LORAKIT_API lorafmt_status lorakit_emit(lorakit_scenarios *set, lorakit_engine engine, const char *path,
                                         const lorakit_emit_options *options, lorakit_emitted *emitted, lorafmt_error *err);

@@ -24,7 +24,7 @@ typedef struct lorakit_mount_options {
     bool allow_other;          /**< other users may read too, as the permissions of the base's files say */
     bool unmount_on_death;     /**< with the help of fusermount3: the mount goes when the process dies, however that happens */
     unsigned n_threads;        /**< that answer; 0 = two more than CPUs */
-    lorakit_progress progress; /**< while the base is hashed: bytes */
+    lorakit_progress progress; /**< while opening, as the base is hashed: bytes */
     void *progress_ctx;
 
     /** Called from any thread, one at a time, with what is worth knowing: files left out, read errors, new generations. */

@@ -41,7 +41,8 @@ typedef struct lorakit_scenarios_options {
  * With a lock beside the manifest (spec/manifest.md 5) everything must be as it says, here and in what follows. Then, or when the
  * manifest says the base's digest, the base is hashed, unless it was before and its files are untouched since.
  *
- * @return LORAFMT_OK; what lorakit_manifest_open() and lorafmt_model_open() return; CORRUPT (a lock that is none); UNSUPPORTED (a newer one);
+ * @return LORAFMT_OK; what lorakit_manifest_open() and lorafmt_model_open() return; CORRUPT (a lock that is none); UNSUPPORTED (a newer one); MISUSE (a manifest with the
+ *         name of its own lock);
  *         MISMATCH (the base is not the one that the manifest or the lock says; LORAFMT_HINT_LOCK); CANCELLED
  */
 LORAKIT_API lorafmt_status lorakit_scenarios_open(const char *path, const lorakit_scenarios_options *options,

@@ -54,6 +54,12 @@ lorafmt_status lf_directory_list(const char *path, char ***names, size_t *n_name
 void lf_names_free(char **names, size_t n_names);
 
 /*
+ * Remove a directory of files and links, a name in the directory parent or a path where that is AT_FDCWD. A link to one is not
+ * followed, and is an error. 0, or the errno of what could not be removed.
+ */
+int lf_directory_remove(int parent, const char *name);
+
+/*
  * An output that is whole or absent: written under a hidden temporary name beside its target, synced, then renamed, then the
  * directory is synced. Without `force` an existing target fails with IO, os_error EEXIST, both at begin and (if it appeared
  * meanwhile) at commit. With `force` a file is replaced by rename, a directory by exchange; a directory is only replaced when

@@ -62,8 +62,7 @@ static const struct dirent *next_entry(DIR *dir)
     return entry;
 }
 
-/* Remove a directory of files and links. 0, or the errno of what could not be removed. */
-static int remove_flat_directory(int parent, const char *name)
+int lf_directory_remove(int parent, const char *name)
 {
     DIR *dir = open_directory(parent, name);
 
@@ -82,7 +81,7 @@ static void remove_members(int parent, const char *name)
 
     for (const struct dirent *entry; dir && (entry = next_entry(dir));)
         if (unlinkat(dirfd(dir), entry->d_name, 0) != 0)
-            remove_flat_directory(dirfd(dir), entry->d_name);
+            lf_directory_remove(dirfd(dir), entry->d_name);
     if (dir)
         closedir(dir);
     unlinkat(parent, name, AT_REMOVEDIR);
@@ -358,7 +357,7 @@ static lorafmt_status publish_directory(lf_output *o, bool exists, lorafmt_error
 
     if (e)
         return lf_fail_os(err, e, o->path, "cannot rename the finished directory");
-    e = exists ? remove_flat_directory(o->parent, o->temp) : 0;
+    e = exists ? lf_directory_remove(o->parent, o->temp) : 0;
     if (e)
         st = lf_fail_os(err, e, o->path, "is written, but its old content is still there as %s", o->temp);
     o->temp[0] = '\0';

@@ -51,7 +51,7 @@ int lf_rename_exchange(int dir, const char *from, const char *to)
 
     if (!is_unsupported(e))
         return e;
-    snprintf(aside, sizeof aside, "%s~", from); // from is our temporary name, so this one is free too
+    snprintf(aside, sizeof aside, "%s" LF_RENAME_ASIDE, from); // from is our temporary name, so this one is free too
     if ((e = rename_plain(dir, to, aside)))
         return e;
     if ((e = rename_plain(dir, from, to))) {

@@ -180,7 +180,7 @@ static lk_part *take(lk_ahead *a, const lk_node *node, uint64_t at, size_t size)
     while (part && part->state == PART_BUSY)
         pthread_cond_wait(&a->ready, &a->lock);
     if (!part || part->state != PART_READY || part->node != node || part->at != at || part->size != size)
-        return NULL; // its file was closed meanwhile, by who else read it, and it may be another part by now
+        return NULL; // its file was closed meanwhile, by who else read it; there may be another part here by now
     part->state = PART_LENT;
     return part;
 }

@@ -43,7 +43,10 @@ static void stat_directory(const lk_generation *g, uint64_t number, nlink_t n_li
         st->st_mode = S_IFDIR | (g->model.st_mode & 0555);
 }
 
-/* What is computed is as old as what it was computed for. */
+/*
+ * What is computed is as old as what it was computed for. It takes blocks as if it were stored: tar -S and others take a file that has
+ * none for a hole, and never read it.
+ */
 static void stat_file(const lk_node *node, struct stat *st)
 {
     const lorafmt_image_file *file = lorafmt_image_get_file(node->shown->image, node->file);
@@ -56,6 +59,7 @@ static void stat_file(const lk_node *node, struct stat *st)
                         .st_gid = file->gid,
                         .st_size = (off_t)file->size,
                         .st_blksize = (blksize_t)MOST_READ,
+                        .st_blocks = (blkcnt_t)(file->size / 512 + (file->size % 512 != 0)),
                         .st_mtim = file->same ? base : node->generation->since};
     st->st_ctim = st->st_atim = st->st_mtim;
 }

@@ -119,7 +119,7 @@ static lorafmt_status fill(opener *o, lorafmt_error *err)
     lk_generation *g = o->generation;
     const lorakit_scenarios_options options = {.struct_size = sizeof options,
                                                .in_memory = true,
-                                               .progress = mount->options.progress,
+                                               .progress = g->number ? NULL : mount->options.progress,
                                                .progress_ctx = mount->options.progress_ctx};
     const char *base;
 
@@ -233,6 +233,18 @@ void lk_generation_release(lorakit_mount *mount, lk_generation *g, uint64_t n)
         lk_generation_free(g);
 }
 
+/* The kernel would keep what it knows of a generation as long as nobody asks for its names again. */
+static void have_forgotten(const lorakit_mount *mount, const lk_generation *g)
+{
+    const lk_shown *root = mount->scenario ? &g->shown[0] : NULL;
+    const size_t n = root ? lorafmt_image_n_files(root->image) : g->n_shown;
+
+    for (size_t i = 0; i < n; i++) {
+        const char *name = root ? lorafmt_image_get_file(root->image, i)->name : g->shown[i].name;
+        fuse_lowlevel_notify_inval_entry(mount->session, FUSE_ROOT_ID, name, strlen(name));
+    }
+}
+
 void lk_generation_publish(lorakit_mount *mount, lk_generation *g)
 {
     lk_generation *before;
@@ -242,6 +254,8 @@ void lk_generation_publish(lorakit_mount *mount, lk_generation *g)
     g->next = mount->generations;
     mount->current = mount->generations = g;
     pthread_mutex_unlock(&mount->lock);
-    if (before)
-        lk_generation_release(mount, before, 1);
+    if (!before)
+        return;
+    have_forgotten(mount, before);
+    lk_generation_release(mount, before, 1);
 }

@@ -104,6 +104,9 @@ void lk_ahead_give_back(lk_ahead *ahead, lk_part *part);
 /* A file is closed: nothing follows. */
 void lk_ahead_forget(lk_ahead *ahead, const lk_node *node);
 
+/* An absolute path, malloc()ed, whose last component is as it is: a link stays one. NULL with errno. */
+char *lk_place_absolute(const char *path);
+
 /* The path of a directory that something may be mounted on, malloc()ed, once what the dead left mounted there is taken away. */
 lorafmt_status lk_place_find(const char *directory, char **out, lorafmt_error *err);
 

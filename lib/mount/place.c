@@ -34,25 +34,30 @@ static lorafmt_status placed(lorafmt_status st, const char *directory, lorafmt_e
     return st;
 }
 
-/* realpath(), which cannot look at a mount whose process died; then its parent must do. */
-static char *absolute_path(const char *directory)
+char *lk_place_absolute(const char *path)
 {
-    char *whole = realpath(directory, NULL), name[NAME_MAX + 1], *parent, *path = NULL;
+    char *whole, name[NAME_MAX + 1], *parent, *absolute = NULL;
     size_t n;
 
-    if (whole || errno != ENOTCONN)
-        return whole;
-    lf_path_base_name(directory, name, sizeof name);
-    for (n = strlen(directory); n && directory[n - 1] == '/'; n--)
+    lf_path_base_name(path, name, sizeof name);
+    for (n = strlen(path); n && path[n - 1] == '/'; n--)
         ;
     n -= strlen(name);
-    parent = n ? strndup(directory, n) : strdup(".");
+    parent = n ? strndup(path, n) : strdup(".");
     whole = parent ? realpath(parent, NULL) : NULL;
     if (whole)
-        path = lf_path_join(whole, name);
+        absolute = lf_path_join(whole, name);
     free(whole);
     free(parent);
-    return path;
+    return absolute;
+}
+
+/* realpath(), which cannot look at a mount whose process died; then its parent must do. */
+static char *real_path(const char *directory)
+{
+    char *path = realpath(directory, NULL);
+
+    return path || errno != ENOTCONN ? path : lk_place_absolute(directory);
 }
 
 /* What is mounted on a directory. */
@@ -164,7 +169,7 @@ static lorafmt_status find_place(const char *path, lorafmt_error *err)
 lorafmt_status lk_place_find(const char *directory, char **out, lorafmt_error *err)
 {
     lorafmt_status st;
-    char *path = absolute_path(directory);
+    char *path = real_path(directory);
 
     *out = NULL;
     if (!path)

@@ -44,7 +44,7 @@ static lorafmt_status fill(lorakit_mount *mount, const char *manifest, const cha
 {
     lk_generation *first;
 
-    if (!(mount->manifest = realpath(manifest, NULL)))
+    if (!(mount->manifest = lk_place_absolute(manifest)))
         return lf_fail_os(err, errno, manifest, "cannot open");
     if (mount->options.scenario && !(mount->scenario = strdup(mount->options.scenario)))
         return lf_no_memory(err);

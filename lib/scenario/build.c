@@ -60,8 +60,9 @@ static void print_adapter(FILE *to, const lk_stack *stack, size_t i)
         lf_sha256_final(&h, digest);
         lk_hex(digest, weights);
     }
-    fprintf(to, "adapter %zu: %s weight %.17g weights %s map %s\n", i + 1, lk_hex(stack->opened[i]->id, id),
-            stack->entries[i].weight, weights, map);
+    fprintf(to, "adapter %zu: %s weight ", i + 1, lk_hex(stack->opened[i]->id, id));
+    lk_put_number(to, stack->entries[i].weight);
+    fprintf(to, " weights %s map %s\n", weights, map);
 }
 
 static lorafmt_status hash_image_file(lorafmt_image *image, size_t i, uint8_t out[32], lorafmt_error *err)
@@ -158,9 +159,10 @@ static lorafmt_status set_paths(lorakit_build *build, lorafmt_error *err)
         return lf_no_memory(err);
     build->target = lk_build_path(build, output, build->name);
     build->record = lf_arena_printf(&build->arena, "%s/%s.%s", build->state, name, lora ? "lora" : "model");
+    build->next = lf_arena_printf(&build->arena, "%s/%s.next", build->state, name);
     build->ready = lf_arena_printf(&build->arena, "%s/%s.ready", build->state, name);
     build->flock = lf_arena_printf(&build->arena, "%s/%s.flock", build->state, name);
-    return build->target && build->record && build->ready && build->flock ? LORAFMT_OK : lf_no_memory(err);
+    return build->target && build->record && build->next && build->ready && build->flock ? LORAFMT_OK : lf_no_memory(err);
 }
 
 static lorafmt_status open_build(lorakit_build *build, size_t scenario,
@@ -293,7 +295,7 @@ lorafmt_status lorakit_build_look(lorakit_build *build, lorakit_build_state *out
         out->n_bytes = (uint64_t)st.st_size;
     if (known) {
         LF_TRY(lk_build_inputs(build, err));
-        LF_TRY(lk_build_record_read(build, &record, err));
+        LF_TRY(lk_build_record_read(build, build->record, &record, err));
     }
     if (there)
         judge(build, &record, out);

@@ -4,6 +4,8 @@
  *
  *   S-KEY/            finished files of the model with that key, the first 16 digits of the SHA-256 of its inputs
  *   S.ready/          a whole model on its way to OUTPUT/S, or what was there before
+ *   S.ready~/         what was there before, where the file system does not exchange names
+ *   S.next            the record of a model on its way
  *   S.model, S.lora   records: what OUTPUT/S or OUTPUT/S.lora was made from, and its files
  *   S.flock           held by whoever looks at and changes the above; not while files of a model are written
  */
@@ -23,11 +25,11 @@ struct lorakit_build {
     lk_stack stack;
     lorafmt_view *view; /* of a model, as the image */
     lorafmt_image *image;
-    lorakit_adapter *adapter;                            /* of a lora */
-    const char *inputs;                                  /* once they are known: lines "WHAT: VALUE" */
-    const char *name;                                    /* of the result in OUTPUT */
-    const char *target, *state, *record, *ready, *flock; /* paths; state is OUTPUT/.lorafmt */
-    const char *staging;                                 /* path, once the inputs are known */
+    lorakit_adapter *adapter;                                   /* of a lora */
+    const char *inputs;                                         /* once they are known: lines "WHAT: VALUE" */
+    const char *name;                                           /* of the result in OUTPUT */
+    const char *target, *state, *record, *next, *ready, *flock; /* paths; state is OUTPUT/.lorafmt */
+    const char *staging;                                        /* path, once the inputs are known */
 };
 
 /* What the result depends on: sets inputs and staging. */
@@ -53,8 +55,10 @@ typedef struct lk_record {
     lk_built_file *files;
 } lk_record;
 
-lorafmt_status lk_build_record_read(lorakit_build *build, lk_record *out, lorafmt_error *err);
-lorafmt_status lk_build_record_write(lorakit_build *build, const lk_built_file *files, size_t n_files, lorafmt_error *err);
+/* The record at path: that of the build, or its next. */
+lorafmt_status lk_build_record_read(lorakit_build *build, const char *path, lk_record *out, lorafmt_error *err);
+lorafmt_status lk_build_record_write(const lorakit_build *build, const char *path, const lk_built_file *files, size_t n_files,
+                                     lorafmt_error *err);
 
 /* Size and time of a file, links not followed. false when it is not there, or no file. */
 bool lk_built_file_look(const char *directory, const char *name, lk_built_file *out);

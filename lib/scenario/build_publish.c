@@ -2,12 +2,14 @@
 /*
  * A finished model comes to its place in steps, each of which a process may die after:
  *
- *   1. the record says what its files are
+ *   1. S.next says what its files are
  *   2. its directory is renamed to S.ready
  *   3. S.ready and OUTPUT/S are exchanged, or S.ready is renamed when there is none
- *   4. S.ready, now what was there before, is removed
+ *   4. S.next is renamed to S.model
+ *   5. S.ready, now what was there before, is removed
  *
- * So an S.ready whose files are those of the record still has to go to its place, and any other has to go.
+ * So an S.ready whose files are those of S.next still has to go to its place, and any other has to go; and up to its end S.model is the
+ * record of what is replaced.
  */
 #include "format/base/error.h"
 #include "lib/io/io.h"
@@ -35,20 +37,9 @@ static lorafmt_status remove_entry(const char *directory, const char *name, lora
 
 lorafmt_status lk_build_remove(const char *directory, lorafmt_error *err)
 {
-    char **names;
-    size_t n;
-    lorafmt_status st;
+    const int e = lf_directory_remove(AT_FDCWD, directory);
 
-    if (lf_path_type_of(directory) == LF_PATH_NONE)
-        return LORAFMT_OK;
-    LF_TRY(lf_directory_list(directory, &names, &n, err));
-    st = LORAFMT_OK;
-    for (size_t i = 0; i < n && !st; i++)
-        st = remove_entry(directory, names[i], err);
-    lf_names_free(names, n);
-    if (!st && rmdir(directory) != 0 && errno != ENOENT)
-        st = lf_fail_os(err, errno, directory, "cannot remove the directory");
-    return st;
+    return !e || e == ENOENT ? LORAFMT_OK : lf_fail_os(err, e, directory, "cannot remove the directory");
 }
 
 static lorafmt_status sync_directory(const char *path, lorafmt_error *err)
@@ -103,7 +94,7 @@ lorafmt_status lk_build_check_own(lorakit_build *build, lorafmt_error *err)
     LF_TRY(lf_path_look(build->target, &type, err));
     if (type == LF_PATH_NONE && readlink(build->target, target, sizeof target) < 0)
         return LORAFMT_OK;
-    LF_TRY(lk_build_record_read(build, &record, err));
+    LF_TRY(lk_build_record_read(build, build->record, &record, err));
     if (!record.inputs)
         return not_ours(build, "build did not make it", "", err);
     if (type != (build->image ? LF_PATH_DIRECTORY : LF_PATH_FILE) || readlink(build->target, target, sizeof target) >= 0)
@@ -113,7 +104,7 @@ lorafmt_status lk_build_check_own(lorakit_build *build, lorafmt_error *err)
 
 /* --- the steps --- */
 
-/* Steps 3 and 4. */
+/* Step 3. */
 static lorafmt_status put_in_place(lorakit_build *build, lorafmt_error *err)
 {
     const char *output = build->set->output, *ready = build->ready + strlen(output) + 1;
@@ -125,11 +116,30 @@ static lorafmt_status put_in_place(lorakit_build *build, lorafmt_error *err)
         close(dir);
     if (e)
         return lf_fail_os(err, e, build->target, "cannot rename the finished directory");
-    LF_TRY(sync_directory(output, err));
-    return exists ? lk_build_remove(build->ready, err) : LORAFMT_OK;
+    return sync_directory(output, err);
 }
 
-static lorafmt_status write_record(lorakit_build *build, lorafmt_error *err)
+/* What was there before, under either name. */
+static lorafmt_status remove_old(lorakit_build *build, lorafmt_error *err)
+{
+    const char *aside = lf_arena_printf(&build->arena, "%s" LF_RENAME_ASIDE, build->ready);
+
+    if (!aside)
+        return lf_no_memory(err);
+    LF_TRY(lk_build_remove(aside, err));
+    return lk_build_remove(build->ready, err);
+}
+
+/* Steps 4 and 5. */
+static lorafmt_status settle_record(lorakit_build *build, lorafmt_error *err)
+{
+    if (rename(build->next, build->record) != 0)
+        return lf_fail_os(err, errno, build->record, "cannot rename the finished record");
+    LF_TRY(sync_directory(build->state, err));
+    return remove_old(build, err);
+}
+
+static lorafmt_status write_next(lorakit_build *build, lorafmt_error *err)
 {
     const size_t n = lorafmt_image_n_files(build->image);
     lk_built_file *files = lf_arena_alloc(&build->arena, n, sizeof *files);
@@ -141,7 +151,7 @@ static lorafmt_status write_record(lorakit_build *build, lorafmt_error *err)
         if (!lk_built_file_look(build->staging, name, &files[i]))
             return lf_fail_os(err, ENOENT, build->staging, "%s is not there any more", name);
     }
-    return lk_build_record_write(build, files, n, err);
+    return lk_build_record_write(build, build->next, files, n, err);
 }
 
 /* What is beside tensors; and nothing else may be there, as temporary files of those that were killed are. */
@@ -188,7 +198,7 @@ static bool is_half_a_record(const char *name, const char *scenario)
 {
     const size_t n = strlen(scenario);
 
-    return name[0] == '.' && strncmp(name + 1, scenario, n) == 0 && strncmp(name + 1 + n, ".model.lorapack-", 16) == 0;
+    return name[0] == '.' && strncmp(name + 1, scenario, n) == 0 && strncmp(name + 1 + n, ".next.lorapack-", 15) == 0;
 }
 
 static lorafmt_status remove_left(lorakit_build *build, lorafmt_error *err)
@@ -218,22 +228,26 @@ lorafmt_status lk_build_publish(lorakit_build *build, lorafmt_error *err)
     LF_TRY(lk_build_check_own(build, err));
     LF_TRY(complete(build, err));
     LF_TRY(sync_directory(build->staging, err));
-    LF_TRY(write_record(build, err));
+    LF_TRY(write_next(build, err));
     if (rename(build->staging, build->ready) != 0)
         return lf_fail_os(err, errno, build->staging, "cannot rename the finished directory");
     LF_TRY(put_in_place(build, err));
+    LF_TRY(settle_record(build, err));
     return remove_left(build, err);
 }
 
 lorafmt_status lk_build_recover(lorakit_build *build, lorafmt_error *err)
 {
-    lk_record record;
+    lk_record next;
 
-    if (lf_path_type_of(build->ready) == LF_PATH_NONE)
-        return LORAFMT_OK;
-    LF_TRY(lk_build_record_read(build, &record, err));
-    if (!record.inputs || lk_record_first_changed(&record, build->ready))
-        return lk_build_remove(build->ready, err);
-    LF_TRY(lk_build_check_own(build, err));
-    return put_in_place(build, err);
+    LF_TRY(lk_build_record_read(build, build->next, &next, err));
+    if (next.inputs && !lk_record_first_changed(&next, build->ready)) {
+        LF_TRY(lk_build_check_own(build, err));
+        LF_TRY(put_in_place(build, err));
+    }
+    if (next.inputs && !lk_record_first_changed(&next, build->target))
+        return settle_record(build, err);
+    if (unlink(build->next) != 0 && errno != ENOENT)
+        return lf_fail_os(err, errno, build->next, "cannot remove the record");
+    return remove_old(build, err);
 }

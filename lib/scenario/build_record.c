@@ -31,12 +31,12 @@ static bool parse_file(char *line, lk_built_file *out)
     return true;
 }
 
-lorafmt_status lk_build_record_read(lorakit_build *build, lk_record *out, lorafmt_error *err)
+lorafmt_status lk_build_record_read(lorakit_build *build, const char *path, lk_record *out, lorafmt_error *err)
 {
     char *loaded, *text, *end, *line;
 
     *out = (lk_record){0};
-    LF_TRY(lk_record_load(build->record, &loaded, err));
+    LF_TRY(lk_record_load(path, &loaded, err));
     if (!loaded)
         return LORAFMT_OK;
     text = lf_arena_strdup(&build->arena, loaded);
@@ -55,7 +55,8 @@ lorafmt_status lk_build_record_read(lorakit_build *build, lk_record *out, lorafm
     return LORAFMT_OK;
 }
 
-lorafmt_status lk_build_record_write(lorakit_build *build, const lk_built_file *files, size_t n_files, lorafmt_error *err)
+lorafmt_status lk_build_record_write(const lorakit_build *build, const char *path, const lk_built_file *files, size_t n_files,
+                                     lorafmt_error *err)
 {
     lk_text text;
     lorafmt_status st;
@@ -66,7 +67,7 @@ lorafmt_status lk_build_record_write(lorakit_build *build, const lk_built_file *
         fprintf(text.stream, "%" PRIu64 " %" PRId64 " %s\n", files[i].size, files[i].mtime, files[i].name);
     st = lk_text_finish(&text, err);
     if (!st)
-        st = lk_record_write(build->record, &text, err);
+        st = lk_record_write(path, &text, err);
     free(text.bytes);
     return st;
 }

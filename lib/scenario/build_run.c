@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct run {
@@ -98,8 +97,7 @@ static lorafmt_status write_part(run *r, lorafmt_error *err)
     const size_t n = lorafmt_image_n_files(r->build->image);
     size_t n_tensor_files = 0;
 
-    if (mkdir(r->build->staging, 0777) != 0 && errno != EEXIST)
-        return lf_fail_os(err, errno, r->build->staging, "cannot make the directory");
+    LF_TRY(lk_make_own_directory(r->build->staging, err));
     for (size_t i = 0; i < n; i++)
         if (is_to_write(r, i, &n_tensor_files))
             r->total += lorafmt_image_get_file(r->build->image, i)->size;
@@ -187,10 +185,10 @@ static lorafmt_status build_lora(run *r, lorafmt_error *err)
     if (is_done(r))
         return LORAFMT_OK;
     LF_TRY(lk_build_check_own(build, err));
-    LF_TRY(lk_build_record_write(build, &file, 1, err));
+    LF_TRY(lk_build_record_write(build, build->record, &file, 1, err));
     LF_TRY(write_adapter(r, err));
     lk_built_file_look(build->set->output, build->name, &file);
-    LF_TRY(lk_build_record_write(build, &file, 1, err));
+    LF_TRY(lk_build_record_write(build, build->record, &file, 1, err));
     r->result->n_written = 1;
     r->result->n_bytes_written = file.size;
     return lorakit_build_look(build, &r->result->after, err);

@@ -11,7 +11,9 @@
 
 lk_choices lk_choices_begin(const char *typed)
 {
-    return (lk_choices){.typed = typed, .distance = strlen(typed) < 4 ? 2 : 4};
+    const size_t n = strlen(typed);
+
+    return (lk_choices){.typed = typed, .distance = n < 2 ? 1 : n < 4 ? 2 : 4}; // of one letter, only the other case
 }
 
 static void list(lk_choices *choices, const char *name)

@@ -5,6 +5,7 @@
 #include "lib/scenario/emit_text.h"
 #include "lorafmt/files.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,17 +82,32 @@ static lorafmt_status write_adapter(job *j, const lorafmt_adapter *adapter, lora
     return st;
 }
 
+/* What went wrong with a scenario says which. */
+static void name_scenario(lorafmt_error *err, const char *name)
+{
+    const lorafmt_error was = *err;
+
+    snprintf(err->text, sizeof err->text, "%.240s%s%.700s", was.field, was.field[0] ? ": " : "", was.text);
+    snprintf(err->field, sizeof err->field, "scenarios.%s", name);
+}
+
 static lorafmt_status emit_one(job *j, size_t i, lorafmt_error *err)
 {
     const size_t scenario = j->options->scenarios ? j->options->scenarios[i] : i;
+    const char *name = lorakit_scenarios_manifest(j->set)->scenarios[scenario].name;
     lorakit_emitted *out = &j->emitted[i];
     lk_emission e;
-    lorafmt_status st = lk_emission_make(j->set, scenario, j->engine, j->options, &e, out, err);
+    lorafmt_status st;
 
+    if (j->options->progress && !j->options->progress(j->options->progress_ctx, i, j->n))
+        return lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL, "stopped");
+    st = lk_emission_make(j->set, scenario, j->engine, j->options, &e, out, err);
     if (!st && out->form != LORAKIT_NOT_EXPRESSED && out->form != LORAKIT_EXPRESSED_BASE) {
-        e.adapter.name = lorakit_scenarios_manifest(j->set)->scenarios[scenario].name;
+        e.adapter.name = name;
         st = write_adapter(j, &e.adapter, out, err);
     }
+    if (st && err)
+        name_scenario(err, name);
     lk_emission_clear(&e);
     return st;
 }

@@ -5,6 +5,7 @@
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "lib/scenario/emit_text.h"
+#include "lib/scenario/record.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -44,7 +45,8 @@ static void put_adapter(const writer *w, size_t i, FILE *to)
     if (has_adapter(e)) {
         fputs(", \"path\": ", to);
         lk_put_json(to, name_of(w, i));
-        fprintf(to, ", \"rank\": %u, \"rounding\": %.17g", e->rank, e->rounding);
+        fprintf(to, ", \"rank\": %u, \"rounding\": ", e->rank);
+        lk_put_number(to, e->rounding);
     }
     if (e->form == LORAKIT_NOT_EXPRESSED) {
         fputs(", \"why\": ", to);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/scenario/emit_text.h"
 
+#include "lib/scenario/record.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,7 +88,9 @@ static void put_config(FILE *to, const lorafmt_adapter *adapter, const char **mo
     lk_put_json(to, text_or_null(adapter->base_name));
     fputs(",\n  \"revision\": ", to);
     lk_put_json(to, text_or_null(adapter->base_revision));
-    fprintf(to, ",\n  \"r\": %u,\n  \"lora_alpha\": %.17g,\n  \"target_modules\": [", rank, alpha);
+    fprintf(to, ",\n  \"r\": %u,\n  \"lora_alpha\": ", rank);
+    lk_put_number(to, alpha);
+    fputs(",\n  \"target_modules\": [", to);
     for (size_t i = 0; modules[i]; i++) {
         fputs(i ? ", " : "", to);
         lk_put_json(to, modules[i]);

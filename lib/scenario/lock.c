@@ -9,9 +9,11 @@
 #include "lib/scenario/set.h"
 #include "lib/scenario/yaml.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define VERSION 1
 #define MAX_LOCK (UINT64_C(1) << 20) /* as much as is read */
@@ -98,15 +100,22 @@ static lorafmt_status read_adapters(const lk_yaml *root, lf_arena *arena, lk_loc
     return LORAFMT_OK;
 }
 
+/* A link is there wherever it leads: a lock that cannot be read is not as if there were none. */
+static lorafmt_status is_there(const char *path, bool *out, lorafmt_error *err)
+{
+    struct stat st;
+
+    *out = lstat(path, &st) == 0;
+    return *out || errno == ENOENT ? LORAFMT_OK : lf_fail_os(err, errno, path, "cannot look at it");
+}
+
 lorafmt_status lk_lock_read(const char *path, lf_arena *arena, bool *found, lk_lock *out, lorafmt_error *err)
 {
     static const char *const keys[] = {"version", "arithmetic", "base", "adapters", NULL};
-    lf_path_type type;
     const lk_yaml *root;
 
     *out = (lk_lock){0};
-    LF_TRY(lf_path_look(path, &type, err));
-    *found = type != LF_PATH_NONE;
+    LF_TRY(is_there(path, found, err));
     if (!*found)
         return LORAFMT_OK;
     LF_TRY(lk_yaml_load(path, arena, &root, err));
@@ -174,28 +183,32 @@ static lorafmt_status print_lock(lorakit_scenarios *set, FILE *to, lorafmt_error
     return print_adapters(set, to, err);
 }
 
+/* Does the lock say this? One that cannot be read says something else. */
 static lorafmt_status compare(const lorakit_scenarios *set, const lk_text *text, lorakit_lock_state *out, lorafmt_error *err)
 {
-    lf_path_type type;
+    lorafmt_status st;
+    bool there;
     char *found;
     size_t size;
 
     *out = LORAKIT_LOCK_ABSENT;
-    LF_TRY(lf_path_look(set->lock_path, &type, err));
-    if (type == LF_PATH_NONE)
+    LF_TRY(is_there(set->lock_path, &there, err));
+    if (!there)
         return LORAFMT_OK;
-    LF_TRY(lf_file_load(set->lock_path, MAX_LOCK, &found, &size, err));
-    *out = size == text->size && memcmp(found, text->bytes, size) == 0 ? LORAKIT_LOCK_SAME : LORAKIT_LOCK_OTHER;
+    st = lf_file_load(set->lock_path, MAX_LOCK, &found, &size, NULL);
+    if (st == LORAFMT_NO_MEMORY)
+        return lf_no_memory(err);
+    *out = !st && size == text->size && memcmp(found, text->bytes, size) == 0 ? LORAKIT_LOCK_SAME : LORAKIT_LOCK_OTHER;
     free(found);
     return LORAFMT_OK;
 }
 
-static lorafmt_status write_lock(const lorakit_scenarios *set, const lk_text *text, lorafmt_error *err)
+static lorafmt_status write_lock(const lorakit_scenarios *set, const lk_text *text, bool force, lorafmt_error *err)
 {
     lf_output *output;
     lorafmt_status st;
 
-    LF_TRY(lf_output_begin_file(set->lock_path, true, &output, err));
+    LF_TRY(lf_output_begin_file(set->lock_path, force, &output, err));
     st = lf_file_write(lf_output_fd(output), set->lock_path, 0, text->bytes, text->size, err);
     if (!st)
         return lf_output_commit(output, err);
@@ -217,7 +230,7 @@ lorafmt_status lorakit_scenarios_lock(lorakit_scenarios *set, bool write, loraki
     if (!st)
         st = compare(set, &text, found, err);
     if (!st && write && *found != LORAKIT_LOCK_SAME)
-        st = write_lock(set, &text, err);
+        st = write_lock(set, &text, *found == LORAKIT_LOCK_OTHER, err);
     free(text.bytes);
     return st;
 }

@@ -72,43 +72,87 @@ static bool is_beneath(const char *path, const char *root)
 
 /* --- links --- */
 
-/* Cut copy, a path, to the longest beginning that exists, and give that with its links resolved; malloc()ed. */
-static char *real_beginning(char *copy)
+/* Bytes of the first n components of a path. */
+static size_t beginning(const char *path, size_t n)
 {
-    for (;;) {
-        char *real = realpath(*copy ? copy : ".", NULL), *slash;
-        if (real || (errno != ENOENT && errno != ENOTDIR) || !*copy)
-            return real;
-        slash = strrchr(copy, '/');
-        if (slash)
-            slash[slash == copy && slash[1]] = '\0'; // "/x" becomes "/"
-        else
-            *copy = '\0';
+    size_t end = 0;
+
+    for (; n; n--) {
+        end += strspn(path + end, "/");
+        end += strcspn(path + end, "/");
     }
+    return end;
+}
+
+static size_t count_components(const char *path)
+{
+    size_t n = 0;
+
+    for (path += strspn(path, "/"); *path; path += strspn(path, "/")) {
+        path += strcspn(path, "/");
+        n++;
+    }
+    return n;
+}
+
+/* Where the first n bytes of a path lead, absolute; malloc()ed. NULL with errno. */
+static char *real_part(char *path, size_t n)
+{
+    const char next = path[n];
+    char *real;
+
+    if (n == 0)
+        return realpath(*path == '/' ? "/" : ".", NULL);
+    path[n] = '\0';
+    real = realpath(path, NULL);
+    path[n] = next;
+    return real;
+}
+
+/*
+ * The same of the longest beginning that exists, which has *length bytes. It is found by halving: a path may have thousands of components,
+ * and looking up each beginning takes time for all before it.
+ */
+static char *real_beginning(char *path, size_t *length)
+{
+    size_t there = 0, missing = count_components(path) + 1;
+    char *real = real_part(path, 0);
+
+    for (size_t n = missing - 1; real && n > there; n = there + (missing - there) / 2) {
+        char *longer = real_part(path, beginning(path, n));
+        const int os_error = longer ? 0 : errno;
+        if (!longer && (os_error == ENOENT || os_error == ENOTDIR)) {
+            missing = n;
+            continue;
+        }
+        free(real);
+        real = longer;
+        there = n;
+        errno = os_error;
+    }
+    *length = beginning(path, there);
+    return real;
 }
 
 /* Where a path leads, absolute: its links resolved as far as it exists, the rest as it is written; malloc()ed. */
 static lorafmt_status resolve(const char *path, char **out, bool *exists, lorafmt_error *err)
 {
-    const size_t n = strlen(path);
-    char *copy = strdup(path), *real = copy ? real_beginning(copy) : NULL;
-    size_t n_copy;
+    char *copy = strdup(path);
+    size_t n = 0;
+    char *real = copy ? real_beginning(copy, &n) : NULL;
+    const int os_error = errno;
 
     *out = NULL;
-    if (!real) {
-        const int os_error = errno;
-        free(copy);
-        return lf_fail_os(err, os_error, path, "cannot find where it leads");
-    }
-    n_copy = strlen(copy);
     free(copy);
-    *exists = n_copy == n;
-    *out = realloc(real, strlen(real) + (n - n_copy) + 2);
+    if (!real)
+        return lf_fail_os(err, os_error, path, "cannot find where it leads");
+    *exists = !path[n + strspn(path + n, "/")];
+    *out = realloc(real, strlen(real) + strlen(path + n) + 2);
     if (!*out) {
         free(real);
         return lf_no_memory(err);
     }
-    append_normalised(*out, path + n_copy);
+    append_normalised(*out, path + n);
     return LORAFMT_OK;
 }
 

@@ -97,14 +97,27 @@ static lorafmt_status read_rules(lk_manifest *m, const lk_yaml *node, lorakit_sc
 
 /* --- a scenario by itself --- */
 
+/* As on the command line, where there are no keys. */
+static lorafmt_status refuse_equals_sign(const lk_yaml *name, lorafmt_error *err)
+{
+    const char *equals = strchr(name->text, '=');
+
+    return equals
+               ? lk_yaml_fail(name, LORAFMT_CORRUPT, err, "%.64s, a weight has a key of its own: {adapter: %.*s, weight: %.32s}",
+                              name->text, (int)(equals - name->text < 64 ? equals - name->text : 64), name->text, equals + 1)
+               : LORAFMT_OK;
+}
+
 static lorafmt_status read_entry(const scenarios *s, const lk_yaml *node, lorakit_scenario_adapter *entry, lorafmt_error *err)
 {
     static const char *const keys[] = {"adapter", "weight", "weights", NULL};
     const lk_yaml *name = node, *weight, *rules;
 
     entry->weight = 1;
-    if (node->kind == LK_YAML_SCALAR)
+    if (node->kind == LK_YAML_SCALAR) {
+        LF_TRY(refuse_equals_sign(name, err));
         return lk_yaml_find(s->adapters, name, &entry->adapter, err);
+    }
     LF_TRY(lk_yaml_mapping(node, keys, err));
     LF_TRY(lk_yaml_require(node, "adapter", &name, err));
     LF_TRY(lk_yaml_find(s->adapters, name, &entry->adapter, err));

@@ -25,6 +25,22 @@ lorafmt_status lk_text_finish(lk_text *text, lorafmt_error *err)
     return fclose(text->stream) == 0 && !failed ? LORAFMT_OK : lf_no_memory(err);
 }
 
+void lk_put_number(FILE *to, double number)
+{
+    static const char digits[] = "0123456789";
+    char text[64];
+    const char *point, *fraction;
+
+    snprintf(text, sizeof text, "%.17g", number);
+    point = text + (*text == '-');
+    point += strspn(point, digits);
+    fraction = point + strcspn(point, digits);
+    if (!*point || *point == 'e')
+        fputs(text, to);
+    else
+        fprintf(to, "%.*s.%s", (int)(point - text), text, fraction);
+}
+
 const char *lk_hex(const uint8_t digest[32], char buf[LK_HEX_SIZE])
 {
     static const char digits[] = "0123456789abcdef";

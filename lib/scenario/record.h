@@ -19,6 +19,9 @@ typedef struct lk_text {
 lorafmt_status lk_text_begin(lk_text *text, lorafmt_error *err);
 lorafmt_status lk_text_finish(lk_text *text, lorafmt_error *err);
 
+/* A finite number by which it can be read back, with a point whatever the locale has. */
+void lk_put_number(FILE *to, double number);
+
 #define LK_HEX_SIZE 65
 
 /* Returns buf. And back: exactly 64 lower-case digits, which end at the NUL or a blank. */

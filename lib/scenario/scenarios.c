@@ -71,6 +71,11 @@ static lorafmt_status open_set(lorakit_scenarios *set, const char *path, lorafmt
     set->adapters = lf_arena_alloc(&set->arena, set->manifest->n_adapters, sizeof *set->adapters);
     if (!set->lock_path || !set->output || !set->adapters)
         return lf_no_memory(err);
+    if (strcmp(set->lock_path, path) == 0) {
+        lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "its lock would have the same name; call the manifest otherwise");
+        lf_error_set_file(err, path);
+        return LORAFMT_MISUSE;
+    }
     if (!set->options.no_lock)
         LF_TRY(lk_lock_read(set->lock_path, &set->arena, &set->has_lock, &set->lock, err));
     return open_base(set, err);
@@ -86,6 +91,8 @@ lorafmt_status lorakit_scenarios_open(const char *path, const lorakit_scenarios_
     *out = NULL;
     if (options)
         LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
+    if (options && options->output && !*options->output)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "output", "the path of the output is empty");
     if (!(set = calloc(1, sizeof *set)))
         return lf_no_memory(err);
     set->options = options ? *options : defaults;
@@ -129,6 +136,16 @@ static lorafmt_status make_directory(const char *path, lorafmt_error *err)
     return mkdir(path, 0777) == 0 || errno == EEXIST ? LORAFMT_OK : lf_fail_os(err, errno, path, "cannot make the directory");
 }
 
+lorafmt_status lk_make_own_directory(const char *path, lorafmt_error *err)
+{
+    struct stat st;
+
+    LF_TRY(make_directory(path, err));
+    if (lstat(path, &st) != 0)
+        return lf_fail_os(err, errno, path, "cannot look at the directory");
+    return S_ISDIR(st.st_mode) ? LORAFMT_OK : lf_fail_os(err, ENOTDIR, path, "must be a directory, and no link to one");
+}
+
 lorafmt_status lk_make_directories(const lorakit_scenarios *set, lorafmt_error *err)
 {
     char *state = lf_path_join(set->output, LK_STATE_DIRECTORY);
@@ -137,7 +154,7 @@ lorafmt_status lk_make_directories(const lorakit_scenarios *set, lorafmt_error *
     if (!st && !set->options.output)
         st = lorakit_manifest_check_path(set->manifest, set->output, err);
     if (!st)
-        st = make_directory(state, err);
+        st = lk_make_own_directory(state, err);
     free(state);
     return st;
 }

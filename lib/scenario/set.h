@@ -41,6 +41,9 @@ lorafmt_status lk_set_adapter(lorakit_scenarios *set, size_t i, const lk_opened 
 /* Make OUTPUT and its directory for what is no result. */
 lorafmt_status lk_make_directories(const lorakit_scenarios *set, lorafmt_error *err);
 
+/* Make a directory in which files are replaced and removed, or see that it is one: a link might lead to somebody else's. */
+lorafmt_status lk_make_own_directory(const char *path, lorafmt_error *err);
+
 /* Hold the base, and adapter i, against the lock. */
 lorafmt_status lk_lock_check_base(lorakit_scenarios *set, lorafmt_error *err);
 lorafmt_status lk_lock_check_adapter(const lorakit_scenarios *set, size_t i, const uint8_t id[32], lorafmt_error *err);

@@ -34,6 +34,11 @@ static const char *rule_text(const lorakit_weight_rule *rule, char buf[sizeof((l
     return buf;
 }
 
+static const char *first_target(const lorafmt_adapter *adapter)
+{
+    return adapter->n_sites ? adapter->sites[0].target : "none";
+}
+
 /* What was meant for something must not be for nothing. */
 static lorafmt_status check_rules(const lorakit_scenarios *set, const lk_stack *s, size_t entry, lorafmt_error *err)
 {
@@ -44,8 +49,8 @@ static lorafmt_status check_rules(const lorakit_scenarios *set, const lk_stack *
         if (rule_is_used(&a->rules[i], s->entries[entry].adapter))
             continue;
         snprintf(field, sizeof field, "scenarios.%s.adapters[%zu].weights[%zu]", s->scenario->name, entry, i);
-        lf_fail(err, LORAFMT_MISMATCH, LORAFMT_NO_OFFSET, field, "no target of '%s' matches: %.600s",
-                set->manifest->adapters[a->adapter].name, rule_text(&a->rules[i], text));
+        lf_fail(err, LORAFMT_MISMATCH, LORAFMT_NO_OFFSET, field, "no target of '%s' matches: %.600s; its first is %.300s",
+                set->manifest->adapters[a->adapter].name, rule_text(&a->rules[i], text), first_target(s->entries[entry].adapter));
         lf_error_set_file(err, set->manifest->path);
         return LORAFMT_MISMATCH;
     }

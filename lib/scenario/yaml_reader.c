@@ -71,6 +71,8 @@ static lorafmt_status fail_syntax(const reader *r)
 
     if (r->parser.error == YAML_MEMORY_ERROR)
         return lf_no_memory(r->err);
+    if (r->parser.error == YAML_SCANNER_ERROR && *r->parser.buffer.pointer == '\t')
+        return lk_yaml_fail(&at, LORAFMT_CORRUPT, r->err, "not YAML: a tab, where lines are indented with spaces");
     return lk_yaml_fail(&at, LORAFMT_CORRUPT, r->err, "not YAML: %s%s%s", context ? context : "", context ? ", " : "",
                         problem ? problem : "it cannot be read");
 }

@@ -3,6 +3,7 @@
 
 #include "format/base/error.h"
 #include "lib/scenario/choices.h"
+#include "lib/scenario/record.h"
 
 #include <locale.h>
 #include <math.h>
@@ -272,22 +273,14 @@ lorafmt_status lk_yaml_u64(const lk_yaml *node, uint64_t *out, lorafmt_error *er
     return LORAFMT_OK;
 }
 
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 lorafmt_status lk_yaml_sha256(const lk_yaml *node, uint8_t out[32], lorafmt_error *err)
 {
     const char *text;
-    size_t n;
 
     memset(out, 0, 32);
     LF_TRY(lk_yaml_text(node, &text, err));
-    n = strspn(text, DIGITS "abcdef");
-    if (n != 64 || text[n])
-        return lk_yaml_fail(node, LORAFMT_CORRUPT, err, "%.*s, must be 64 hexadecimal digits in small letters", SHOWN, text);
-    for (size_t i = 0; i < 32; i++)
-        out[i] = (uint8_t)(hex_value(text[2 * i]) << 4 | hex_value(text[2 * i + 1]));
-    return LORAFMT_OK;
+    if (strlen(text) == LK_HEX_SIZE - 1 && lk_hex_parse(text, out))
+        return LORAFMT_OK;
+    memset(out, 0, 32);
+    return lk_yaml_fail(node, LORAFMT_CORRUPT, err, "%.*s, must be 64 hexadecimal digits in small letters", SHOWN, text);
 }
