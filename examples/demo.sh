@@ -127,7 +127,9 @@ mkdir "$mounted"
 trap 'fusermount3 -uz "$mounted" 2>/dev/null || true' EXIT
 if run "$lorapack" mount "$scenarios/lorafmt.yaml" "$mounted"; then
     compare_digests "$mounted" "$scenarios/build"
-    run du -sh "$scenarios/build" "$scenarios/base" "$scenarios"/*.lora "$mounted"
+    printf '  stored copies, and what mounted ones are computed from:\n'
+    run du -sh "$scenarios/build"
+    run du -shc "$scenarios/base" "$scenarios"/*.lora
     run fusermount3 -u "$mounted"
     run "$lorapack" run "$scenarios/lorafmt.yaml" judge -- "$tinylm" --model '{model}' --prompt 'And he said ' --bytes 120 \
         --temperature 0.6 --seed 1

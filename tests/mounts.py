@@ -85,6 +85,7 @@ class Mount:
         printed = self.process.stdout.readline()
         if 'mounted' not in printed:
             raise Complaint(f'mount: exit {self.process.wait(PATIENCE)}: {self.said()}')
+        os.listdir(self.directory) # answered once all has started that ever will
         return self
 
     def __exit__(self, failed, *_):
@@ -104,7 +105,10 @@ class Mount:
 
     def says(self, part, times=1):
         """Wait until it said something that often."""
-        until(lambda: self.said().count(part) >= times, f'the mount does not say {part!r}, but {self.said()!r}')
+        try:
+            until(lambda: self.said().count(part) >= times, repr(part))
+        except Complaint as complaint:
+            raise Complaint(f'{complaint}; the mount says {self.said()!r}') from None
 
     def is_there(self):
         """Whether anything is mounted."""

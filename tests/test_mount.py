@@ -97,6 +97,25 @@ def past_the_cache(path, wanted, chance):
     return at_once(path, wanted, chance, os.O_DIRECT)
 
 
+def runs(path, wanted, seed):
+    """Some reads, each where the last one ended, and closed again: what is computed ahead is for nothing, or for somebody else."""
+    chance = random.Random(seed)
+    for _ in range(12):
+        fd, size, start = os.open(path, os.O_RDONLY | os.O_DIRECT), chance.choice([5000, 65536, 131072]), 65536 * chance.randrange(8)
+        for at in range(start, start + 6 * size, size):
+            if os.pread(fd, size, at) != wanted[at:at + size]:
+                print(f'bytes {at} to {at + size}')
+                return False
+        os.close(fd)
+    return True
+
+
+def runs_at_once(path, wanted, chance):
+    seeds = [chance.random() for _ in range(N_READERS)]
+    with concurrent.futures.ThreadPoolExecutor(N_READERS) as pool:
+        return all(pool.map(lambda seed: runs(path, wanted, seed), seeds))
+
+
 def mapped(path, wanted, advice, positions):
     with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
         memory.madvise(advice)
@@ -117,7 +136,7 @@ def mapped_at_once(path, wanted, chance):
         return all(pool.map(lambda some: mapped(path, wanted, mmap.MADV_WILLNEED, some), positions))
 
 
-WAYS = [in_order, digest, backwards, at_once, past_the_cache, mapped_forward, mapped_random, mapped_at_once]
+WAYS = [in_order, digest, backwards, at_once, past_the_cache, runs_at_once, mapped_forward, mapped_random, mapped_at_once]
 
 
 def reads(way, folder, wanted, chance):

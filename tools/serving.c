@@ -3,6 +3,7 @@
 
 #include "tools/command.h"
 #include "tools/message.h"
+#include "tools/progress.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,14 +61,6 @@ static void report_problem(void *ctx, const char *scenario, const char *adapter,
     print_line(stderr, "  %s: %s: %s: %s", scenario, adapter, target, text);
 }
 
-/* The base may be hashed again later, when there is nobody to show it to. */
-static bool show_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    const serving *s = ctx;
-
-    return !s->opening || progress_update(s->opening, done, total);
-}
-
 int serving_open(serving *s, const char *manifest, const char *directory, lorakit_mount_options *options)
 {
     lorafmt_error err;
@@ -82,12 +75,10 @@ int serving_open(serving *s, const char *manifest, const char *directory, loraki
     options->report = report;
     options->report_ctx = s;
     options->problem = report_problem;
-    options->progress = show_progress;
-    options->progress_ctx = s;
+    options->progress = progress_update;
+    options->progress_ctx = &p;
     progress_start(&p, "reading the base", s->quiet);
-    s->opening = &p;
     st = lorakit_mount_open(manifest, directory, options, &s->mount, &err);
-    s->opening = NULL;
     progress_end(&p);
     if (st == LORAFMT_CANCELLED || !progress_update(&p, p.done, p.total)) // of which nobody asks when nothing is hashed
         return message_error("%s: interrupted", manifest);

@@ -4,7 +4,6 @@
 #define TOOLS_SERVING_H
 
 #include "lorakit/mount.h"
-#include "tools/progress.h"
 
 #include <stdbool.h>
 
@@ -12,8 +11,7 @@
 typedef struct serving {
     lorakit_mount *mount;
     bool quiet, in_background;
-    progress *opening; /* NULL once it is open */
-    int control[2];    /* a pipe: what is written to its second end is told to the mount */
+    int control[2]; /* a pipe: what is written to its second end is told to the mount */
 } serving;
 
 /*
