@@ -89,7 +89,7 @@ static const char *hint_text(lorafmt_hint hint)
     case LORAFMT_HINT_ORIENTATION:
         return "; say it: --orientation out-in|in-out";
     case LORAFMT_HINT_MAP:
-        return "; say how names correspond: --map OLD=NEW of merge and verify";
+        return "; say how names correspond: --map OLD=NEW of merge and verify, or map of a manifest";
     case LORAFMT_HINT_ANY_BASE:
         return "; --any-base lets it pass";
     case LORAFMT_HINT_LOCK:
