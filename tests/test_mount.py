@@ -300,6 +300,16 @@ def check_background(project):
     until(lambda: not any_serves('at', project.folder), 'the end of the process')
 
 
+def check_closed(project):
+    """Nor does it need standard input, output and error: nothing else gets their numbers."""
+    at = project.folder / 'at'
+    at.mkdir()
+    shell = ['sh', '-c', 'exec "$@" <&- >&- 2>&-', 'sh']
+    expect(subprocess.run([*shell, project.lorapack.program, 'mount', project.manifest, at], check=False, timeout=PATIENCE).returncode, 0, 'mount')
+    expect(names(at), ['base', 'both', 'legal'], 'what is mounted')
+    expect(unmount(at), 0, 'fusermount3 -u')
+
+
 def any_serves(word, folder):
     """A process in the background was given relative paths; its directory was left for /, but its manifest's is watched."""
     for path in pathlib.Path('/proc').iterdir():
@@ -618,7 +628,8 @@ def main():
         checks |= {'no device': (check_no_device, ())}
     mounting = {'bytes': (check_bytes, (chance,)), 'kinds': (check_kinds, (chance,)), 'untied': (check_untied, (chance,)),
                 'tinylm': (check_tinylm, (tinylm, demo)), 'looks': (check_looks, ()), 'others': (check_others, ()),
-                'scenario': (check_scenario, ()), 'background': (check_background, ()), 'generations': (check_generations, ()),
+                'scenario': (check_scenario, ()), 'background': (check_background, ()), 'closed': (check_closed, ()),
+                'generations': (check_generations, ()),
                 'forgotten': (check_forgotten, ()), 'links': (check_links, ()), 'hangup': (check_hangup, ()),
                 'unmounts': (check_unmounts, ()), 'killed': (check_killed, ()),
                 'replaced': (check_replaced, ()), 'damaged': (check_damaged, ()), 'mounted already': (check_mounted_already, ())}

@@ -94,11 +94,13 @@ def check_status(project):
 
 
 def check_streams(project):
-    """Standard input and output are the command's alone."""
+    """Standard input and output are the command's alone, and it gets no other file of ours."""
     data = ''.join(f'line {i}\n' for i in range(100000))
     process = start(project, 'sh', '-c', 'cat; test -d "$0"', '{model}', stdin=subprocess.PIPE)
     printed, said = process.communicate(data, timeout=PATIENCE)
     expect((process.returncode, printed == data, said), (0, True, ''), 'cat')
+    _, printed, _ = finished(project, 'python3', '-c', 'import os; print(sorted(map(int, os.listdir("/proc/self/fd"))))', '{model}')
+    expect(printed, '[0, 1, 2, 3]\n', 'what is open in a command, the directory that it lists among them')
 
 
 def check_signals(project):
