@@ -362,6 +362,7 @@ def check_forgotten(project):
     for i, more in enumerate([[], ['--scenario', 'legal']]):
         with Mount(project.lorapack, project.manifest, project.folder / f'at{i}', *more) as mount:
             fds = pathlib.Path(f'/proc/{mount.process.pid}/fd')
+            names(mount.directory) # once it answers, it has opened all that it needs
             before = len(list(fds.iterdir()))
             for times, name in enumerate(['one', 'two', 'three'], 1):
                 replace(project, SCENARIOS + f'  {name}: {{adapters: [tang]}}\n')
