@@ -62,7 +62,7 @@ LORAFMT_API lorafmt_status lorafmt_image_read(lorafmt_image *image, size_t file,
 
 /**
  * What a thread remembers from one read to the next, which makes small reads of one tensor several times faster: its factors, if they
- * take no more than 1 MiB, and a buffer. For one thread at a time, and any images.
+ * take no more than 2 MiB, and a buffer. For one thread at a time, and any images.
  */
 typedef struct lorafmt_reader lorafmt_reader;
 

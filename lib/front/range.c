@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Floats of right factors that a reader keeps: 1 MiB. */
-#define MOST_REMEMBERED ((size_t)1 << 18)
+/* Floats of right factors that a reader keeps: 2 MiB. */
+#define MOST_REMEMBERED ((size_t)1 << 19)
 
 /* Bytes of a row that is computed whole where a part is asked for. */
 #define MOST_ROW 65536
