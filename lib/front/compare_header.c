@@ -86,16 +86,6 @@ static size_t first_difference(const uint8_t *a, const uint8_t *b, size_t n)
     return i;
 }
 
-/* Bytes [at, at + n) of the header as it must be. */
-static lorafmt_status expected_bytes(const lf_model_file *base, const lf_layout *l, uint64_t at, uint8_t *dst, size_t n,
-                                     lorafmt_error *err)
-{
-    if (l->same)
-        return lf_file_read(base->fd, base->path, at, dst, n, err);
-    memcpy(dst, l->header + at, n);
-    return LORAFMT_OK;
-}
-
 lorafmt_status lf_layout_compare_header(const lf_layout *l, const lf_model_file *base, const lf_model_file *found,
                                         lorafmt_error *err)
 {
@@ -106,7 +96,7 @@ lorafmt_status lf_layout_compare_header(const lf_layout *l, const lf_model_file 
                        found_left = at < found->table->data_offset ? found->table->data_offset - at : 0;
         const size_t n = left < READ_SIZE ? (size_t)left : READ_SIZE, n_found = found_left < n ? (size_t)found_left : n;
         size_t same;
-        LF_TRY(expected_bytes(base, l, at, there, n, err));
+        LF_TRY(lf_layout_read_header(l, base, at, there, n, err));
         LF_TRY(lf_file_read(found->fd, found->path, at, here, n_found, err));
         same = first_difference(here, there, n_found);
         if (same < n)

@@ -164,6 +164,15 @@ lorafmt_status lf_layout_make(const lorafmt_model *model, const lorafmt_view *vi
     return LORAFMT_OK;
 }
 
+lorafmt_status lf_layout_read_header(const lf_layout *l, const lf_model_file *base, uint64_t at, uint8_t *dst, size_t n,
+                                     lorafmt_error *err)
+{
+    if (l->same)
+        return lf_file_read(base->fd, base->path, at, dst, n, err);
+    memcpy(dst, l->header + at, n);
+    return LORAFMT_OK;
+}
+
 bool lf_layout_computes(const lf_layout *l, const lorafmt_view *view, size_t entry)
 {
     const lorafmt_view_tensor *info = lorafmt_view_get_tensor(view, l->tensors[entry]);

@@ -68,6 +68,10 @@ lorafmt_status lf_layout_make(const lorafmt_model *model, const lorafmt_view *vi
                               lf_layout *out, lorafmt_error *err);
 void lf_layout_free(lf_layout *layout);
 
+/* Bytes [at, at + n) of the header of the file, which is `base` in the base model. */
+lorafmt_status lf_layout_read_header(const lf_layout *layout, const lf_model_file *base, uint64_t at, uint8_t *dst, size_t n,
+                                     lorafmt_error *err);
+
 /* Is a tensor of the file anything but a copy of the base's bytes? */
 bool lf_layout_computes(const lf_layout *layout, const lorafmt_view *view, size_t entry);
 

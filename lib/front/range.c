@@ -161,15 +161,6 @@ static lorafmt_status read_computed(const range *r, uint64_t at, uint8_t *dst, s
     return LORAFMT_OK;
 }
 
-static lorafmt_status read_header(const lf_model_file *base, const lf_layout *l, uint64_t offset, uint8_t *dst, size_t size,
-                                  lorafmt_error *err)
-{
-    if (l->same)
-        return lf_file_read(base->fd, base->path, offset, dst, size, err);
-    memcpy(dst, l->header + offset, size);
-    return LORAFMT_OK;
-}
-
 /* A tensor of a file of the image; its base is where it has one. */
 static range range_of(lorafmt_image *image, size_t layout, size_t i, lorafmt_reader *reader)
 {
@@ -205,7 +196,7 @@ lorafmt_status lf_range_read(lorafmt_image *image, size_t layout, uint64_t offse
         const bool in_header = offset < l->data_offset;
         const uint64_t end = in_header ? l->data_offset : l->entries[i].offset + l->entries[i].size;
         const size_t n = size < end - offset ? size : (size_t)(end - offset);
-        LF_TRY(in_header ? read_header(base, l, offset, dst, n, err)
+        LF_TRY(in_header ? lf_layout_read_header(l, base, offset, dst, n, err)
                          : read_tensor(image, layout, i, offset - l->entries[i].offset, dst, n, reader, err));
         offset += n;
         dst += n;
