@@ -87,11 +87,16 @@ int serving_open(serving *s, const char *manifest, const char *directory, loraki
 
 int serving_run(serving *s)
 {
+    char text[sizeof(lorafmt_error)];
     lorafmt_error err;
 
     if (lorakit_mount_serve(s->mount, s->control[0], &err) == LORAFMT_OK)
         return EXIT_DONE;
-    return message_failure(&err, NULL);
+    if (!s->in_background)
+        return message_failure(&err, NULL);
+    lorafmt_error_format(&err, text, sizeof text);
+    syslog(LOG_ERR, "%s", text);
+    return EXIT_FAILED;
 }
 
 void serving_close(serving *s)
