@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* That were ever opened. */
-static atomic_uint_fast64_t n_images;
+static atomic_size_t n_images;
 
 static lorafmt_status check_arguments(const lorafmt_model *model, const lorafmt_view *view, lorafmt_dtype dtype,
                                       lorafmt_error *err)

@@ -101,7 +101,7 @@ typedef struct lf_image_file {
 struct lorafmt_image {
     lorafmt_model *model;
     lorafmt_view *view;
-    uint64_t serial;     /* no other image has or had it */
+    size_t serial;       /* no other image has or had it */
     lorafmt_dtype dtype; /* or 0 */
     lf_layout *layouts;  /* of the model's files */
     size_t n_files;
@@ -120,8 +120,8 @@ lorafmt_status lf_edit_index(const lorafmt_image *image, char **out, size_t *out
 lorafmt_status lf_image_prepare(lorafmt_image *image, size_t tensor, lorafmt_error *err);
 
 struct lorafmt_reader {
-    uint64_t image; /* serial number of the one that was read last; 0 = none */
-    size_t tensor;  /* of that, whose factors these are */
+    size_t image;  /* serial number of the one that was read last; 0 = none */
+    size_t tensor; /* of that, whose factors these are */
     lf_right right;
     uint8_t *buffer;
     size_t capacity;
