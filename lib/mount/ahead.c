@@ -164,6 +164,16 @@ static void want_more(lk_ahead *a, lk_node *node, uint64_t at, size_t size, uint
         want(a, node, at, end - at < size ? (size_t)(end - at) : size);
 }
 
+static lk_part *take_ready(lk_ahead *a, const lk_node *node, uint64_t at, size_t size)
+{
+    lk_part *part = find(a, node, at);
+
+    if (!part || part->state != PART_READY || part->size != size)
+        return NULL;
+    part->state = PART_LENT;
+    return part;
+}
+
 /* What is not to be had at once after all, another size or not begun, is not waited for. */
 static lk_part *take(lk_ahead *a, const lk_node *node, uint64_t at, size_t size)
 {
@@ -179,10 +189,7 @@ static lk_part *take(lk_ahead *a, const lk_node *node, uint64_t at, size_t size)
     }
     while (part && part->state == PART_BUSY)
         pthread_cond_wait(&a->ready, &a->lock);
-    if (!part || part->state != PART_READY || part->node != node || part->at != at || part->size != size)
-        return NULL; // its file was closed meanwhile, by who else read it; there may be another part here by now
-    part->state = PART_LENT;
-    return part;
+    return take_ready(a, node, at, size); // if its file was not closed meanwhile, by who else read it
 }
 
 lk_part *lk_ahead_take(lk_ahead *a, lk_node *node, uint64_t at, size_t size)
@@ -194,9 +201,11 @@ lk_part *lk_ahead_take(lk_ahead *a, lk_node *node, uint64_t at, size_t size)
     if (!a || !a->depth || file->same)
         return NULL;
     pthread_mutex_lock(&a->lock);
+    part = take_ready(a, node, at, size);
     if (goes_on)
         want_more(a, node, at + size, size, file->size);
-    part = take(a, node, at, size);
+    if (!part)
+        part = take(a, node, at, size);
     pthread_mutex_unlock(&a->lock);
     return part;
 }

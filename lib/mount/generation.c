@@ -119,7 +119,7 @@ static lorafmt_status fill(opener *o, lorafmt_error *err)
     lk_generation *g = o->generation;
     const lorakit_scenarios_options options = {.struct_size = sizeof options,
                                                .in_memory = true,
-                                               .progress = g->number ? NULL : mount->options.progress,
+                                               .progress = mount->options.progress,
                                                .progress_ctx = mount->options.progress_ctx};
     const char *base;
 

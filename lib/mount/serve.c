@@ -228,6 +228,16 @@ static lorafmt_status serve(server *s, int control, lorafmt_error *err)
     }
 }
 
+/* While the manifest is read again, and a base hashed: who says anything does not wait for that. */
+static bool nobody_speaks(void *ctx, uint64_t done, uint64_t total)
+{
+    const int *control = ctx;
+    struct pollfd polled = {.fd = *control, .events = POLLIN};
+
+    (void)done, (void)total;
+    return poll(&polled, 1, 0) == 0;
+}
+
 static void watch_manifest(server *s)
 {
     const lk_generation *first = s->mount->current;
@@ -247,6 +257,8 @@ lorafmt_status lorakit_mount_serve(lorakit_mount *mount, int control, lorafmt_er
 
     if (s.ended < 0)
         return lf_fail_os(err, errno, mount->directory, "making an event");
+    mount->options.progress = nobody_speaks;
+    mount->options.progress_ctx = &control;
     watch_manifest(&s);
     st = start_threads(&s, err);
     if (!st)
