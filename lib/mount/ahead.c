@@ -107,7 +107,7 @@ static void *compute_parts(void *ctx)
 lk_ahead *lk_ahead_open(lorakit_mount *mount)
 {
     const long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t most = n_cpus < 2 ? 0 : n_cpus - 1 < MOST_DEPTH ? (size_t)n_cpus - 1 : MOST_DEPTH;
+    const size_t most = n_cpus < 2 ? 0 : n_cpus < MOST_DEPTH ? (size_t)n_cpus : MOST_DEPTH;
     lk_ahead *a = calloc(1, sizeof *a);
 
     if (!a)
