@@ -139,9 +139,9 @@ static void answer_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
 
 /* --- directories --- */
 
-/* One that is open: the generation is held. */
+/* What a directory that is open lists, of the generation that it was opened in. */
 typedef struct listing {
-    lk_generation *generation;
+    const lk_generation *generation;
     const lk_shown *shown; /* NULL is the root of all */
 } listing;
 
@@ -161,53 +161,40 @@ static const char *listing_entry(const listing *l, size_t i, struct stat *st)
     return l->shown ? lorafmt_image_get_file(l->shown->image, i - 2)->name : l->generation->shown[i - 2].name;
 }
 
-static listing *listing_of(const struct fuse_file_info *fi)
+/* A directory that is open holds its generation, and is nothing else: one that is never closed leaves no memory behind. */
+static lk_generation *generation_of(const struct fuse_file_info *fi)
 {
-    return (listing *)(uintptr_t)fi->fh; // NOLINT(performance-no-int-to-ptr): what opendir gave
-}
-
-static void free_listing(lorakit_mount *mount, listing *l)
-{
-    lk_generation_release(mount, l->generation, 1);
-    free(l);
+    return (lk_generation *)(uintptr_t)fi->fh; // NOLINT(performance-no-int-to-ptr): what opendir gave
 }
 
 static void answer_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     lorakit_mount *mount = mount_of(req);
-    listing *l = calloc(1, sizeof *l);
+    lk_generation *g;
 
-    if (!l) {
-        fuse_reply_err(req, ENOMEM);
-        return;
-    }
-    if (ino == FUSE_ROOT_ID) {
-        l->generation = lk_generation_take(mount);
-        l->shown = alone(mount, l->generation);
-    } else {
-        l->generation = node_of(ino)->generation;
-        l->shown = node_of(ino)->shown;
-        lk_generation_hold(mount, l->generation);
-    }
-    fi->fh = (uint64_t)(uintptr_t)l;
+    if (ino == FUSE_ROOT_ID)
+        g = lk_generation_take(mount);
+    else
+        lk_generation_hold(mount, g = node_of(ino)->generation);
+    fi->fh = (uint64_t)(uintptr_t)g;
     if (fuse_reply_open(req, fi)) // the kernel will not close it
-        free_listing(mount, l);
+        lk_generation_release(mount, g, 1);
 }
 
 static void answer_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_file_info *fi)
 {
-    const listing *l = listing_of(fi);
+    const lk_generation *g = generation_of(fi);
+    const listing l = {g, ino == FUSE_ROOT_ID ? alone(mount_of(req), g) : node_of(ino)->shown};
     char *buffer = malloc(size ? size : 1);
     size_t used = 0;
 
-    (void)ino;
     if (!buffer) {
         fuse_reply_err(req, ENOMEM);
         return;
     }
-    for (size_t i = (size_t)at; i < listing_size(l); i++) {
+    for (size_t i = (size_t)at; i < listing_size(&l); i++) {
         struct stat st = {0};
-        const char *name = listing_entry(l, i, &st);
+        const char *name = listing_entry(&l, i, &st);
         const size_t n = fuse_add_direntry(req, buffer + used, size - used, name, &st, (off_t)i + 1);
         if (n > size - used)
             break;
@@ -220,7 +207,7 @@ static void answer_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at
 static void answer_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
-    free_listing(mount_of(req), listing_of(fi));
+    lk_generation_release(mount_of(req), generation_of(fi), 1);
     fuse_reply_err(req, 0);
 }
 
