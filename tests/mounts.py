@@ -158,3 +158,22 @@ def passes(name, check, arguments, folder, seconds=8 * PATIENCE):
     clean(folder)
     process.join()
     return ended == 0
+
+
+def run_checks(checks, mounting, project_in):
+    """
+    Checks and those that mount something, {name: (function, arguments after the project)}, each on what project_in(folder) makes. Where
+    nothing can be mounted these are skipped, and it is said. The exit code of the test.
+    """
+    reason = why_not()
+    if reason:
+        print(f'SKIP {", ".join(mounting)}: {reason}')
+    else:
+        checks = checks | mounting
+    n_failed = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, (check, arguments) in checks.items():
+            folder = pathlib.Path(scratch) / name.replace(' ', '-')
+            n_failed += not passes(name, check, (project_in(folder), *arguments), folder)
+    print(f'{len(checks) - n_failed} passed, {n_failed} failed, {len(mounting) if reason else 0} skipped')
+    return 1 if n_failed else 0

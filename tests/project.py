@@ -2,7 +2,9 @@
 """A folder with the demo model in shards, its adapters, and a manifest that names them."""
 import json
 import os
+import pathlib
 import shutil
+import tempfile
 
 import tensors
 from lorapack import Complaint, merge, names
@@ -119,3 +121,17 @@ class Project:
     def kept(self):
         """What is beside the results."""
         return names(self.state)
+
+
+def run_checks(checks, lorapack, demo):
+    """Each check, {name: function}, on a project of its own; the exit code of the test."""
+    n_failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, check in checks.items():
+            try:
+                check(Project(lorapack, demo, pathlib.Path(folder) / name.replace(' ', '-')))
+            except Complaint as complaint:
+                print(f'FAIL {name}: {complaint}')
+                n_failed += 1
+    print(f'{len(checks) - n_failed} passed, {n_failed} failed')
+    return 1 if n_failed else 0

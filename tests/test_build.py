@@ -14,12 +14,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 import tensors
 from lorapack import Complaint, Lorapack, names, same_files
-from project import HEAD, SCENARIOS, Project, expect, expect_in
+from project import HEAD, SCENARIOS, Project, expect, expect_in, run_checks
 
 FRESH = ('fresh', 'fresh')
 LOWER = '''  lower:
@@ -392,16 +391,7 @@ def main():
               'between other files': check_between_other_files,
               'interrupted hashing': check_interrupted_hashing,
               'killed': lambda project: check_killed(project, random.Random(seed), times)}
-    n_failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for name, check in checks.items():
-            try:
-                check(Project(lorapack, demo, pathlib.Path(folder) / name.replace(' ', '-')))
-            except Complaint as complaint:
-                print(f'FAIL {name}: {complaint}')
-                n_failed += 1
-    print(f'{len(checks) - n_failed} passed, {n_failed} failed')
-    return 1 if n_failed else 0
+    return run_checks(checks, lorapack, demo)
 
 
 if __name__ == '__main__':

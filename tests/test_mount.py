@@ -19,11 +19,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 
 import tensors
 from lorapack import Complaint, Lorapack, merge, names, same_files
-from mounts import PATIENCE, TYPE, Mount, mounted_under, passes, unmount, until, why_not
+from mounts import PATIENCE, TYPE, Mount, mounted_under, run_checks, unmount, until, why_not
 from project import HEAD, SCENARIOS, Project, expect, expect_in, flip, write_shards
 
 CASES = pathlib.Path(__file__).resolve().parent / 'conformance'
@@ -633,18 +632,7 @@ def main():
                 'forgotten': (check_forgotten, ()), 'links': (check_links, ()), 'hangup': (check_hangup, ()),
                 'unmounts': (check_unmounts, ()), 'killed': (check_killed, ()),
                 'replaced': (check_replaced, ()), 'damaged': (check_damaged, ()), 'mounted already': (check_mounted_already, ())}
-    reason = why_not()
-    if reason:
-        print(f'SKIP {", ".join(mounting)}: {reason}')
-    else:
-        checks |= mounting
-    n_failed = 0
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, (check, arguments) in checks.items():
-            folder = pathlib.Path(scratch) / name.replace(' ', '-')
-            n_failed += not passes(name, check, (Project(lorapack, demo, folder), *arguments), folder)
-    print(f'{len(checks) - n_failed} passed, {n_failed} failed, {len(mounting) if reason else 0} skipped')
-    return 1 if n_failed else 0
+    return run_checks(checks, mounting, lambda folder: Project(lorapack, demo, folder))
 
 
 if __name__ == '__main__':

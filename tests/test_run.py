@@ -14,10 +14,9 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 
 from lorapack import Complaint, Lorapack, names
-from mounts import PATIENCE, mounted_under, passes, unmount, until, why_not
+from mounts import PATIENCE, mounted_under, run_checks, unmount, until
 from project import HEAD, Project, expect, expect_in
 
 # Prints its arguments, and the files of a model.
@@ -229,18 +228,7 @@ def main():
     mounting = {'arguments': (check_arguments, ()), 'bytes': (check_bytes, ()), 'status': (check_status, ()), 'streams': (check_streams, ()),
                 'signals': (check_signals, ()), 'inherited': (check_inherited, ()), 'private': (check_private, ()),
                 'left behind': (check_left_behind, ()), 'killed': (check_killed, ()), 'tinylm': (check_tinylm, (tinylm, demo))}
-    reason = why_not()
-    if reason:
-        print(f'SKIP {", ".join(mounting)}: {reason}')
-    else:
-        checks |= mounting
-    n_failed = 0
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, (check, arguments) in checks.items():
-            folder = pathlib.Path(scratch) / name.replace(' ', '-')
-            n_failed += not passes(name, check, (Project(lorapack, demo, folder, n_shards=1), *arguments), folder)
-    print(f'{len(checks) - n_failed} passed, {n_failed} failed, {len(mounting) if reason else 0} skipped')
-    return 1 if n_failed else 0
+    return run_checks(checks, mounting, lambda folder: Project(lorapack, demo, folder, n_shards=1))
 
 
 if __name__ == '__main__':

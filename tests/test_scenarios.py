@@ -11,12 +11,11 @@ import re
 import shutil
 import struct
 import sys
-import tempfile
 import time
 
 import tensors
 from lorapack import Complaint, Lorapack
-from project import HEAD, SCENARIOS, Project, expect, expect_in, flip
+from project import HEAD, SCENARIOS, Project, expect, expect_in, flip, run_checks
 
 
 def sha256(path):
@@ -257,20 +256,10 @@ def check_identity(project, demo):
 
 def main():
     lorapack, demo = Lorapack(sys.argv[1]), pathlib.Path(sys.argv[2])
-    checks = {'lock': check_lock, 'drift': check_drift, 'other drift': check_other_drift, 'bad locks': check_bad_locks, 'large lock': check_large_lock, 'other locks': check_other_locks,
-             
-              'cache': check_cache, 'plan': check_plan, 'problems': check_problems,
-              'identity': lambda project: check_identity(project, demo)}
-    n_failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for name, check in checks.items():
-            try:
-                check(Project(lorapack, demo, pathlib.Path(folder) / name.replace(' ', '-')))
-            except Complaint as complaint:
-                print(f'FAIL {name}: {complaint}')
-                n_failed += 1
-    print(f'{len(checks) - n_failed} passed, {n_failed} failed')
-    return 1 if n_failed else 0
+    checks = {'lock': check_lock, 'drift': check_drift, 'other drift': check_other_drift, 'bad locks': check_bad_locks,
+              'large lock': check_large_lock, 'other locks': check_other_locks, 'cache': check_cache, 'plan': check_plan,
+              'problems': check_problems, 'identity': lambda project: check_identity(project, demo)}
+    return run_checks(checks, lorapack, demo)
 
 
 if __name__ == '__main__':
