@@ -155,6 +155,17 @@ bool lf_target_matches(const char *pattern, const char *target)
            (lf_ends_with(target, weight) && lf_glob_matches(pattern, target, n - (sizeof weight - 1)));
 }
 
+const char *lf_target_layer(const char *target, size_t *n)
+{
+    for (const char *at = target; at; at = strchr(at, '.')) {
+        at += *at == '.';
+        *n = strspn(at, "0123456789");
+        if (*n && (at[*n] == '.' || !at[*n]))
+            return at;
+    }
+    return NULL;
+}
+
 size_t lf_distance(const char *a, size_t n_a, const char *b, size_t n_b)
 {
     size_t row[LF_MAX_DISTANCE + 1];

@@ -30,6 +30,9 @@ bool lf_glob_matches(const char *pattern, const char *text, size_t n);
 /* A pattern against the name of a target, or that without its ".weight". */
 bool lf_target_matches(const char *pattern, const char *target);
 
+/* The layer of a target: its first component, between dots, that is a number of *n digits; NULL when there is none. */
+const char *lf_target_layer(const char *target, size_t *n);
+
 /* Insertions, deletions and changes from one text to the other, each at most LF_MAX_DISTANCE bytes. */
 #define LF_MAX_DISTANCE 64
 size_t lf_distance(const char *a, size_t n_a, const char *b, size_t n_b);

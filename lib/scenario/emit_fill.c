@@ -4,6 +4,7 @@
 
 #include "format/base/dtype.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,19 +47,6 @@ static size_t find(const filler *f, const char *name)
 static bool is_at(const filler *f, size_t place, const char *name)
 {
     return place < f->base->n_tensors && strcmp(f->by_name[place]->name, name) == 0;
-}
-
-/* The place of the first component of digits, and its length; 0 when there is none. */
-static size_t layer_number(const char *name, size_t *at)
-{
-    for (const char *p = name; p; p = strchr(p, '.')) {
-        p += p != name;
-        const size_t n = strspn(p, "0123456789");
-        *at = (size_t)(p - name);
-        if (n && p[n] == '.')
-            return n;
-    }
-    return 0;
 }
 
 /* Zeros of rank 1 for a tensor that has no site, otherwise as the site `like`. */
@@ -118,11 +106,12 @@ static lorafmt_status cannot_name(const filler *f, const lk_named_site *site)
 /* The same layer of every other number. */
 static lorafmt_status fill_layers(filler *f, const lk_named_site *like)
 {
-    size_t at, n = layer_number(like->base_name, &at), tail;
-    const char *prefix;
+    size_t at, n, tail;
+    const char *layer = lf_target_layer(like->base_name, &n), *prefix;
 
-    if (!n)
+    if (!layer || !layer[n])
         return LORAFMT_OK;
+    at = (size_t)(layer - like->base_name);
     tail = strlen(like->base_name) - at - n;
     if (!end_alike(like, n + tail))
         return cannot_name(f, like);

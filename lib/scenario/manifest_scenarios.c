@@ -319,28 +319,20 @@ lorafmt_status lk_manifest_read_scenarios(lk_manifest *m, const lk_yaml *root, l
 
 /* --- weights --- */
 
-/* The first component of a target's name that is a number. */
-static bool layer_of(const char *target, uint64_t *out)
+static bool is_in_layers(const lorakit_weight_rule *rule, const char *target)
 {
-    for (const char *at = target; at; at = strchr(at, '.')) {
-        size_t n;
-        at += *at == '.';
-        n = strspn(at, "0123456789");
-        if (n && (at[n] == '.' || !at[n])) {
-            *out = strtoull(at, NULL, 10);
-            return true;
-        }
-    }
-    return false;
+    size_t n;
+    const char *number = lf_target_layer(target, &n);
+    const uint64_t layer = number ? strtoull(number, NULL, 10) : 0;
+
+    return number && layer >= rule->first_layer && layer <= rule->last_layer;
 }
 
 static bool rule_matches(const lorakit_weight_rule *rule, const char *target)
 {
-    uint64_t layer;
-
     if (rule->target && !lf_target_matches(rule->target, target))
         return false;
-    return !rule->has_layers || (layer_of(target, &layer) && layer >= rule->first_layer && layer <= rule->last_layer);
+    return !rule->has_layers || is_in_layers(rule, target);
 }
 
 double lorakit_scenario_weight(const lorakit_scenario_adapter *adapter, const char *target)
