@@ -93,6 +93,15 @@ typedef struct lorafmt_metadata {
     uint32_t flags; /**< LORAFMT_METADATA_* */
 } lorafmt_metadata;
 
+enum { LORAFMT_SIGNATURE_ED25519 = 1, LORAFMT_SIGNATURE_SIZE = 64 };
+
+/** spec 4.10: somebody says that the adapter is theirs; lorafmt_signature_is_genuine() (lorafmt/origin.h) checks it. */
+typedef struct lorafmt_signature {
+    uint32_t algorithm; /**< LORAFMT_SIGNATURE_ED25519, or a number of a newer format */
+    uint8_t public_key[32];
+    uint8_t signature[LORAFMT_SIGNATURE_SIZE];
+} lorafmt_signature;
+
 /** One adapter: spec 4.3. Sites are in the order of spec 4.4, metadata by key. */
 typedef struct lorafmt_adapter {
     const char *name;
@@ -106,6 +115,8 @@ typedef struct lorafmt_adapter {
     const lorafmt_site *sites;
     size_t n_metadata;
     const lorafmt_metadata *metadata;
+    size_t n_signatures;
+    const lorafmt_signature *signatures;
 } lorafmt_adapter;
 
 /** The identity of spec 6.1: as stated by the `.lora`, else computed, which hashes all tensor data. */
@@ -143,7 +154,8 @@ typedef enum lorafmt_source_kind {
 /** An opened input. */
 typedef struct lorafmt_source lorafmt_source;
 
-struct lorafmt_base; /* lorafmt/view.h */
+struct lorafmt_base;   /* lorafmt/view.h */
+struct lorafmt_policy; /* lorafmt/origin.h */
 
 typedef struct lorafmt_source_options {
     size_t struct_size; /**< sizeof(lorafmt_source_options) */
@@ -170,6 +182,8 @@ typedef struct lorafmt_source_options {
      * open.
      */
     bool in_memory;
+    /** Open what these people signed and nothing else; not with defer_digests. Borrowed for the call. NULL = anything. */
+    const struct lorafmt_policy *policy;
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */
@@ -195,7 +209,8 @@ typedef struct lorafmt_container_info {
  * @param options  may be NULL
  * @param out      a source to be freed with lorafmt_source_free(); NULL on failure
  *
- * @return LORAFMT_OK; NOT_LORAFMT, UNSUPPORTED, CORRUPT, LIMIT for what is in the file; NOT_FOUND, IO, NO_MEMORY, MISUSE
+ * @return LORAFMT_OK; NOT_LORAFMT, UNSUPPORTED, CORRUPT, LIMIT for what is in the file; UNTRUSTED (the policy); NOT_FOUND, IO,
+ *         NO_MEMORY, MISUSE
  *
  * A source that is not in_memory must not be truncated while open; replacing it by renaming is fine.
  */
