@@ -11,7 +11,7 @@
 static lorafmt_status open_index(lf_container *c, unsigned flags, lorafmt_error *err)
 {
     LF_TRY(lf_header_page_decode(c->bytes, c->size, err));
-    LF_TRY(lf_root_choose(c->bytes, c->size, &c->root, &c->slot, &c->recovered, err));
+    LF_TRY(lf_root_choose(c, err));
     c->index = c->bytes + c->root.index_offset;
     if (!(flags & LF_CONTAINER_DEFER_DIGEST))
         LF_TRY(lf_container_check_digest(c, err));

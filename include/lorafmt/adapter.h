@@ -93,13 +93,13 @@ typedef struct lorafmt_metadata {
     uint32_t flags; /**< LORAFMT_METADATA_* */
 } lorafmt_metadata;
 
-enum { LORAFMT_SIGNATURE_ED25519 = 1, LORAFMT_SIGNATURE_SIZE = 64 };
+enum { LORAFMT_SIGNATURE_ED25519 = 1 };
 
-/** spec 4.10: somebody says that the adapter is theirs; lorafmt_signature_is_genuine() (lorafmt/origin.h) checks it. */
+/** spec 4.10: somebody's word for an adapter id. lorafmt_signature_is_genuine() (lorafmt/origin.h) looks whether it is genuine. */
 typedef struct lorafmt_signature {
-    uint32_t algorithm; /**< LORAFMT_SIGNATURE_ED25519, or a number of a newer format */
+    uint32_t algorithm; /**< LORAFMT_SIGNATURE_ED25519, or a number of a newer format, which proves nothing */
     uint8_t public_key[32];
-    uint8_t signature[LORAFMT_SIGNATURE_SIZE];
+    uint8_t signature[64];
 } lorafmt_signature;
 
 /** One adapter: spec 4.3. Sites are in the order of spec 4.4, metadata by key. */
@@ -116,7 +116,7 @@ typedef struct lorafmt_adapter {
     size_t n_metadata;
     const lorafmt_metadata *metadata;
     size_t n_signatures;
-    const lorafmt_signature *signatures;
+    const lorafmt_signature *signatures; /**< of id, in ascending order of public_key */
 } lorafmt_adapter;
 
 /** The identity of spec 6.1: as stated by the `.lora`, else computed, which hashes all tensor data. */

@@ -18,6 +18,8 @@ typedef struct lorafmt_public_key {
     uint8_t bytes[32];
 } lorafmt_public_key;
 
+enum { LORAFMT_SIGNATURE_SIZE = 64 }; /**< bytes of lorafmt_signature.signature */
+
 /** A private key in memory; wiped when freed. */
 typedef struct lorafmt_private_key lorafmt_private_key;
 
