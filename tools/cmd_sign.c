@@ -4,8 +4,12 @@
 #include "tools/json_out.h"
 #include "tools/message.h"
 #include "tools/origin.h"
-#include "tools/stats.h"
+#include "tools/progress.h"
 #include "tools/text.h"
+
+#include "lorafmt/generations.h"
+
+#include <string.h>
 
 #define NAME "sign"
 
@@ -28,47 +32,90 @@ static const option sign_options[] = {
     {0},
 };
 
-static void json_result(const sign_args *args, const input *in, const lorafmt_adapter *adapter, const lorafmt_public_key *key)
+/* What is signed, and by whom. */
+typedef struct signing {
+    const input *in;
+    const lorafmt_adapter *adapter;
+    uint8_t id[32];
+    const lorafmt_public_key *key;
+    bool already; /* in the file, by the same key */
+} signing;
+
+static void json_result(const sign_args *args, const signing *s)
 {
     json_out j = {.to = stdout};
 
     json_object(&j, NULL);
-    json_text(&j, "path", in->path);
+    json_text(&j, "path", s->in->path);
     json_object(&j, "adapter");
-    json_text(&j, "name", adapter->name);
-    json_adapter_id(&j, adapter);
+    json_text(&j, "name", s->adapter->name);
+    json_digest(&j, "id", s->id);
     json_object_end(&j);
-    json_fingerprint(&j, key);
+    json_fingerprint(&j, s->key);
     json_text(&j, "signature", args->output);
+    json_bool(&j, "already_signed", s->already);
     json_object_end(&j);
 }
 
-static void print_result(const input *in, const lorafmt_adapter *adapter, const uint8_t id[32], const lorafmt_public_key *key)
+static void print_result(const signing *s)
 {
-    char id_text[DIGEST_TEXT_SIZE], key_text[DIGEST_TEXT_SIZE];
+    char id[DIGEST_TEXT_SIZE], key[DIGEST_TEXT_SIZE];
 
-    print_line(stdout, "%s: adapter %s, id %s", in->path, adapter->name, digest_text(id, id_text));
-    print_line(stdout, "signed by key %s", fingerprint_text(key, key_text));
+    print_line(stdout, "%s: adapter %s, id %s", s->in->path, s->adapter->name, digest_text(s->id, id));
+    print_line(stdout, "signed%s by key %s", s->already ? " already" : "", fingerprint_text(s->key, key));
+}
+
+static bool is_signed_already(const signing *s)
+{
+    for (size_t i = 0; i < s->adapter->n_signatures; i++)
+        if (memcmp(s->adapter->signatures[i].public_key, s->key->bytes, sizeof s->key->bytes) == 0 &&
+            lorafmt_signature_is_genuine(&s->adapter->signatures[i], s->id))
+            return true;
+    return false;
+}
+
+static int put_into_file(signing *s, const lorafmt_signature *signature)
+{
+    const char *path = s->in->path;
+    lorafmt_append_result result;
+    lorafmt_error err;
+
+    if (lorafmt_source_get_kind(s->in->source) != LORAFMT_SOURCE_LORA)
+        return message_error("%s: only a .lora file has room for signatures; --detached -o FILE writes one to a file of its own",
+                             path);
+    s->already = is_signed_already(s);
+    if (!s->already && lorafmt_add_signature(path, s->adapter->name, signature, &result, &err))
+        return message_failure(&err, path);
+    return EXIT_DONE;
+}
+
+static int put_beside(const sign_args *args, const lorafmt_signature *signature)
+{
+    lorafmt_error err;
+
+    if (lorafmt_signature_save(signature, args->output, args->force, &err))
+        return message_failure(&err, args->output);
+    return EXIT_DONE;
 }
 
 static int sign(const sign_args *args, const lorafmt_private_key *key, const input *in)
 {
-    const lorafmt_adapter *adapter;
+    signing s = {.in = in, .key = lorafmt_private_key_public(key)};
     lorafmt_signature signature;
-    lorafmt_error err;
-    uint8_t id[32];
     int code;
 
-    if ((code = input_choose(in, &adapter)))
+    if ((code = input_choose(in, &s.adapter)))
         return code;
-    lorafmt_adapter_id(adapter, id);
-    lorafmt_sign(key, id, &signature);
-    if (lorafmt_signature_save(&signature, args->output, args->force, &err))
-        return message_failure(&err, args->output);
+    lorafmt_adapter_id(s.adapter, s.id);
+    lorafmt_sign(key, s.id, &signature);
+    interrupt_catch(); /* finish what was begun */
+    code = args->detached ? put_beside(args, &signature) : put_into_file(&s, &signature);
+    if (code != EXIT_DONE)
+        return code;
     if (args->json)
-        json_result(args, in, adapter, lorafmt_private_key_public(key));
+        json_result(args, &s);
     else
-        print_result(in, adapter, id, lorafmt_private_key_public(key));
+        print_result(&s);
     return EXIT_DONE;
 }
 

@@ -66,5 +66,5 @@ lorafmt_status lf_container_read(const lf_container *c, size_t i, lf_arena *aren
         sites[s].factors = out->factors + f;
     adapter->sites = sites;
     LF_TRY(read_metadata(c, first_metadata, arena, adapter, err));
-    return lf_signatures_read(c, i, arena, &adapter->signatures, &adapter->n_signatures, err);
+    return lf_signatures_read(c, i, arena, &adapter->signatures, err);
 }

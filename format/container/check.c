@@ -182,11 +182,19 @@ static lorafmt_status check_all(const lf_container *c, lf_arena *arena, lorafmt_
     LF_TRY(check_but_data(c, arena, err));
     for (size_t i = 0; i < lf_container_n_tensors(c); i++)
         LF_TRY(lf_check_tensor_data(c, i, &result->n_bytes, &result->n_nonfinite, err));
-    result->recovered = c->recovered; // said last, after what else is wrong
-    return c->recovered ? lf_root_check_other_slot(c, err) : LORAFMT_OK;
+    return LORAFMT_OK;
 }
 
-lorafmt_status lf_container_check(const lf_container *c, lorafmt_verify_result *out, lorafmt_error *err)
+lorafmt_status lf_container_check_but_data(const lf_container *c, lorafmt_error *err)
+{
+    lf_arena arena = {0};
+    const lorafmt_status status = check_but_data(c, &arena, err);
+
+    lf_arena_free(&arena);
+    return status;
+}
+
+lorafmt_status lf_container_check_generation(const lf_container *c, lorafmt_verify_result *out, lorafmt_error *err)
 {
     lorafmt_verify_result result = {
         .n_adapters = lf_container_n_adapters(c),
@@ -198,15 +206,18 @@ lorafmt_status lf_container_check(const lf_container *c, lorafmt_verify_result *
 
     lf_arena_free(&arena);
     if (out)
-        *out = status == LORAFMT_OK ? result : (lorafmt_verify_result){.recovered = result.recovered};
+        *out = status == LORAFMT_OK ? result : (lorafmt_verify_result){0};
     return status;
 }
 
-lorafmt_status lf_container_check_but_data(const lf_container *c, lorafmt_error *err)
+lorafmt_status lf_container_check(const lf_container *c, lorafmt_verify_result *out, lorafmt_error *err)
 {
-    lf_arena arena = {0};
-    const lorafmt_status status = check_but_data(c, &arena, err);
+    lorafmt_status status = lf_container_check_generation(c, out, err);
 
-    lf_arena_free(&arena);
+    if (status == LORAFMT_OK && c->recovered) { // said last, after what else is wrong
+        if (out)
+            *out = (lorafmt_verify_result){.recovered = true};
+        status = lf_root_check_other_slot(c, err);
+    }
     return status;
 }

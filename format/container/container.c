@@ -58,6 +58,11 @@ void lf_container_info(const lf_container *c, lorafmt_container_info *out)
     memcpy(out->index_sha256, c->root.index_sha256, sizeof out->index_sha256);
 }
 
+bool lf_container_is_recovered(const lf_container *c)
+{
+    return c->recovered;
+}
+
 size_t lf_container_n_adapters(const lf_container *c)
 {
     return c->sections[LF_ADAPTERS].n_records;

@@ -30,6 +30,9 @@ typedef struct lf_container lf_container;
 lorafmt_status lf_container_open(const uint8_t *bytes, uint64_t size, unsigned flags, lf_container **out, lorafmt_error *err);
 void lf_container_free(lf_container *container);
 
+/* Is a root slot damaged, so that the other one was used: spec 3, rule 3? */
+bool lf_container_is_recovered(const lf_container *container);
+
 /* The index against its digest. */
 lorafmt_status lf_container_check_digest(const lf_container *container, lorafmt_error *err);
 
@@ -40,7 +43,7 @@ size_t lf_container_n_adapters(const lf_container *container);
 size_t lf_container_n_tensors(const lf_container *container);
 
 /*
- * Adapter i of the table. out->sites and out->metadata are NULL; n_sites and n_metadata are set; sites are records
+ * Adapter i of the table. out->sites, metadata and signatures are NULL, but their numbers are set; sites are records
  * [*first_site, *first_site + n_sites), and so for metadata. Strings point into the file.
  */
 lorafmt_status lf_container_adapter(const lf_container *container, size_t i, lorafmt_adapter *out, uint32_t *first_site,
@@ -118,7 +121,10 @@ lorafmt_status lf_container_find_site(const lf_container *container, size_t adap
  */
 lorafmt_status lf_container_check(const lf_container *container, lorafmt_verify_result *out, lorafmt_error *err);
 
-/* The same but for the data of tensors, and recovered files pass: what has to hold before anything is built on a file. */
+/* The same, and recovered files pass: the generation is whole. */
+lorafmt_status lf_container_check_generation(const lf_container *container, lorafmt_verify_result *out, lorafmt_error *err);
+
+/* The same but for the data of tensors: what has to hold before anything is built on a file. */
 lorafmt_status lf_container_check_but_data(const lf_container *container, lorafmt_error *err);
 
 /* Takes bytes in file order. */
@@ -159,6 +165,9 @@ typedef struct lf_appended {
     uint64_t slot_offset; /* then, when that is on the disk, */
     uint8_t slot[4096];   /* this makes it count */
 } lf_appended;
+
+/* UNSUPPORTED for a file that a newer version wrote, which this one may read but not append to. */
+lorafmt_status lf_container_check_appendable(const lf_container *container, lorafmt_error *err);
 
 /* As lf_container_encode() for the rest. Nothing of the file is touched that any of its generations reaches. */
 lorafmt_status lf_container_append(const lf_append *append, lf_sink sink, void *ctx, lf_appended *out, lorafmt_error *err);

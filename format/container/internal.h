@@ -261,8 +261,11 @@ lorafmt_status lf_history_check(const lf_container *container, lorafmt_error *er
 /* --- signatures, spec 4.10 --- */
 
 lorafmt_status lf_signatures_check(const lf_container *container, lorafmt_error *err);
+size_t lf_signatures_count(const lf_container *container, size_t adapter);
+
+/* All of them, in memory of the arena. */
 lorafmt_status lf_signatures_read(const lf_container *container, size_t adapter, lf_arena *arena, const lorafmt_signature **out,
-                                  size_t *n_out, lorafmt_error *err);
+                                  lorafmt_error *err);
 void lf_signature_encode(const lorafmt_signature *signature, uint32_t adapter, uint8_t *p);
 
 /* --- adapter id, spec 6.1, fed piece by piece --- */

@@ -94,6 +94,14 @@ lorafmt_status lf_root_check_features(const lf_container *c, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
+lorafmt_status lf_container_check_appendable(const lf_container *c, lorafmt_error *err)
+{
+    if (c->root.compatible)
+        return lf_root_fail(c, LORAFMT_UNSUPPORTED, LF_ROOT_COMPATIBLE, "compatible", err,
+                            "features 0x%" PRIx64 ", which a writer must know, and this one knows none", c->root.compatible);
+    return LORAFMT_OK;
+}
+
 /*
  * Somebody may append to the file meanwhile, so each slot is looked at once, as a copy: what was checked is then what is used.
  */

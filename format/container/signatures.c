@@ -69,11 +69,17 @@ static size_t lower_bound(const lf_container *c, uint64_t adapter)
     return low;
 }
 
-lorafmt_status lf_signatures_read(const lf_container *c, size_t adapter, lf_arena *arena, const lorafmt_signature **out,
-                                  size_t *n_out, lorafmt_error *err)
+size_t lf_signatures_count(const lf_container *c, size_t adapter)
 {
     const size_t first = lower_bound(c, adapter), end = lower_bound(c, (uint64_t)adapter + 1);
-    const size_t n = end > first ? end - first : 0;
+
+    return end > first ? end - first : 0;
+}
+
+lorafmt_status lf_signatures_read(const lf_container *c, size_t adapter, lf_arena *arena, const lorafmt_signature **out,
+                                  lorafmt_error *err)
+{
+    const size_t first = lower_bound(c, adapter), n = lf_signatures_count(c, adapter);
     lorafmt_signature *signatures = lf_arena_alloc(arena, n, sizeof *signatures);
     lf_record r;
 
@@ -84,7 +90,6 @@ lorafmt_status lf_signatures_read(const lf_container *c, size_t adapter, lf_aren
         LF_TRY(decode(&r, &signatures[i], err));
     }
     *out = signatures;
-    *n_out = n;
     return LORAFMT_OK;
 }
 
