@@ -593,30 +593,48 @@ static void test_policy(void **state)
     free(t.container.bytes);
 }
 
-/* In the file, which opening would have read there: by a stranger, whose fingerprint is that of RFC 8032's first key; and by nobody. */
-static void test_embedded(void **state)
+/* The same with the signature in the file, and nothing beside it. */
+static void put_signature_in(trust *t)
 {
     lorafmt_adapter adapter = first_adapter;
+    const lorafmt_adapter *const one[] = {&adapter};
+
+    adapter.has_id = true; // the one that the signature is of
+    lorafmt_adapter_id(&first_adapter, adapter.id);
+    adapter.n_signatures = 1;
+    adapter.signatures = &t->signature;
+    free(t->container.bytes);
+    t->container = encode(one, 1, 6);
+    t->policy.signature = NULL;
+}
+
+/* Genuine; by a stranger, whose fingerprint is that of RFC 8032's first key; changed; of an algorithm that nobody knows. */
+static void test_signature_in_the_file(void **state)
+{
     lorafmt_error err;
-    size_t key;
     trust t;
 
     (void)state;
     begin_trust(&t);
-    t.policy.signature = NULL;
-    adapter.n_signatures = 1;
-    adapter.signatures = &t.signature;
-    assert_int_equal(lorafmt_policy_check(&t.policy, &adapter, &key, &err), LORAFMT_OK);
-    assert_int_equal(key, 1);
+    put_signature_in(&t);
+    assert_int_equal(open_trusted(&t, &err), LORAFMT_OK);
     t.policy.n_keys = 1;
-    assert_int_equal(lorafmt_policy_check(&t.policy, &adapter, &key, &err), LORAFMT_UNTRUSTED);
-    assert_int_equal(key, SIZE_MAX);
+    assert_int_equal(open_trusted(&t, &err), LORAFMT_UNTRUSTED);
     assert_string_equal(err.text,
                         "is signed by key 21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9, must be by the "
                         "key that is trusted");
+    t.policy.n_keys = 2;
+    t.signature.signature[0] ^= 1;
+    put_signature_in(&t);
+    assert_int_equal(open_trusted(&t, &err), LORAFMT_UNTRUSTED);
+    assert_string_equal(err.text, "no signature of a key that is trusted is genuine: the key is another, or the adapter is");
+    t.signature.signature[0] ^= 1;
     t.signature.algorithm = 2;
-    assert_int_equal(lorafmt_policy_check(&t.policy, &adapter, &key, &err), LORAFMT_UNTRUSTED);
-    assert_string_equal(err.text, "no signature of the key that is trusted is genuine: the key is another, or the adapter is");
+    put_signature_in(&t);
+    assert_int_equal(open_trusted(&t, &err), LORAFMT_UNTRUSTED);
+    t.signature.algorithm = 1;
+    put_signature_in(&t);
+    assert_int_equal(open_trusted(&t, &err), LORAFMT_OK);
     free(t.container.bytes);
 }
 
@@ -726,7 +744,7 @@ int main(void)
         IN_DIRECTORY(test_every_bit_counts),
         IN_DIRECTORY(test_structure_counts),
         IN_DIRECTORY(test_policy),
-        IN_DIRECTORY(test_embedded),
+        IN_DIRECTORY(test_signature_in_the_file),
         IN_DIRECTORY(test_policy_misused),
         IN_DIRECTORY(test_policy_wants_all),
         IN_DIRECTORY(test_policy_believes_no_id),

@@ -143,6 +143,39 @@ def check_detached(desk):
     desk.refused('must be 64', *desk.verify(desk.legal, 'alice', signature=desk.public('alice')))
 
 
+def check_in_the_file(desk):
+    """Several signers, each once; what stays of it, and of whom it says so."""
+    both, other = desk.folder / 'both.lora', desk.folder / 'other.lora'
+    desk.must('pack', desk.legal, desk.folder / 'adapters/tang', '-o', both)
+    id_ = desk.says('inspect', f'{both}#legal')['adapters'][0]['id']
+    fingerprints = [hashlib.sha256(bytes.fromhex(vector[1])).hexdigest() for vector in VECTORS]
+    desk.refused('choose one by #NAME', 'sign', both, '--key', desk.key('alice'))
+    for name, already in [('bob', False), ('alice', False), ('alice', True), ('bob', True)]:
+        before = both.read_bytes()
+        said = desk.says('sign', f'{both}#legal', '--key', desk.key(name))
+        expect((said['adapter'], said['already_signed'], said['signature']), ({'name': 'legal', 'id': id_}, already, None), 'sign')
+        expect(both.read_bytes() == before, already, f'the file is as it was, {name}')
+    found = {signature['public_key']: signature for signature in desk.says('inspect', f'{both}#legal')['adapters'][0]['signatures']}
+    expect(sorted((key, found[key]['algorithm'], found[key]['fingerprint']) for key in found),
+           sorted((VECTORS[i][1], 1, fingerprints[i]) for i in (0, 1)), 'signatures')
+    shown = desk.must('inspect', f'{both}#legal')
+    expect_in('which was not checked', shown, 'inspect')
+    expect_in(fingerprints[1], shown, 'inspect')
+    desk.must(*desk.verify(f'{both}#legal', 'alice'))
+    desk.must(*desk.verify(f'{both}#legal', 'bob'))
+    desk.refused('tang: is not signed', *desk.verify(both, 'alice'))
+    desk.write_keys('eve', *map(bytes.fromhex, VECTORS[2][:2]))
+    desk.refused(f'is signed by key {fingerprints[1]}, must be by the key that is trusted', *desk.verify(f'{both}#legal', 'eve'))
+    desk.must('sign', f'{both}#tang', '--key', desk.key('alice'))
+    desk.must(*desk.verify(both, 'alice'))
+    desk.must('pack', f'{both}#legal', '-o', other, '--codec', 'split', '--align', '4096', '--name', 'renamed')
+    desk.must(*desk.verify(other, 'bob'))
+    desk.must('pack', both, '-o', other, '--force', '--dtype', 'f32')
+    desk.refused('is not signed', *desk.verify(other, 'alice'))
+    desk.refused('only a .lora file', 'sign', desk.legal, '--key', desk.key('alice'))
+    desk.refused('need --detached', 'sign', both, '--key', desk.key('alice'), '-o', desk.folder / 's', code=2)
+
+
 def check_openssl(desk):
     """It signs and we verify, we sign and it verifies; its keys are read, ours are by it."""
     def openssl(*arguments):
@@ -250,7 +283,7 @@ def check_changes(desk):
         desk.refused('no signature', *desk.verify(changed, 'alice', signature=signature))
 
 
-CHECKS = {'the reference': check_reference, 'keygen': check_keygen, 'detached': check_detached, 'key files': check_keys,
+CHECKS = {'the reference': check_reference, 'keygen': check_keygen, 'detached': check_detached, 'in the file': check_in_the_file, 'key files': check_keys,
           'weak key': check_weak_key, 'packing again': check_repacking, 'changes': check_changes}
 OPENSSL = {'openssl': check_openssl, 'keys of openssl': check_openssl_refused}
 
