@@ -6,7 +6,7 @@
 #include "format/base/arith.h"
 #include "format/base/bytes.h"
 #include "format/base/digest.h"
-#include "format/container/container.h"
+#include "format/container/internal.h"
 #include "format/container/format.h"
 
 #include <inttypes.h>
