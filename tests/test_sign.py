@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -217,6 +218,18 @@ def check_openssl_refused(desk):
     desk.refused('is encrypted', 'sign', desk.legal, '--key', private, '--detached', '-o', desk.folder / 's')
 
 
+def check_documented(desk):
+    """The lines of docs/signing.md for openssl do what they say."""
+    text = (pathlib.Path(__file__).resolve().parent.parent / 'docs/signing.md').read_text(encoding='utf-8')
+    lines = re.search('```bash\n(.*?)```', text, re.S)[1]
+    (desk.folder / 'lorapack').symlink_to(desk.lorapack.program)
+    desk.must('pack', desk.legal, '-o', desk.folder / 'legal.lora')
+    done = subprocess.run(['bash', '-e', '-c', lines], cwd=desk.folder, env=os.environ | {'PATH': f'{desk.folder}:{os.environ["PATH"]}'},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60)
+    expect(done.returncode, 0, f'exit of what docs/signing.md says, which prints {done.stdout!r}')
+    desk.must(*desk.verify(desk.folder / 'legal.lora', 'alice', signature=desk.folder / 'legal.sig'))
+
+
 def check_keys(desk):
     """A private key that others could read, and what is none."""
     out = desk.folder / 's'
@@ -236,7 +249,7 @@ def check_keys(desk):
 
 
 def check_weak_key(desk):
-    """A key for which anybody can sign: R = 2^255 - 20 or 1 and S = 0 are right for the reference, and for nobody here."""
+    """A key for which anybody can sign: R = 1 and S = 0 are right for the reference, and for nobody here."""
     weak = (1).to_bytes(32, 'little')
     signature = desk.folder / 'forged'
     signature.write_bytes(weak + bytes(32))
@@ -285,11 +298,11 @@ def check_changes(desk):
 
 CHECKS = {'the reference': check_reference, 'keygen': check_keygen, 'detached': check_detached, 'in the file': check_in_the_file, 'key files': check_keys,
           'weak key': check_weak_key, 'packing again': check_repacking, 'changes': check_changes}
-OPENSSL = {'openssl': check_openssl, 'keys of openssl': check_openssl_refused}
+OPENSSL = {'openssl': check_openssl, 'keys of openssl': check_openssl_refused, 'docs': check_documented}
 
 
 def main():
-    lorapack, demo = Lorapack(sys.argv[1]), pathlib.Path(sys.argv[2])
+    lorapack, demo = Lorapack(os.path.abspath(sys.argv[1])), pathlib.Path(sys.argv[2])
     checks, n_failed = dict(CHECKS), 0
     if shutil.which('openssl'):
         checks |= OPENSSL

@@ -2,7 +2,8 @@
 /**
  * Who made an adapter: Ed25519 keys (RFC 8032) in PEM files (RFC 8410), and signatures of adapter ids (spec 4.10, 6.1). What is
  * signed is what an adapter does, so that re-packing it breaks no signature and changing a bit of it breaks all.
- * docs/signing.md says against whom this helps.
+ * docs/signing.md says against whom this helps. Hogweed computes with GMP, which ends the process when a few kilobytes of memory are not
+ * to be had.
  */
 #ifndef LORAFMT_ORIGIN_H
 #define LORAFMT_ORIGIN_H
