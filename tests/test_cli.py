@@ -27,7 +27,7 @@ CASES = [
     ('', 2, '', [r'Usage: lorapack COMMAND \.\.\.', r'  merge     add adapters into a base model and write the result']),
     ('help', 0, [r'Usage: lorapack COMMAND \.\.\.', r'  pack      put adapters into one \.lora file'], ''),
     ('--help', 0, [r'Usage: lorapack COMMAND \.\.\.'], ''),
-    ('--version', 0, [r'lorapack \d+\.\d+\.\d+, liblorafmt \d+\.\d+\.\d+, format 0\.1'], ''),
+    ('--version', 0, [r'lorapack \d+\.\d+\.\d+, liblorafmt \d+\.\d+\.\d+, format 1\.0'], ''),
     ('version', 0, [r'lorapack .*'], ''),
     ('mrege', 2, '', 'lorapack: unknown command mrege, did you mean merge?\n'),
     ('frobnicate', 2, '', 'lorapack: unknown command frobnicate (lorapack help lists them)\n'),
@@ -133,7 +133,7 @@ CASES = [
 
     # Looking at it.
     ('inspect s.lora', 0,
-     [r's\.lora: lora file, format 0\.1, \d+ bytes', r'  generation 1, 84 tensors aligned to 64 bytes, .*', r'adapter scripture',
+     [r's\.lora: lora file, format 1\.0, \d+ bytes', r'  generation 1, 84 tensors aligned to 64 bytes, .*', r'adapter scripture',
       rf'  id          {HEX}', r'  base        base', r'  sites       42 linear', r'  update      rank 8; alpha 16; scale 2',
       r'  parameters  \d+ in \d+ KiB, F32', r'    peft.adapter_config: \d+ bytes of JSON', r'  nothing odd about it'], ''),
     ('inspect s.lora --sites', 0,
