@@ -7,6 +7,7 @@
 #include "tests/temporary_directory.h"
 
 #include <errno.h>
+#include <sys/wait.h>
 
 #define FILE_NAME "f.lora"
 
@@ -278,6 +279,43 @@ static void test_reader_keeps_its_view(void **unused)
     ok(lorafmt_verify(source, &result, &err), &err);
     assert_int_equal(result.n_sites, sample_adapters[0]->n_sites);
     lorafmt_source_free(source);
+}
+
+/* In a process of its own: generation after generation. */
+static int write_on(void)
+{
+    const lorafmt_pack_options options = {.struct_size = sizeof options, .force = true};
+
+    for (int i = 0; i < 100; i++)
+        if (lorafmt_add(FILE_NAME, sample_adapters + 1, 1, &options, NULL, NULL) ||
+            lorafmt_remove(FILE_NAME, &sample_adapters[1]->name, 1, NULL, NULL))
+            return 1;
+    return 0;
+}
+
+/* Whenever one looks, the file is good and holds one of the two states. */
+static void test_reading_while_another_writes(void **unused)
+{
+    const lorafmt_pack_options options = {.struct_size = sizeof options, .force = true};
+    lorafmt_verify_result result;
+    lorafmt_source *source;
+    lorafmt_error err = {0};
+    int ended = 0;
+    pid_t writer;
+
+    (void)unused;
+    ok(lorafmt_pack(sample_adapters, 1, FILE_NAME, &options, &err), &err);
+    writer = fork();
+    if (writer == 0)
+        _exit(write_on());
+    assert_true(writer > 0);
+    while (waitpid(writer, &ended, WNOHANG) == 0) {
+        ok(lorafmt_source_open(FILE_NAME, NULL, &source, &err), &err);
+        assert_in_range(lorafmt_source_n_adapters(source), 1, 2);
+        ok(lorafmt_verify(source, &result, &err), &err);
+        lorafmt_source_free(source);
+    }
+    assert_true(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
 }
 
 /* --- signatures go with an id --- */
@@ -586,6 +624,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_appended_bytes, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_after_an_interrupted_append, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_reader_keeps_its_view, enter_directory, leave_directory),
+        cmocka_unit_test_setup_teardown(test_reading_while_another_writes, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_packing_a_signed_adapter, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_signature_replaces_one_of_its_key, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_files_that_are_not_appended_to, enter_directory, leave_directory),

@@ -90,8 +90,9 @@ static lorafmt_status write_slot(const lf_appender *a, const lf_appended *append
     st = lf_file_write(a->fd, a->path, appended->slot_offset, appended->slot, sizeof appended->slot, err);
     if (!st)
         st = lf_file_sync(a->fd, a->path, err);
-    if (st && !lf_file_write(a->fd, a->path, appended->slot_offset, before, sizeof before, NULL))
-        lf_file_sync(a->fd, a->path, NULL);
+    if (st && !lf_file_write(a->fd, a->path, appended->slot_offset, before, sizeof before, NULL) &&
+        !lf_file_sync(a->fd, a->path, NULL))
+        lf_file_cut(a->fd, a->map.size);
     return st;
 }
 
