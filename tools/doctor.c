@@ -108,7 +108,7 @@ static void advise_tool(diagnosis *d, const cause *why, const char *file)
                                                 side_path(d->path, ".lora", side), NULL});
         return;
     case TOOL_LOCK:
-        advise_command(d, (const char *const[]){"lorapack", "lock", d->path, "--update", NULL});
+        advise_command(d, (const char *const[]){"lorapack", "lock", d->manifest, "--update", NULL});
         return;
     }
 }
@@ -123,6 +123,8 @@ static bool is_known(const diagnosis *d, const lorafmt_error *err)
 
 void add_caused(diagnosis *d, const cause *why, const lorafmt_error *err)
 {
+    size_t at;
+
     if (is_known(d, err))
         return;
     if (why->level > d->level)
@@ -131,8 +133,9 @@ void add_caused(diagnosis *d, const cause *why, const lorafmt_error *err)
         d->n_more_findings++;
         return;
     }
-    d->findings[d->n_findings++] =
-        (finding){.cause = why->name, .level = why->level, .meaning = why->meaning, .error = *err};
+    for (at = d->n_findings++; at && d->findings[at - 1].level < why->level; at--) // the worst first
+        d->findings[at] = d->findings[at - 1];
+    d->findings[at] = (finding){.cause = why->name, .level = why->level, .meaning = why->meaning, .error = *err};
     if (why->advice)
         advise(d, why->advice);
     advise_tool(d, why, err->file[0] ? err->file : d->path);

@@ -85,6 +85,7 @@ typedef struct advice {
 
 typedef struct diagnosis {
     const char *path;
+    const char *manifest; /* that its lock belongs to; NULL when it is about none */
     subject subject;
     char is[320];      /* a phrase: what it is */
     char checked[160]; /* a phrase: what was looked at and is right; empty when it is not sound */

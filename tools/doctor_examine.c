@@ -5,6 +5,7 @@
 #include "tools/path.h"
 #include "tools/text.h"
 
+#include "lorafmt/generations.h"
 #include "lorafmt/model.h"
 
 #include <errno.h>
@@ -82,18 +83,32 @@ static int examine_sound(diagnosis *d, const lorafmt_source *source, const loraf
     return examine_oddities(d, source);
 }
 
+/* What the slot that holds leads to; of a recovered file, verifying tells no more than that. */
+static lorafmt_status verify_current(const char *path, lorafmt_verify_result *out, lorafmt_error *err)
+{
+    lorafmt_history *history;
+    lorafmt_status st = lorafmt_history_open(path, &history, err);
+
+    if (!st)
+        st = lorafmt_history_verify(history, 0, out, err);
+    lorafmt_history_free(history);
+    return st;
+}
+
 static int examine_opened(diagnosis *d, const lorafmt_source *source, const struct stat *file)
 {
     lorafmt_verify_result result;
     lorafmt_error err;
+    lorafmt_status st = lorafmt_verify(source, &result, &err);
 
     examine_container(d, source, file);
-    if (lorafmt_verify(source, &result, &err)) {
-        if (!result.recovered) {
-            add_failure(d, &err);
-            return EXIT_DONE;
-        }
+    if (st && result.recovered) {
         add_caused(d, &cause_recovered, &err);
+        st = verify_current(d->path, &result, &err);
+    }
+    if (st) {
+        add_failure(d, &err);
+        return EXIT_DONE;
     }
     return examine_sound(d, source, &result);
 }

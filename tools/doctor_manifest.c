@@ -14,11 +14,11 @@ static void add_drift(void *ctx, const char *what, const char *text)
     add_finding(ctx, &cause_drift, "%s: %s", what, text);
 }
 
-/* What is wrong with a file that the manifest names is another case. */
+/* "PATH:LINE:COLUMN", of the manifest or its lock, is no file. */
 static void add_named(diagnosis *d, const lorafmt_error *err)
 {
     add_failure(d, err);
-    if (err->file[0] && strncmp(err->file, d->path, strlen(d->path)) != 0 && path_exists(err->file))
+    if (path_exists(err->file) && strcmp(err->file, d->manifest) != 0 && strcmp(err->file, d->path) != 0)
         advise_command(d, (const char *const[]){"lorapack", "doctor", err->file, NULL});
 }
 
@@ -33,7 +33,8 @@ static void examine_scenarios(diagnosis *d, lorakit_scenarios *set)
             add_named(d, &err);
         lorafmt_view_free(view);
     }
-    snprintf(d->is, sizeof d->is, "a manifest: a base, %zu adapters, %zu scenarios", m->n_adapters, m->n_scenarios);
+    snprintf(d->is, sizeof d->is, "a manifest: a base, %zu adapter%s, %zu scenario%s", m->n_adapters,
+             m->n_adapters == 1 ? "" : "s", m->n_scenarios, m->n_scenarios == 1 ? "" : "s");
     if (d->level < LEVEL_BROKEN)
         snprintf(d->checked, sizeof d->checked, "that each scenario fits the base%s",
                  path_exists(lorakit_scenarios_lock_path(set)) ? ", and that all is as the lock says" : "");
@@ -47,6 +48,7 @@ void examine_manifest(diagnosis *d, const char *path)
     lorafmt_error err;
 
     d->subject = SUBJECT_MANIFEST;
+    d->manifest = path;
     snprintf(d->is, sizeof d->is, "a manifest of scenarios");
     if (lorakit_scenarios_open(path, &options, &set, &err))
         add_named(d, &err);
@@ -64,10 +66,11 @@ void examine_lock(diagnosis *d)
         if (path_exists(side_path(d->path, suffixes[i], path))) {
             examine_manifest(d, path);
             d->subject = SUBJECT_LOCK;
+            d->manifest = NULL;
             snprintf(d->is, sizeof d->is, "the lock of %.256s", path);
             return;
         }
     d->subject = SUBJECT_LOCK;
     snprintf(d->is, sizeof d->is, "a lock by its name");
-    add_finding(d, &cause_no_manifest, "there is no manifest beside it, %.900s", path);
+    add_finding(d, &cause_no_manifest, "there is no manifest beside it, %.900s", side_path(d->path, suffixes[0], path));
 }

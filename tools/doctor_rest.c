@@ -151,10 +151,14 @@ static void advise_rollback(diagnosis *d, uint64_t generation)
     advise_command(d, (const char *const[]){"lorapack", "rollback", d->path, "--to", number, NULL});
 }
 
-/* Those before the current one, newest first: to look at one takes as long as to verify the file. */
+/*
+ * Those before the current one, newest first: to look at one takes as long as to verify the file. Of a file that is not broken,
+ * the first that is damaged is something to know.
+ */
 static void look_at_earlier(diagnosis *d, const lorafmt_history *history)
 {
     const size_t n = lorafmt_history_n_generations(history) - 1;
+    bool is_sound = d->level < LEVEL_BROKEN;
     lorafmt_error err;
 
     for (size_t i = 0; i < n && i < MOST_GENERATIONS; i++) {
@@ -162,8 +166,9 @@ static void look_at_earlier(diagnosis *d, const lorafmt_history *history)
         generation_part *out = &d->generations[d->n_generations++];
         *out = (generation_part){.number = g->number, .n_adapters = g->n_adapters};
         out->is_intact = lorafmt_history_verify(history, i + 1, NULL, &err) == LORAFMT_OK;
-        if (!out->is_intact && d->level < LEVEL_BROKEN)
+        if (!out->is_intact && is_sound)
             add_finding(d, &cause_earlier, "generation %" PRIu64 ": %s: %s", g->number, err.field, err.text);
+        is_sound = is_sound && out->is_intact;
     }
     d->n_more_generations = n - d->n_generations;
 }
@@ -191,8 +196,10 @@ void examine_generations(diagnosis *d)
     if (lorafmt_history_open(d->path, &history, NULL))
         return;
     lorafmt_history_container(history, &info);
-    if (info.recovered && d->level < LEVEL_BROKEN)
+    if (info.recovered && d->level < LEVEL_BROKEN) {
+        advise(d, "Or accept this state, which gives up what the damaged place led to:");
         advise_rollback(d, info.generation);
+    }
     look_at_earlier(d, history);
     if (d->level == LEVEL_BROKEN)
         advise_going_back(d, history);

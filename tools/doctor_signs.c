@@ -41,6 +41,7 @@ typedef enum cause_number {
     SHARDS,
     BAD_MANIFEST,
     BAD_LOCK,
+    NAMED,
     DRIFT,
     MISFIT,
     WRITTEN,
@@ -59,6 +60,7 @@ static const cause causes[] = {
                  .level = LEVEL_BROKEN,
                  .meaning = "This small text stands in for the file: Git keeps large files elsewhere, and it was cloned or "
                             "downloaded without them.",
+                 .advice = "Fetch the file itself:",
                  .tool = TOOL_LFS},
     [TEXT_MODE] = {.name = "text-mode",
                    .level = LEVEL_BROKEN,
@@ -89,6 +91,7 @@ static const cause causes[] = {
     [GZIP] = {.name = "gzip",
               .level = LEVEL_BROKEN,
               .meaning = "The file is packed with gzip, as some servers and archives do.",
+              .advice = "Unpack it, and ask again about what comes out:",
               .tool = TOOL_GUNZIP},
     [NO_FILE] = {.name = "not-a-file",
                  .level = LEVEL_BROKEN,
@@ -211,6 +214,10 @@ static const cause causes[] = {
                   .meaning = "The lock is not as lorapack writes it: edited by hand, merged by Git, or cut short.",
                   .advice = "Take it from version control again. When what is there now is what you want, write it anew.",
                   .tool = TOOL_LOCK},
+    [NAMED] = {.name = "named-file",
+               .level = LEVEL_BROKEN,
+               .meaning = "The manifest is well written, but a file that it names is not as it should be.",
+               .advice = "Ask about that file by itself:"},
     [DRIFT] = {.name = "drift",
                .level = LEVEL_BROKEN,
                .meaning = "The lock pins base and adapters to the bit, and something is another one now: it was fetched again, "
@@ -244,7 +251,7 @@ const cause cause_recovered = {.name = "recovered",
                                    "The file has two places that lead to its state, and one is damaged or leads beyond the end: an "
                                    "append or a download broke off, a block of the disk is damaged, or another program is writing "
                                    "just now. The other one holds, and what it shows is whole; a newer state may be lost.",
-                               .advice = "Look again in a moment. If it stays so, fetch the file again; or accept this state:"};
+                               .advice = "Look again in a moment. If it stays so, fetch the file again."};
 const cause cause_after_end = {.name = "bytes-after-end",
                                .level = LEVEL_SUSPICIOUS,
                                .meaning = "An append was interrupted, or is under way. Those bytes are ignored."};
@@ -341,6 +348,7 @@ static const sign signs[] = {
     {.hint = LORAFMT_HINT_ALPHA, .cause = NO_SCALE},
     {.hint = LORAFMT_HINT_BASE, .cause = NO_BASE},
     {.words = "in its subdirectories", .cause = ELSEWHERE},
+    {.subjects = IN(OTHER), .status = LORAFMT_NOT_FOUND, .cause = OTHER_KIND},
     {.words = "named by", .status = LORAFMT_NOT_FOUND, .cause = NO_PART},
     {.words = "without an index", .cause = NO_PART},
     {.words = "one shard of several", .cause = NO_PART},
@@ -356,8 +364,12 @@ static const sign signs[] = {
     {.hint = LORAFMT_HINT_LOCK, .cause = DRIFT},
     {.subjects = KIT, .file = "*.lock*", .cause = BAD_LOCK},
     {.subjects = KIT, .status = LORAFMT_UNSUPPORTED, .field = "version", .cause = NEWER},
-    {.subjects = KIT, .status = LORAFMT_CORRUPT, .cause = BAD_MANIFEST},
+    {.subjects = KIT, .file = "*.y*ml*", .status = LORAFMT_CORRUPT, .cause = BAD_MANIFEST},
+    {.subjects = KIT, .file = "*.y*ml*", .status = LORAFMT_LIMIT, .cause = BAD_MANIFEST},
     {.subjects = KIT, .status = LORAFMT_MISUSE, .cause = BAD_MANIFEST},
+    {.subjects = KIT, .status = LORAFMT_CORRUPT, .cause = NAMED},
+    {.subjects = KIT, .status = LORAFMT_UNSUPPORTED, .cause = NAMED},
+    {.subjects = KIT, .status = LORAFMT_NOT_LORAFMT, .cause = NAMED},
 
     /* what is left, by status */
     {.status = LORAFMT_NOT_LORAFMT, .cause = OTHER_KIND},
