@@ -66,7 +66,13 @@ static void examine_container(diagnosis *d, const lorafmt_source *source, const 
     if (info.n_ignored_sections)
         add_finding(d, &cause_ignored, "%zu section%s of a newer format", info.n_ignored_sections,
                     info.n_ignored_sections == 1 ? "" : "s");
-    if (!info.n_signatures)
+}
+
+static void note_unsigned(diagnosis *d, const lorafmt_source *source)
+{
+    lorafmt_container_info info;
+
+    if (lorafmt_source_container(source, &info) && !info.n_signatures)
         add_finding(d, &cause_unsigned, "nobody signed it");
 }
 
@@ -80,10 +86,11 @@ static int examine_sound(diagnosis *d, const lorafmt_source *source, const loraf
              r->n_adapters == 1 ? "" : "s", r->n_sites, r->n_tensors, size_text(r->n_bytes, size));
     for (size_t i = 0; !digests && i < lorafmt_source_n_notes(source); i++)
         add_finding(d, &cause_left_out, "%s", lorafmt_source_note(source, i));
+    note_unsigned(d, source);
     return examine_oddities(d, source);
 }
 
-/* What the slot that holds leads to; of a recovered file, verifying tells no more than that. */
+/* All that the root leads to, in the order of the spec, and whether or not the other slot is damaged. */
 static lorafmt_status verify_current(const char *path, lorafmt_verify_result *out, lorafmt_error *err)
 {
     lorafmt_history *history;
@@ -106,11 +113,21 @@ static int examine_opened(diagnosis *d, const lorafmt_source *source, const stru
         add_caused(d, &cause_recovered, &err);
         st = verify_current(d->path, &result, &err);
     }
-    if (st) {
-        add_failure(d, &err);
-        return EXIT_DONE;
-    }
-    return examine_sound(d, source, &result);
+    if (!st)
+        return examine_sound(d, source, &result);
+    add_failure(d, &err);
+    return EXIT_DONE;
+}
+
+/* Opening meets what is wrong with a `.lora` in another order, so another place of the same fault; or nothing is wrong but a meaning. */
+static void add_refusal(diagnosis *d, const lorafmt_error *err)
+{
+    lorafmt_error first;
+
+    if (d->subject == SUBJECT_LORA && verify_current(d->path, NULL, &first))
+        add_failure(d, &first);
+    else
+        add_failure(d, err);
 }
 
 /* An adapter. Of one that does not say its scale all else is looked at. */
@@ -128,7 +145,7 @@ static int examine_source(diagnosis *d, const char *path, const struct stat *fil
         st = lorafmt_source_open(path, &options, &source, &err);
     }
     if (st)
-        add_failure(d, &err);
+        add_refusal(d, &err);
     else
         code = examine_opened(d, source, file);
     lorafmt_source_free(source);

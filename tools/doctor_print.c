@@ -59,7 +59,9 @@ static void print_adapter(const page *p, const char *label, const adapter_part *
 {
     char line[sizeof a->name + sizeof a->damaged + 96];
 
-    if (a->is_readable)
+    if (!a->name[0])
+        snprintf(line, sizeof line, "an adapter of which nothing can be read");
+    else if (a->is_readable)
         snprintf(line, sizeof line, "adapter %s: whole, %zu sites", a->name, a->n_sites);
     else if (a->is_counted)
         snprintf(line, sizeof line, "adapter %s: not readable, %zu of %zu sites intact%s%s", a->name, a->n_intact, a->n_sites,
@@ -144,7 +146,7 @@ static void json_finding(json_out *j, const finding *f)
 static void json_adapter(json_out *j, const adapter_part *a)
 {
     json_object(j, NULL);
-    json_text(j, "name", a->name);
+    json_text(j, "name", a->name[0] ? a->name : NULL);
     json_bool(j, "readable", a->is_readable);
     json_u64(j, "n_sites", a->n_sites);
     if (a->is_counted)

@@ -72,14 +72,12 @@ static bool can_read(const char *path, const char *adapter)
 /* Of an adapter that commands take all sites are intact. */
 static void survey_adapter(diagnosis *d, survey *s, size_t i)
 {
-    adapter_part *out = &d->adapters[d->n_adapters];
+    adapter_part *out = &d->adapters[d->n_adapters++];
     lorafmt_adapter adapter;
     size_t first;
 
-    memset(out, 0, sizeof *out);
-    if (lorafmt_index_adapter(s->index, i, &adapter, &first, &out->n_sites, NULL) || strlen(adapter.name) >= sizeof out->name)
+    if (lorafmt_index_adapter(s->index, i, &adapter, &first, &out->n_sites, NULL))
         return;
-    d->n_adapters++;
     snprintf(out->name, sizeof out->name, "%s", adapter.name);
     out->is_readable = can_read(d->path, out->name);
     if (out->is_readable)
@@ -89,18 +87,28 @@ static void survey_adapter(diagnosis *d, survey *s, size_t i)
     out->is_counted = out->is_readable || s->bytes_left;
 }
 
+/* Of two adapters with one name, commands take the first. */
+static bool is_first(const diagnosis *d, size_t adapter)
+{
+    for (size_t i = 0; i < adapter; i++)
+        if (!strcmp(d->adapters[i].name, d->adapters[adapter].name))
+            return false;
+    return true;
+}
+
 static void advise_rescue(diagnosis *d)
 {
     char side[SIDE_PATH_SIZE], inputs[MOST_RESCUED][SIDE_PATH_SIZE];
     const char *words[MOST_RESCUED + 5] = {"lorapack", "pack"};
     size_t n = 0;
 
-    for (size_t i = 0; i < d->n_adapters && n < MOST_RESCUED; i++)
-        if (d->adapters[i].is_readable) {
-            snprintf(inputs[n], sizeof inputs[n], "%s#%s", d->path, d->adapters[i].name);
-            words[2 + n] = inputs[n];
-            n++;
-        }
+    for (size_t i = 0; i < d->n_adapters && n < MOST_RESCUED; i++) {
+        if (!d->adapters[i].is_readable || !is_first(d, i))
+            continue;
+        snprintf(inputs[n], sizeof inputs[n], "%s#%s", d->path, d->adapters[i].name);
+        words[2 + n] = inputs[n];
+        n++;
+    }
     if (!n)
         return;
     words[2 + n] = "-o";
@@ -196,7 +204,9 @@ void examine_generations(diagnosis *d)
     if (lorafmt_history_open(d->path, &history, NULL))
         return;
     lorafmt_history_container(history, &info);
-    if (info.recovered && d->level < LEVEL_BROKEN) {
+    if (info.recovered && d->level == LEVEL_BROKEN)
+        add_finding(d, &cause_recovered, "a root slot is damaged, and this is what the other one shows");
+    else if (info.recovered) {
         advise(d, "Or accept this state, which gives up what the damaged place led to:");
         advise_rollback(d, info.generation);
     }

@@ -335,9 +335,11 @@ static const sign signs[] = {
     {.subjects = IN(LORA), .field = "tensor\\[*]", .words = "streams", .cause = DATA},
     {.subjects = IN(LORA), .field = "tensor\\[*]", .words = "block_log2", .cause = DATA},
     {.subjects = IN(LORA), .field = "tensor\\[*].stored_size", .words = "add up", .cause = DATA},
-    {.subjects = IN(LORA), .status = LORAFMT_CORRUPT, .words = "padding", .cause = HIDDEN},
-    {.subjects = IN(LORA), .status = LORAFMT_CORRUPT, .words = "a gap", .cause = HIDDEN},
-    {.subjects = IN(LORA), .status = LORAFMT_CORRUPT, .words = "reserved bytes", .cause = HIDDEN},
+    {.subjects = IN(LORA), .field = "tensor\\[*]", .words = "reserved bytes", .cause = DATA},
+    {.subjects = IN(LORA), .field = "header.reserved", .cause = HIDDEN},
+    {.subjects = IN(LORA), .field = "root\\[*].reserved", .cause = HIDDEN},
+    {.subjects = IN(LORA), .words = "padding before it", .cause = HIDDEN},
+    {.subjects = IN(LORA), .words = "a gap before it", .cause = HIDDEN},
 
     /* safetensors, PEFT, models */
     {.words = "cut short", .cause = CUT_SHORT},
