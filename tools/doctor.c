@@ -129,6 +129,7 @@ void add_caused(diagnosis *d, const cause *why, const lorafmt_error *err)
         return;
     if (why->level > d->level)
         d->level = why->level;
+    d->is_local |= why->is_local;
     if (d->n_findings == MOST_FINDINGS) {
         d->n_more_findings++;
         return;

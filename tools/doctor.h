@@ -37,18 +37,19 @@ typedef enum level { LEVEL_NOTE, LEVEL_SUSPICIOUS, LEVEL_BROKEN } level;
 typedef struct cause {
     const char *name;
     level level;
-    const char *meaning; /* for who does not know the format */
-    const char *advice;  /* NULL: the commands say it all */
+    const char *meaning;                                                              /* for who does not know the format */
+    const char *advice;                                                               /* NULL: the commands say it all */
     enum { TOOL_NONE, TOOL_LFS, TOOL_GUNZIP, TOOL_ALPHA, TOOL_BASE, TOOL_LOCK } tool; /* a command that helps */
-    bool is_data; /* of a `.lora`: tensor data alone, all else was checked */
+    bool is_data;  /* of a `.lora`: data of tensors alone, all else was checked */
+    bool is_local; /* what is whole in the same file can be trusted as much as before */
 } cause;
 
 /* The cause of a failure; never NULL. */
 const cause *cause_of(subject what, const lorafmt_error *err);
 
 /* Causes that are no failure of a function. */
-extern const cause cause_recovered, cause_after_end, cause_ignored, cause_unsigned, cause_left_out, cause_changing,
-    cause_earlier, cause_wrong_name, cause_quantised, cause_drift, cause_no_manifest;
+extern const cause cause_recovered, cause_after_end, cause_ignored, cause_unsigned, cause_left_out, cause_changing, cause_earlier,
+    cause_wrong_name, cause_quantised, cause_drift, cause_no_manifest;
 
 typedef struct finding {
     const char *cause;
@@ -90,6 +91,7 @@ typedef struct diagnosis {
     char is[320];      /* a phrase: what it is */
     char checked[160]; /* a phrase: what was looked at and is right; empty when it is not sound */
     level level;       /* of the worst finding */
+    bool is_local;     /* one of them is */
     size_t n_findings, n_more_findings;
     finding findings[MOST_FINDINGS];
     size_t n_adapters, n_more_adapters;

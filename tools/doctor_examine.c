@@ -108,11 +108,11 @@ static int examine_opened(diagnosis *d, const lorafmt_source *source, const stru
     lorafmt_error err;
     lorafmt_status st = lorafmt_verify(source, &result, &err);
 
-    examine_container(d, source, file);
     if (st && result.recovered) {
         add_caused(d, &cause_recovered, &err);
         st = verify_current(d->path, &result, &err);
     }
+    examine_container(d, source, file);
     if (!st)
         return examine_sound(d, source, &result);
     add_failure(d, &err);

@@ -42,8 +42,10 @@ static void examine_scenarios(diagnosis *d, lorakit_scenarios *set)
 
 void examine_manifest(diagnosis *d, const char *path)
 {
-    const lorakit_scenarios_options options = {
-        .struct_size = sizeof options, .no_cache = true, .drift = add_drift, .drift_ctx = d};
+    const lorakit_scenarios_options options = {.struct_size = sizeof options,
+                                               .no_cache = true,
+                                               .drift = add_drift,
+                                               .drift_ctx = d};
     lorakit_scenarios *set;
     lorafmt_error err;
 

@@ -30,8 +30,7 @@ typedef struct survey {
 static bool is_intact(survey *s, size_t site, uint32_t factor, const lorafmt_tensor *tensor)
 {
     void *decoded = tensor->data ? NULL : malloc(tensor->size);
-    const bool intact =
-        (tensor->data || decoded) && lorafmt_index_load(s->index, site, factor, decoded, NULL) == LORAFMT_OK;
+    const bool intact = (tensor->data || decoded) && lorafmt_index_load(s->index, site, factor, decoded, NULL) == LORAFMT_OK;
 
     s->bytes_left -= tensor->size < s->bytes_left ? tensor->size : s->bytes_left;
     free(decoded);
@@ -130,7 +129,8 @@ static void survey_file(diagnosis *d, const void *bytes, uint64_t size)
         survey_adapter(d, &s, i);
     d->n_more_adapters = n - d->n_adapters;
     lorafmt_index_free(s.index);
-    advise_rescue(d);
+    if (d->is_local)
+        advise_rescue(d);
 }
 
 void examine_adapters(diagnosis *d)

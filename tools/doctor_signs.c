@@ -82,8 +82,9 @@ static const cause causes[] = {
                 .level = LEVEL_BROKEN,
                 .meaning = "PyTorch's old format is a program that runs when it is loaded, and can do anything to your machine. "
                            "It is never opened here, so nothing was looked at.",
-                .advice = "Ask for the adapter or model as safetensors. If you trust its author, load it with PyTorch, best where "
-                          "it can do no harm, and save it again with safe_serialization=True."},
+                .advice =
+                    "Ask for the adapter or model as safetensors. If you trust its author, load it with PyTorch, best where "
+                    "it can do no harm, and save it again with safe_serialization=True."},
     [GGUF] = {.name = "gguf",
               .level = LEVEL_BROKEN,
               .meaning = "This is a model or adapter for llama.cpp, which cannot be read here.",
@@ -106,8 +107,9 @@ static const cause causes[] = {
                    .level = LEVEL_BROKEN,
                    .meaning = "The end of the file is missing. Nearly always a download or a copy broke off, or the disk was "
                               "full; or it is still being written.",
-                   .advice = "Fetch the file again, or the rest of it (`curl -C - -O URL`), and compare its size with that of the "
-                             "source."},
+                   .advice =
+                       "Fetch the file again, or the rest of it (`curl -C - -O URL`), and compare its size with that of the "
+                       "source."},
     [PAGE] = {.name = "damaged-page",
               .level = LEVEL_BROKEN,
               .meaning = "The first pages of the file, which lead to all the rest, are not as they were written: a damaged block "
@@ -123,20 +125,24 @@ static const cause causes[] = {
               .meaning = "The numbers of this tensor are not those that were written, while what the file says of them is: a "
                          "damaged block of a disk, a faulty transfer, or somebody changed them.",
               .advice = FETCH,
-              .is_data = true},
+              .is_data = true,
+              .is_local = true},
     [EARLIER_INDEX] = {.name = "damaged-history",
                        .level = LEVEL_BROKEN,
                        .meaning = "A state that the file had before is damaged. What it holds now is another matter.",
-                       .advice = FETCH},
+                       .advice = FETCH,
+                       .is_local = true},
     [HIDDEN] = {.name = "bytes-between",
                 .level = LEVEL_BROKEN,
                 .meaning = "There are bytes where the format has nothing but zeros: a damaged block of a disk, a writer with a "
                            "bug, or something that is hidden there. No adapter uses them.",
-                .advice = FETCH},
+                .advice = FETCH,
+                .is_local = true},
     [WRONG_ID] = {.name = "wrong-id",
                   .level = LEVEL_BROKEN,
-                  .meaning = "The adapter says that it is one which it is not. Its digests are right, so this is no accident of a "
-                             "transfer: a tool with a bug wrote it, or somebody changed the adapter under another one's name.",
+                  .meaning =
+                      "The adapter says that it is one which it is not. Its digests are right, so this is no accident of a "
+                      "transfer: a tool with a bug wrote it, or somebody changed the adapter under another one's name.",
                   .advice = "Do not use it. " PACK_AGAIN},
     [MALFORMED] = {.name = "malformed",
                    .level = LEVEL_BROKEN,
@@ -147,11 +153,13 @@ static const cause causes[] = {
                .level = LEVEL_BROKEN,
                .meaning = "As far as can be told nothing is wrong with it: it was written by a newer version, and has something "
                           "that this one does not know.",
-               .advice = "Use a newer lorapack, or ask for the file as the older version wrote it (lorapack version)."},
+               .advice = "Use a newer lorapack, or ask for the file as the older version wrote it (lorapack version).",
+               .is_local = true},
     [BIG] = {.name = "beyond-limit",
              .level = LEVEL_BROKEN,
-             .meaning = "It asks for more than a documented limit, which real files stay far below: a tool with a bug, damage, or "
-                        "a file made to exhaust its reader.",
+             .meaning =
+                 "It asks for more than a documented limit, which real files stay far below: a tool with a bug, damage, or "
+                 "a file made to exhaust its reader.",
              .advice = "Do not use it. " PACK_AGAIN},
     [NO_SCALE] = {.name = "no-scale",
                   .level = LEVEL_SUSPICIOUS,
@@ -178,8 +186,9 @@ static const cause causes[] = {
                  .advice = "Fetch what is missing, and leave the names as they are."},
     [ELSEWHERE] = {.name = "elsewhere",
                    .level = LEVEL_BROKEN,
-                   .meaning = "There is no adapter in this folder itself, but in folders in it: a trainer's checkpoints, or adapters "
-                              "with names.",
+                   .meaning =
+                       "There is no adapter in this folder itself, but in folders in it: a trainer's checkpoints, or adapters "
+                       "with names.",
                    .advice = "Ask about one of those folders."},
     [EMPTY_TENSOR] = {.name = "empty-tensor",
                       .level = LEVEL_BROKEN,
@@ -202,8 +211,9 @@ static const cause causes[] = {
                 .advice = "The reason above says what else would do."},
     [SHARDS] = {.name = "shards-disagree",
                 .level = LEVEL_BROKEN,
-                .meaning = "The files of the model and the list of what is in which do not say the same: files of two versions in "
-                           "one folder, or a download that broke off between them.",
+                .meaning =
+                    "The files of the model and the list of what is in which do not say the same: files of two versions in "
+                    "one folder, or a download that broke off between them.",
                 .advice = "Fetch all files of the model again, from one revision."},
     [BAD_MANIFEST] = {.name = "bad-manifest",
                       .level = LEVEL_BROKEN,
@@ -245,13 +255,13 @@ static const cause causes[] = {
     [UNCLEAR] = {.name = "unclear", .level = LEVEL_BROKEN, .meaning = "What that comes from is not clear."},
 };
 
-const cause cause_recovered = {.name = "recovered",
-                               .level = LEVEL_SUSPICIOUS,
-                               .meaning =
-                                   "The file has two places that lead to its state, and one is damaged or leads beyond the end: an "
-                                   "append or a download broke off, a block of the disk is damaged, or another program is writing "
-                                   "just now. The other one holds, and what it shows is whole; a newer state may be lost.",
-                               .advice = "Look again in a moment. If it stays so, fetch the file again."};
+const cause cause_recovered =
+    {.name = "recovered",
+     .level = LEVEL_SUSPICIOUS,
+     .meaning = "The file has two places that lead to its state, and one is damaged or leads beyond the end: an "
+                "append or a download broke off, a block of the disk is damaged, or another program is writing "
+                "just now. The other one holds, and what it shows is whole; a newer state may be lost.",
+     .advice = "Look again in a moment. If it stays so, fetch the file again."};
 const cause cause_after_end = {.name = "bytes-after-end",
                                .level = LEVEL_SUSPICIOUS,
                                .meaning = "An append was interrupted, or is under way. Those bytes are ignored."};

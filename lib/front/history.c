@@ -125,7 +125,8 @@ lorafmt_status lorafmt_history_verify(const lorafmt_history *h, size_t i, lorafm
     if (i == 0)
         return lf_container_check_generation(h->container, out, err);
     if (i >= h->n)
-        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no generation at %zu, the file has %zu", i, h->n);
+        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no generation at %zu, the file has %zu", i,
+                       h->n);
     LF_TRY(lf_container_open_earlier(h->container, h->generations[i].number, &earlier, err));
     st = lf_container_check_generation(earlier, out, err);
     lf_container_free(earlier);
