@@ -29,7 +29,7 @@ typedef struct command {
 } command;
 
 extern const command cmd_pack, cmd_unpack, cmd_inspect, cmd_verify, cmd_merge, cmd_apply;
-extern const command cmd_add, cmd_compact, cmd_history, cmd_remove, cmd_rollback;
+extern const command cmd_add, cmd_compact, cmd_doctor, cmd_history, cmd_remove, cmd_rollback;
 extern const command cmd_keygen, cmd_sign;
 
 /* With liblorakit. */
