@@ -422,6 +422,21 @@ def check_recovered(doctor, folder):
     expect(list(ids(doctor, path)), ADAPTERS[1:], 'adapters')
 
 
+def check_signatures(doctor, folder):
+    """A signature counts when its key made it."""
+    path = folder / 'signed.lora'
+    shutil.copy(doctor.all, path)
+    doctor.lorapack.must('keygen', '-o', folder / 'key')
+    for i, name in enumerate(ADAPTERS):
+        finding = worst(doctor.says(path))
+        expect((finding['cause'], finding['text']), ('unsigned', f'{3 - i} of 3 adapters not signed'), 'before signing')
+        doctor.lorapack.must('sign', f'{path}#{name}', '--key', folder / 'key.pem')
+    expect(doctor.says(path)['findings'], [], 'findings when all are signed')
+
+    shutil.copy(pathlib.Path(doctor.vectors.__file__).parent / 'good-signatures.lora', folder) # of which none is genuine
+    expect(causes(doctor.says(folder / 'good-signatures.lora')), ['false-signature'] * 2, 'signatures that no key made')
+
+
 def check_shared_tensors(doctor, folder):
     """Sites that share a large tensor are not all looked at: the work is bounded by the file."""
     build = doctor.vectors
@@ -476,6 +491,13 @@ def check_manifest(doctor, folder):
     tang.unlink()
     expect(worst(doctor.says(path))['cause'], 'part-missing', 'cause')
     tang.write_bytes(whole)
+
+    doctor.lorapack.must('keygen', '-o', folder / 'key')
+    doctor.lorapack.must('sign', tang, '--key', folder / 'key.pem')
+    path.write_text(HEAD + 'require-signature: [key.pub.pem]\n' + SCENARIOS)
+    found = doctor.says(path)
+    expect(causes(found), ['untrusted'], 'legal is not signed')
+    expect_in('legal.lora', worst(found)['file'], 'which one is not')
 
 
 def check_lock(doctor, folder):
@@ -550,7 +572,7 @@ def check_any_bytes(doctor, folder):
 
 
 CHECKS = {'rescue': check_rescue, 'index damage': check_index_damage, 'going back': check_going_back,
-          'going back works': check_going_back_works, 'damaged history': check_damaged_history, 'recovered': check_recovered,
+          'going back works': check_going_back_works, 'damaged history': check_damaged_history, 'recovered': check_recovered, 'signatures': check_signatures,
           'shared tensors': check_shared_tensors, 'vectors': check_vectors, 'any bytes': check_any_bytes}
 KIT_CHECKS = {'manifest': check_manifest, 'lock': check_lock}
 

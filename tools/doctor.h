@@ -48,8 +48,8 @@ typedef struct cause {
 const cause *cause_of(subject what, const lorafmt_error *err);
 
 /* Causes that are no failure of a function. */
-extern const cause cause_recovered, cause_after_end, cause_ignored, cause_unsigned, cause_left_out, cause_changing, cause_earlier,
-    cause_wrong_name, cause_quantised, cause_drift, cause_no_manifest;
+extern const cause cause_recovered, cause_after_end, cause_ignored, cause_unsigned, cause_false_signature, cause_left_out,
+    cause_changing, cause_earlier, cause_wrong_name, cause_quantised, cause_drift, cause_no_manifest;
 
 typedef struct finding {
     const char *cause;

@@ -44,6 +44,7 @@ typedef enum cause_number {
     NAMED,
     DRIFT,
     MISFIT,
+    UNTRUSTED,
     WRITTEN,
     SYSTEM,
     MEMORY,
@@ -239,6 +240,12 @@ static const cause causes[] = {
                 .meaning = "Both are as they should be by themselves, but do not belong together: an adapter that was trained on "
                            "another base, or another version of it.",
                 .advice = "Look at which base the adapter was made for (lorapack inspect)."},
+    [UNTRUSTED] = {.name = "untrusted",
+                   .level = LEVEL_BROKEN,
+                   .meaning =
+                       "It may be whole, but is not from whom it must be: the manifest names the keys that adapters have to be "
+                       "signed by.",
+                   .advice = "Get the adapter from who signs it, or ask them to sign it (lorapack sign)."},
     [WRITTEN] = {.name = "being-written",
                  .level = LEVEL_BROKEN,
                  .meaning = "Another program changed the file while it was looked at.",
@@ -271,6 +278,12 @@ const cause cause_ignored = {.name = "ignored-sections",
 const cause cause_unsigned = {.name = "unsigned",
                               .level = LEVEL_NOTE,
                               .meaning = "Digests show that it is as it was written, not who wrote it."};
+const cause cause_false_signature = {.name = "false-signature",
+                                     .level = LEVEL_SUSPICIOUS,
+                                     .meaning =
+                                         "The adapter was changed after somebody signed it, or the signature was made up. It "
+                                         "counts as not signed.",
+                                     .advice = "Ask who is said to have signed it; lorapack verify --key checks who did."};
 const cause cause_left_out = {.name = "left-out", .level = LEVEL_NOTE, .meaning = "It was read in a special way."};
 const cause cause_changing = {.name = "being-written",
                               .level = LEVEL_SUSPICIOUS,
@@ -328,6 +341,7 @@ static const sign signs[] = {
     {.subjects = IN(NOTHING), .cause = MISSING},
     {.status = LORAFMT_IO, .cause = SYSTEM},
     {.status = LORAFMT_NO_MEMORY, .cause = MEMORY},
+    {.status = LORAFMT_UNTRUSTED, .cause = UNTRUSTED},
     {.words = "while being read", .cause = WRITTEN},
 
     /* .lora */
