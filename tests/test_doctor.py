@@ -364,6 +364,17 @@ def check_rescue(doctor, folder):
            'adapters that were saved')
 
 
+def check_paths(doctor, folder):
+    """Commands name what is meant: a folder with a dot and a slash in it, a path longer than an error can hold."""
+    path = adapter(without=['adapter_config.json'])(doctor, folder).rename(folder / 'v1.5')
+    _, output, _ = doctor.lorapack.run('doctor', f'{path}/')
+    expect_in(f' -o {path}.lora\n', output, 'text')
+    deep = folder.joinpath(*['d' * 200] * 4)
+    deep.mkdir(parents=True)
+    (deep / 'a.lora').write_bytes(LFS)
+    expect_in(f' -C {deep} lfs pull\n', doctor.lorapack.run('doctor', deep / 'a.lora')[1], 'text')
+
+
 def check_index_damage(doctor, folder):
     """When names and numbers cannot be trusted, nothing is readable, though the data may be as it was."""
     listing = doctor.reader.read(doctor.all.read_bytes()).listing()
@@ -571,9 +582,10 @@ def check_any_bytes(doctor, folder):
             path.unlink()
 
 
-CHECKS = {'rescue': check_rescue, 'index damage': check_index_damage, 'going back': check_going_back,
-          'going back works': check_going_back_works, 'damaged history': check_damaged_history, 'recovered': check_recovered, 'signatures': check_signatures,
-          'shared tensors': check_shared_tensors, 'vectors': check_vectors, 'any bytes': check_any_bytes}
+CHECKS = {'rescue': check_rescue, 'paths': check_paths, 'index damage': check_index_damage, 'going back': check_going_back,
+          'going back works': check_going_back_works, 'damaged history': check_damaged_history, 'recovered': check_recovered,
+          'signatures': check_signatures, 'shared tensors': check_shared_tensors, 'vectors': check_vectors,
+          'any bytes': check_any_bytes}
 KIT_CHECKS = {'manifest': check_manifest, 'lock': check_lock}
 
 

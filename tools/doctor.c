@@ -58,12 +58,22 @@ void advise_command(diagnosis *d, const char *const *words)
         d->advice[n].is_command = true;
 }
 
-const char *side_path(const char *path, const char *suffix, char buf[SIDE_PATH_SIZE])
+/* Without the slashes that a directory may end with, and without the extension of a file. */
+static size_t stem_of(const char *path)
 {
     const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
-    const size_t stem = dot && dot > (slash ? slash + 1 : path) ? (size_t)(dot - path) : strlen(path);
+    size_t n = strlen(path);
 
-    snprintf(buf, SIDE_PATH_SIZE, "%.*s%s", (int)stem, path, suffix);
+    if (dot && dot > (slash ? slash + 1 : path) && !path_is_directory(path))
+        return (size_t)(dot - path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return n;
+}
+
+const char *side_path(const char *path, const char *suffix, char buf[SIDE_PATH_SIZE])
+{
+    snprintf(buf, SIDE_PATH_SIZE, "%.*s%s", (int)stem_of(path), path, suffix);
     return buf;
 }
 
@@ -95,8 +105,8 @@ static void advise_tool(diagnosis *d, const cause *why, const char *file)
         advise_command(d, (const char *const[]){"git", "-C", directory_of(file, at), "lfs", "pull", NULL});
         return;
     case TOOL_GUNZIP:
-        side_path(file, "-unzipped.safetensors", side);
-        advise_command(d, (const char *const[]){"cp", "-n", file, strcat(side, ".gz"), NULL});
+        side_path(file, "-unzipped.safetensors.gz", side);
+        advise_command(d, (const char *const[]){"cp", "-n", file, side, NULL});
         advise_command(d, (const char *const[]){"gunzip", side, NULL});
         return;
     case TOOL_ALPHA:
@@ -111,6 +121,14 @@ static void advise_tool(diagnosis *d, const cause *why, const char *file)
         advise_command(d, (const char *const[]){"lorapack", "lock", d->manifest, "--update", NULL});
         return;
     }
+}
+
+/* The file that a failure is about; NULL when its path was cut. */
+static const char *file_of(const diagnosis *d, const lorafmt_error *err)
+{
+    if (!strncmp(d->path, err->file, strlen(err->file))) // not named, named in full, or cut
+        return d->path;
+    return strlen(err->file) < sizeof err->file - 1 ? err->file : NULL;
 }
 
 static bool is_known(const diagnosis *d, const lorafmt_error *err)
@@ -139,7 +157,8 @@ void add_caused(diagnosis *d, const cause *why, const lorafmt_error *err)
     d->findings[at] = (finding){.cause = why->name, .level = why->level, .meaning = why->meaning, .error = *err};
     if (why->advice)
         advise(d, why->advice);
-    advise_tool(d, why, err->file[0] ? err->file : d->path);
+    if (file_of(d, err))
+        advise_tool(d, why, file_of(d, err));
 }
 
 void add_failure(diagnosis *d, const lorafmt_error *err)
