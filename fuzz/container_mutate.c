@@ -257,16 +257,16 @@ static void bury_index(const mutation *m, uint8_t *segment)
 /* A new index at the end of the file, in which one section has a record more or less. */
 static bool resize_section(mutation *m)
 {
-    const lf_section_number section = (lf_section_number)below(m, LF_N_REQUIRED);
+    const lf_section_number section = (lf_section_number)below(m, LF_N_SECTIONS);
     const int more = m->c->sections[section].n_records && below(m, 2) ? -1 : 1;
     const uint64_t index_offset = lf_round_up(m->c->root.file_end, LF_INDEX_ALIGN);
-    uint64_t n_records[LF_N_REQUIRED], offsets[LF_N_REQUIRED], index_size;
+    uint64_t n_records[LF_N_SECTIONS], offsets[LF_N_SECTIONS], index_size;
     lf_root root = m->c->root;
     uint8_t *index;
 
     if (more > 0 && !m->c->sections[section].n_records)
         return false;
-    for (unsigned s = 0; s < LF_N_REQUIRED; s++)
+    for (unsigned s = 0; s < LF_N_SECTIONS; s++)
         n_records[s] = m->c->sections[s].n_records + (s == LF_SEGMENTS) + (s == section ? (uint64_t)more : 0);
     if (lf_index_layout(n_records, offsets, &index_size, NULL) != LORAFMT_OK || index_offset > m->max_size ||
         index_size > m->max_size - index_offset)
@@ -274,7 +274,7 @@ static bool resize_section(mutation *m)
     memset(m->file + root.file_end, 0, (size_t)(index_offset + index_size - root.file_end));
     index = m->file + index_offset;
     lf_index_encode(root.generation, m->c->align_log2, n_records, index);
-    for (unsigned s = 0; s < LF_N_REQUIRED; s++) {
+    for (unsigned s = 0; s < LF_N_SECTIONS; s++) {
         const size_t n = copy_section(m, (lf_section_number)s, s == section ? more : 0, index + offsets[s]);
         if (s == LF_SEGMENTS)
             bury_index(m, index + offsets[s] + n * LF_SEGMENT_SIZE);

@@ -7,53 +7,23 @@
 
 /* --- reading --- */
 
-static bool read_factors(const lf_container *c, uint32_t first, lorafmt_site *site, lf_arena *arena)
-{
-    lorafmt_factor *factors = lf_arena_alloc(arena, site->n_factors, sizeof *factors);
-    lorafmt_error err;
-    uint32_t tensor;
-
-    require(factors != NULL);
-    for (uint32_t k = 0; k < site->n_factors; k++) {
-        if (lf_container_factor(c, (size_t)first + k, &factors[k], &tensor, &err) != LORAFMT_OK)
-            return false;
-        if (!factors[k].tensor.data) {
-            void *decoded = lf_arena_alloc(arena, (size_t)factors[k].tensor.size, 1);
-            require(decoded != NULL);
-            if (lf_container_decode_tensor(c, tensor, decoded, &err) != LORAFMT_OK)
-                return false;
-            factors[k].tensor.data = decoded;
-        }
-    }
-    site->factors = factors;
-    return true;
-}
-
 bool read_adapter(const lf_container *c, size_t i, lorafmt_adapter *out, lf_arena *arena)
 {
-    uint32_t first_site, first_metadata, first_factor;
-    lorafmt_metadata *metadata;
-    lorafmt_site *sites;
+    lf_adapter_records records;
     lorafmt_error err;
-    size_t found = 0;
 
-    if (lf_container_adapter(c, i, out, &first_site, &first_metadata, &err) != LORAFMT_OK)
+    if (lf_container_read(c, i, arena, &records, &err) != LORAFMT_OK)
         return false;
-    sites = lf_arena_alloc(arena, out->n_sites, sizeof *sites);
-    metadata = lf_arena_alloc(arena, out->n_metadata, sizeof *metadata);
-    require(sites && metadata);
-    for (size_t k = 0; k < out->n_sites; k++) {
-        if (lf_container_site(c, first_site + k, &sites[k], &first_factor, &err) != LORAFMT_OK)
+    for (size_t k = 0; k < records.n_factors; k++) {
+        lorafmt_tensor *tensor = &records.factors[k].tensor;
+        void *decoded = tensor->data ? NULL : lf_arena_alloc(arena, (size_t)tensor->size, 1);
+        require(tensor->data || decoded);
+        if (decoded && lf_container_decode_tensor(c, records.tensors[k], decoded, &err) != LORAFMT_OK)
             return false;
-        lf_container_find_site(c, i, sites[k].target, &found, &err);
-        if (!read_factors(c, first_factor, &sites[k], arena))
-            return false;
+        if (decoded)
+            tensor->data = decoded;
     }
-    for (size_t k = 0; k < out->n_metadata; k++)
-        if (lf_container_metadata(c, first_metadata + k, &metadata[k], &err) != LORAFMT_OK)
-            return false;
-    out->sites = sites;
-    out->metadata = metadata;
+    *out = records.adapter;
     return true;
 }
 
@@ -172,12 +142,34 @@ static void look_up(const uint8_t *data, size_t size)
     lorafmt_index_free(index);
 }
 
+/* As one opens a file that has a path. What opens may still not verify. */
+static void open_source(const uint8_t *data, size_t size)
+{
+    const lorafmt_memory memory = {.bytes = data, .size = size};
+    const lorafmt_source_options options = {.struct_size = sizeof options, .n_threads = 1};
+    lorafmt_container_info info;
+    lorafmt_verify_result result;
+    lorafmt_source *source;
+    lorafmt_status status;
+    lorafmt_error err;
+
+    if ((status = lorafmt_source_open_memory(&memory, &options, &source, &err)) != LORAFMT_OK) {
+        require_refused(status, &err);
+    } else if ((status = lorafmt_verify(source, &result, &err)) != LORAFMT_OK) {
+        require_refused(status, &err);
+    } else if (lorafmt_source_container(source, &info)) {
+        require(result.n_adapters == lorafmt_source_n_adapters(source) && !info.recovered);
+    }
+    lorafmt_source_free(source);
+}
+
 void use_file(const uint8_t *data, size_t size)
 {
     lf_container *c;
     lorafmt_error err;
 
     look_up(data, size);
+    open_source(data, size);
     if (lf_container_open(data, size, LF_CONTAINER_DEFER_DIGEST, &c, &err) == LORAFMT_OK)
         use_container(c);
     lf_container_free(c);

@@ -26,7 +26,7 @@ static void look_up(const lf_peft_patterns *patterns, const char *module)
     if (lf_peft_patterns_find(patterns, module, &value, &err) == LORAFMT_OK)
         require(patterns || value == -7);
     else
-        require(err.status == LORAFMT_LIMIT && err.text[0]);
+        require_refused(LORAFMT_LIMIT, &err);
 }
 
 static void ask(const lf_peft_config *config, const char *module)
@@ -40,7 +40,7 @@ static void ask(const lf_peft_config *config, const char *module)
     if (lf_peft_token_list(config, module, &list, &err) == LORAFMT_OK)
         require(!list || cJSON_IsArray(list));
     else
-        require(err.text[0]);
+        require_refused(LORAFMT_UNSUPPORTED, &err);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -53,7 +53,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; i < N_MODULES; i++)
             ask(&config, modules[i]);
     } else {
-        require(err.text[0] && !config.json);
+        require(!config.json);
+        require_refused(err.status, &err);
     }
     lf_peft_config_free(&config);
     return 0;

@@ -79,11 +79,6 @@ static void make_options(script *s, some_options *out)
 
 /* --- views --- */
 
-static void check_refused(lorafmt_status status, const lorafmt_error *err)
-{
-    require(status != LORAFMT_OK && err->status == status && err->text[0]);
-}
-
 static void bind(loader *l)
 {
     lorafmt_view **view = &l->views[next_below(l->s, N_VIEWS)];
@@ -98,7 +93,7 @@ static void bind(loader *l)
     status = lorafmt_bind(&l->b.base, stack.entries, stack.n, &options.bind, view, &err);
     if (status != LORAFMT_OK) {
         require(!*view);
-        check_refused(status, &err);
+        require_refused(status, &err);
     }
 }
 
@@ -127,7 +122,7 @@ static void prepare(loader *l)
     tensor = some_tensor(l->s, view);
     status = lorafmt_view_prepare(view, tensor, &err);
     if (status != LORAFMT_OK)
-        check_refused(status, &err);
+        require_refused(status, &err);
     else
         require(tensor < lorafmt_view_n_tensors(view));
 }
@@ -149,9 +144,9 @@ static void hand_factors_over(loader *l)
     factors = malloc(size);
     require(factors || !size);
     if (lorafmt_view_get_factors(from, tensor, factors, size, &err) != LORAFMT_OK)
-        check_refused(err.status, &err);
+        require_refused(err.status, &err);
     else if (lorafmt_view_set_factors(to, tensor, factors, size, &err) != LORAFMT_OK)
-        check_refused(err.status, &err);
+        require_refused(err.status, &err);
     free(factors);
 }
 
@@ -176,7 +171,7 @@ static void evaluate_rows(loader *l, const lorafmt_view *view, size_t tensor, ui
         memset(dst, 0x5a, size);
     status = lorafmt_view_evaluate(view, tensor, row, n_rows, src ? src + row * row_size : NULL, row_size, dst, row_size, NULL, &err);
     if (status != LORAFMT_OK) {
-        check_refused(status, &err);
+        require_refused(status, &err);
         require(t->needs_prepare);
         for (size_t i = 0; i < size; i++)
             require(dst[i] == 0x5a);
@@ -216,7 +211,7 @@ static void evaluate(loader *l)
         evaluate_rows(l, view, tensor, row, n_rows);
     } else {
         require(lorafmt_view_evaluate(view, tensor, row, n_rows, &nothing, 1, &nothing, 1, NULL, &err) == LORAFMT_MISUSE);
-        check_refused(LORAFMT_MISUSE, &err);
+        require_refused(LORAFMT_MISUSE, &err);
         require(!nothing);
     }
 }
@@ -264,13 +259,13 @@ static void evaluate_columns(loader *l)
     rows.src_stride = src_size;
     rows.dst_stride = dst_size;
     if (lorafmt_view_evaluate_as(view, tensor, 0, 1, &rows, NULL, &err) != LORAFMT_OK)
-        check_refused(err.status, &err);
+        require_refused(err.status, &err);
     free(src);
     free(dst);
     src = calloc((size_t)t->row_size + 1, 1);
     require(src != NULL);
     if (lorafmt_view_measure(view, tensor, 0, 1, src, (size_t)t->row_size, src, (size_t)t->row_size, &change, &err) != LORAFMT_OK)
-        check_refused(err.status, &err);
+        require_refused(err.status, &err);
     free(src);
 }
 
@@ -315,7 +310,7 @@ static void make_runtime(loader *l)
     status = lorafmt_runtime_new(&l->b.base, places, &options, &l->runtime, &err);
     if (status != LORAFMT_OK) {
         require(!l->runtime);
-        check_refused(status, &err);
+        require_refused(status, &err);
     }
 }
 
@@ -356,7 +351,7 @@ static void swap(loader *l)
     make_options(l->s, &options);
     swap_options.bind = &options.bind;
     if (lorafmt_runtime_swap(l->runtime, stack.entries, stack.n, &swap_options, &result, &view, &err) != LORAFMT_OK) {
-        check_refused(err.status, &err);
+        require_refused(err.status, &err);
         require(!view && lorafmt_runtime_generation(l->runtime) == before);
     } else {
         require(lorafmt_runtime_generation(l->runtime) == before + 1);

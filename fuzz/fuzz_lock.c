@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(found);
         check_lock(&lock);
     } else {
-        require(err.text[0] && strncmp(err.file, file.path, strlen(file.path)) == 0);
+        require(strncmp(err.file, file.path, strlen(file.path)) == 0);
+        require_refused(err.status, &err);
     }
     lf_arena_free(&arena);
     close(file.fd);

@@ -53,7 +53,8 @@ static void bind(const fitting_base *b, const lorafmt_adapter *adapter, script *
     lorafmt_error err;
 
     if (lorafmt_bind(&b->base, &stack, 1, &options, &view, &err) != LORAFMT_OK) {
-        require(!view && err.text[0]);
+        require(!view);
+        require_refused(err.status, &err);
         return;
     }
     for (size_t i = 0; i < lorafmt_view_n_tensors(view); i++)
@@ -93,7 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (lorafmt_source_open_memory(&memory, NULL, &source, &err) == LORAFMT_OK)
         use(source, &s);
     else
-        require(!source && err.text[0]);
+        require_refused(err.status, &err);
     lorafmt_source_free(source);
     return 0;
 }
