@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* libFuzzer's mutator for containers: changes of what a file says, each of which leaves the rest of it as it was. */
+/*
+ * libFuzzer's mutator for containers: changes of what a file says, each of which leaves the rest of it as it was but for checksums and
+ * digests, which are made right. So the corpus is of files that any reader may be held against.
+ */
 #include "format/base/arith.h"
 #include "format/base/bytes.h"
 #include "fuzz/container_use.h"
@@ -233,9 +236,9 @@ static size_t copy_section(mutation *m, lf_section_number section, int more, uin
 static void tell_owner(const mutation *m, lf_section_number section, int more, uint8_t *index, const uint64_t *offsets)
 {
     const lf_section_number owner = section == LF_FACTORS ? LF_SITES : LF_ADAPTERS;
-    const unsigned at = section == LF_FACTORS  ? LF_SITE_N_FACTORS
-                        : section == LF_SITES  ? LF_ADAPTER_N_SITES
-                                               : LF_ADAPTER_N_METADATA;
+    const unsigned at = section == LF_FACTORS ? LF_SITE_N_FACTORS
+                        : section == LF_SITES ? LF_ADAPTER_N_SITES
+                                              : LF_ADAPTER_N_METADATA;
     uint8_t *last;
 
     if ((section != LF_FACTORS && section != LF_SITES && section != LF_METADATA) || !m->c->sections[owner].n_records)
@@ -292,9 +295,9 @@ static bool resize_section(mutation *m)
 
 static bool change(mutation *m)
 {
-    static bool (*const changes[])(mutation *) = {change_record,      change_record, change_record, copy_record,  swap_records,
-                                                  change_root,        change_names,  change_data,   encode_again, resize_section,
-                                                  change_index_front, change_data};
+    static bool (*const changes[])(mutation *) = {change_record, change_record,  change_record,      copy_record,
+                                                  swap_records,  change_root,    change_names,       change_data,
+                                                  encode_again,  resize_section, change_index_front, change_data};
 
     return changes[below(m, sizeof changes / sizeof changes[0])](m);
 }
@@ -302,17 +305,18 @@ static bool change(mutation *m)
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
     mutation m = {.file = data, .size = size, .max_size = max_size, .random = seed};
-    lf_container *c;
+    lf_container *c = NULL;
     bool done = false;
 
-    if (size < LF_SEGMENTS_OFFSET)
-        return LLVMFuzzerMutate(data, size, max_size);
-    repair_file(data, size);
-    if (lf_container_open(data, size, LF_CONTAINER_DEFER_DIGEST, &c, NULL) == LORAFMT_OK) {
+    if (size >= LF_SEGMENTS_OFFSET && lf_container_open(data, size, LF_CONTAINER_DEFER_DIGEST, &c, NULL) == LORAFMT_OK) {
         m.c = c;
         for (int tries = 0; !done && tries < 8; tries++)
             done = change(&m);
     }
     lf_container_free(c);
-    return done ? m.size : LLVMFuzzerMutate(data, size, max_size);
+    if (!done)
+        m.size = LLVMFuzzerMutate(data, size, max_size);
+    if (m.size >= LF_SEGMENTS_OFFSET)
+        repair_file(data, m.size);
+    return m.size;
 }

@@ -169,7 +169,8 @@ static void evaluate_rows(loader *l, const lorafmt_view *view, size_t tensor, ui
     require((dst || !size) && (whole || !t->size));
     if (size)
         memset(dst, 0x5a, size);
-    status = lorafmt_view_evaluate(view, tensor, row, n_rows, src ? src + row * row_size : NULL, row_size, dst, row_size, NULL, &err);
+    status =
+        lorafmt_view_evaluate(view, tensor, row, n_rows, src ? src + row * row_size : NULL, row_size, dst, row_size, NULL, &err);
     if (status != LORAFMT_OK) {
         require_refused(status, &err);
         require(t->needs_prepare);
@@ -383,8 +384,9 @@ static void fail_reading(loader *l)
 
 static void step(loader *l)
 {
-    static void (*const steps[])(loader *) = {bind,         prepare, evaluate, evaluate,     evaluate_columns, hand_factors_over,
-                                              make_runtime, swap,    swap,     fail_reading, digest};
+    static void (*const steps[])(
+        loader *) = {bind, prepare, evaluate,     evaluate, evaluate_columns, hand_factors_over, make_runtime,
+                     swap, swap,    fail_reading, digest};
 
     steps[next_below(l->s, sizeof steps / sizeof steps[0])](l);
 }

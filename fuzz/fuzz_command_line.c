@@ -45,19 +45,23 @@ static const option options[] = {
 
 /* --- patterns --- */
 
-/* spec/manifest.md 3.5, as slowly as it reads. Sets are left to the code under test: NULL is no verdict. */
-static bool matches_slowly(const char *pattern, const char *text, size_t n)
+#define MAX_TARGET 64
+
+/* spec/manifest.md 3.5 without sets: which beginnings of the text each beginning of the pattern matches. */
+static bool matches_by_table(const char *pattern, const char *text, size_t n)
 {
-    if (!*pattern)
-        return n == 0;
-    if (*pattern == '*')
-        return matches_slowly(pattern + 1, text, n) || (n && matches_slowly(pattern, text + 1, n - 1));
-    if (n == 0)
-        return false;
-    if (*pattern == '?')
-        return matches_slowly(pattern + 1, text + 1, n - 1);
-    pattern += pattern[0] == '\\' && pattern[1];
-    return *pattern == *text && matches_slowly(pattern + 1, text + 1, n - 1);
+    bool reached[MAX_TARGET + 1] = {true};
+
+    for (; *pattern; pattern++) {
+        const bool star = *pattern == '*', any = *pattern == '?';
+        pattern += pattern[0] == '\\' && pattern[1];
+        for (size_t i = 1; star && i <= n; i++)
+            reached[i] |= reached[i - 1];
+        for (size_t i = n; !star && i > 0; i--)
+            reached[i] = reached[i - 1] && (any || *pattern == text[i - 1]);
+        reached[0] &= star;
+    }
+    return reached[n];
 }
 
 static void check_pattern(const char *pattern)
@@ -68,8 +72,8 @@ static void check_pattern(const char *pattern)
         const char *text = targets[i];
         const size_t n = strlen(text);
         const bool found = lf_glob_matches(pattern, text, n);
-        if (!strchr(pattern, '[') && strlen(pattern) <= 12)
-            require(found == matches_slowly(pattern, text, n));
+        if (!strchr(pattern, '['))
+            require(found == matches_by_table(pattern, text, n));
         require(!found || lf_target_matches(pattern, text));
     }
 }
@@ -79,9 +83,10 @@ static void check_pattern(const char *pattern)
 static lorafmt_status bind(void *ctx, const lorafmt_bind_options *bind_options, lorafmt_error *err)
 {
     static const float data[4] = {1, 2, 3, 4};
-    const lorafmt_factor factors[2] = {
-        {LORAFMT_ROLE_A, {.dtype = LORAFMT_F32, .n_dims = 2, .shape = {1, 2}, .size = 8, .data = data}},
-        {LORAFMT_ROLE_B, {.dtype = LORAFMT_F32, .n_dims = 2, .shape = {2, 1}, .size = 8, .data = data}}};
+    const lorafmt_factor factors[2] = {{LORAFMT_ROLE_A,
+                                        {.dtype = LORAFMT_F32, .n_dims = 2, .shape = {1, 2}, .size = 8, .data = data}},
+                                       {LORAFMT_ROLE_B,
+                                        {.dtype = LORAFMT_F32, .n_dims = 2, .shape = {2, 1}, .size = 8, .data = data}}};
     const lorafmt_site site = {.target = "a.b.weight",
                                .kind = LORAFMT_KIND_LINEAR,
                                .scaling = LORAFMT_SCALING_ALPHA_R,
@@ -91,7 +96,8 @@ static lorafmt_status bind(void *ctx, const lorafmt_bind_options *bind_options, 
                                .n_factors = 2,
                                .factors = factors};
     const lorafmt_adapter adapter = {.name = "x", .base_name = "", .base_revision = "", .n_sites = 1, .sites = &site};
-    const lorafmt_base_tensor tensors[] = {{"a.b.weight", LORAFMT_F32, 2, {2, 2}, 16}, {"c.b.weight", LORAFMT_F32, 2, {2, 2}, 16}};
+    const lorafmt_base_tensor tensors[] = {{"a.b.weight", LORAFMT_F32, 2, {2, 2}, 16},
+                                           {"c.b.weight", LORAFMT_F32, 2, {2, 2}, 16}};
     const lorafmt_base base = {.struct_size = sizeof base, .n_tensors = 2, .tensors = tensors};
     const lorafmt_stack_entry stack = {&adapter, 1};
     lorafmt_view *view;

@@ -125,7 +125,8 @@ typedef struct step {
 static void require_appended(const bytes *before, const bytes *after, uint64_t old_end)
 {
     require(after->size >= old_end && memcmp(before->data, after->data, LF_PAGE_SIZE) == 0);
-    require(memcmp(before->data + LF_SEGMENTS_OFFSET, after->data + LF_SEGMENTS_OFFSET, (size_t)old_end - LF_SEGMENTS_OFFSET) == 0);
+    require(memcmp(before->data + LF_SEGMENTS_OFFSET, after->data + LF_SEGMENTS_OFFSET, (size_t)old_end - LF_SEGMENTS_OFFSET) ==
+            0);
 }
 
 static void require_same_adapters(const lorafmt_generation *a, const lorafmt_generation *b)
@@ -183,7 +184,7 @@ static void run_step(script *s)
         check_done(before, &old, &new, chosen->appends);
     } else {
         require_refused(status, &err);
-        require(old.size == new.size && memcmp(old.data, new.data, old.size) == 0);
+        require(old.size == new.size &&memcmp(old.data, new.data, old.size) == 0);
     }
     lorafmt_history_free(before);
     free(old.data);

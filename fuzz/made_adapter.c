@@ -39,9 +39,8 @@ static void add_low_rank(lorafmt_site *site, lorafmt_dtype dtype, script *s, lf_
 {
     const uint64_t n_experts = site->kind == LORAFMT_KIND_EXPERTS ? 1 + next_below(s, 3) : 1, in = 1 + next_below(s, 40),
                    out = 1 + next_below(s, 12);
-    const uint32_t n_kernel = site->kind >= LORAFMT_KIND_CONV1D && site->kind <= LORAFMT_KIND_CONV3D
-                                  ? site->kind - LORAFMT_KIND_CONV1D + 1u
-                                  : 0;
+    const uint32_t n_kernel =
+        site->kind >= LORAFMT_KIND_CONV1D && site->kind <= LORAFMT_KIND_CONV3D ? site->kind - LORAFMT_KIND_CONV1D + 1u : 0;
     const bool dora = next_below(s, 4) == 3;
     uint64_t a[5] = {0, in, 1, 1, 1}, b[5] = {n_experts * out, 0, 1, 1, 1}, magnitude;
 
@@ -108,8 +107,11 @@ static bool encode(made_adapter *out, script *s)
 {
     lf_arena arena = {0};
     lorafmt_site sites[MAX_SITES];
-    const lorafmt_adapter adapter = {
-        .name = "a", .base_name = "", .base_revision = "", .n_sites = 1 + next_below(s, MAX_SITES), .sites = sites};
+    const lorafmt_adapter adapter = {.name = "a",
+                                     .base_name = "",
+                                     .base_revision = "",
+                                     .n_sites = 1 + next_below(s, MAX_SITES),
+                                     .sites = sites};
     const lorafmt_adapter *list[] = {&adapter};
     uint64_t size;
     bool done;

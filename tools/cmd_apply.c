@@ -107,8 +107,7 @@ static int check_args(apply_job *job)
         return message_usage(NAME, "--adapter is missing (or --swap)");
     if (args->repeat && !args->swaps.n)
         return message_usage(NAME, "--repeat needs --swap");
-    if (args->rank &&
-        (!fraction_parse(args->rank, OPTION_COUNT_MAX, &job->rank, &job->n_ranks) || job->rank == job->n_ranks))
+    if (args->rank && (!fraction_parse(args->rank, OPTION_COUNT_MAX, &job->rank, &job->n_ranks) || job->rank == job->n_ranks))
         return message_usage(NAME, "--rank %s: must be K/N with K below N, 0/2 for the first of two", args->rank);
     return EXIT_DONE;
 }
