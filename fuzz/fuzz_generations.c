@@ -3,6 +3,8 @@
  * A `.lora` file that lives: a script adds adapters, removes and signs them, goes back and compacts. Input: SCRIPT_SIZE bytes that
  * decide, and the file that it begins with, which is repaired; when that is none, the first adapter is packed. What is refused leaves
  * every byte as it was; what is done gives a good file, whose earlier generations are what they were.
+ *
+ * The seeds are vectors with a script: one that goes back and compacts, one that signs, one that removes.
  */
 #include "fuzz/container_use.h"
 #include "fuzz/fuzz.h"

@@ -3,6 +3,8 @@
  * What a PEFT directory holds, as a whole: opened, held against its rules, bound to a base and computed. Input: adapter_config.json,
  * a NUL, bytes that decide about the base, at most SCRIPT_SIZE of them, and adapter_model.safetensors. Rows computed by themselves
  * are those of the whole tensor.
+ *
+ * The seeds are the smallest cases of tests/conformance of each kind.
  */
 #include "fuzz/fitting_base.h"
 #include "fuzz/fuzz.h"
