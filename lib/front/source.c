@@ -39,10 +39,6 @@ static lorafmt_status note_extras(lorafmt_source *source, lorafmt_error *err)
         lf_note(&source->notes, &source->arena, "ignored %zu section%s of a newer format, which packing leaves out",
                 info.n_ignored_sections, info.n_ignored_sections == 1 ? "" : "s"))
         return lf_no_memory(err);
-    if (info.n_signatures &&
-        lf_note(&source->notes, &source->arena, "%zu signature%s not checked by this version, and left out by packing",
-                info.n_signatures, info.n_signatures == 1 ? " is" : "s are"))
-        return lf_no_memory(err);
     return LORAFMT_OK;
 }
 
@@ -275,10 +271,8 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
 static lorafmt_status open_file(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
                                 lorafmt_error *err)
 {
-    lorafmt_status st;
+    const lorafmt_status st = lf_container_open_file(path, options && options->in_memory, &source->map, &source->container, err);
 
-    LF_TRY(lf_map_open(path, options && options->in_memory, &source->map, err));
-    st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
     if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);
     return st ? st : read_adapters(source, options, err);
