@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <zlib.h>
 
+// NOLINTBEGIN(bugprone-reserved-identifier): names that the linker makes
 int __real_inflate(z_stream *z, int flush);
 int __wrap_inflate(z_stream *z, int flush);
 int __real_deflate(z_stream *z, int flush);
@@ -97,3 +98,4 @@ char *__wrap_cJSON_PrintUnformatted(const cJSON *item)
         __msan_unpoison_string(text);
     return text;
 }
+// NOLINTEND(bugprone-reserved-identifier)
