@@ -16,7 +16,7 @@ NO_OFFSET = 2**64 - 1
 NO_TENSOR = ctypes.c_size_t(-1).value
 
 # Enumerations, by number. The library itself spells dtypes, kinds, roles, scalings and statuses.
-HINTS = ('NONE', 'BASE', 'ALPHA', 'EXPERTS', 'ORIENTATION', 'MAP', 'ANY_BASE', 'LOCK')
+HINTS = ('NONE', 'BASE', 'ALPHA', 'EXPERTS', 'ORIENTATION', 'MAP', 'ANY_BASE', 'REPLACE', 'ROLLBACK', 'LOCK')
 ORIENTATIONS = ('out-in', 'in-out', 'shape')
 SOURCE_KINDS = (None, 'lora', 'peft', 'safetensors')
 TIED = ('unknown', 'yes', 'no')
@@ -87,7 +87,7 @@ class Base(Structure):
 class SourceOptions(Structure):
     _fields_ = [('struct_size', c_size_t), ('has_alpha', c_bool), ('alpha', c_double), ('use_rslora', c_bool),
                 ('base', POINTER(Base)), ('has_orientation', c_bool), ('orientation', c_int), ('n_threads', c_uint),
-                ('adapter', c_char_p), ('defer_digests', c_bool), ('in_memory', c_bool)]
+                ('adapter', c_char_p), ('defer_digests', c_bool), ('in_memory', c_bool), ('policy', c_void_p)]
 
 
 class Memory(Structure):
