@@ -217,19 +217,21 @@ static bool encode_again(mutation *m)
     return done;
 }
 
-/* Where the records of a section go in a new index, one of them twice or not at all, or all of them; in bytes for names. */
+/* The records of a section into a new index, all of them, or one of them twice (more is 1) or not at all (-1). Returns their number. */
 static size_t copy_section(mutation *m, lf_section_number section, int more, uint8_t *to)
 {
     const size_t n = m->c->sections[section].n_records, size = lf_section_types[section].record_size,
-                 at = n ? size * (size_t)below(m, n) : 0;
+                 at = more ? (size_t)below(m, n) : 0, after = at + (more < 0);
     const uint8_t *from = m->c->index + m->c->sections[section].offset;
 
-    memcpy(to, from, n * size);
-    if (more > 0)
-        memmove(to + at + size, to + at, n * size - at);
-    else if (more < 0)
-        memmove(to + at, to + at + size, n * size - at - size);
-    return (size_t)((int64_t)n + more);
+    memcpy(to, from, at * size);
+    to += at * size;
+    if (more > 0) {
+        memcpy(to, from + at * size, size);
+        to += size;
+    }
+    memcpy(to, from + after * size, (n - after) * size);
+    return n + (size_t)more;
 }
 
 /* The last record that owns records of a section has one more or less of them, as a section is shared out among its owners. */
@@ -247,27 +249,29 @@ static void tell_owner(const mutation *m, lf_section_number section, int more, u
     lf_store_u32le(last + at, lf_load_u32le(last + at) + (uint32_t)more);
 }
 
-/* The old index becomes a segment that counts no more. */
-static void bury_index(const mutation *m, uint8_t *segment)
+/* The old index becomes a segment that counts no more, in its place among the n that there are. */
+static void bury_index(const mutation *m, uint8_t *segments, size_t n)
 {
-    memset(segment, 0, LF_SEGMENT_SIZE);
-    lf_store_u64le(segment + LF_SEGMENT_OFFSET, m->c->root.index_offset);
-    lf_store_u64le(segment + LF_SEGMENT_LENGTH, m->c->root.index_size);
-    lf_store_u64le(segment + LF_SEGMENT_GENERATION, m->c->root.generation);
-    lf_store_u32le(segment + LF_SEGMENT_KIND, LF_SEGMENT_DEAD);
+    uint8_t *segment = segments + n * LF_SEGMENT_SIZE;
+
+    while (segment > segments && lf_load_u64le(segment - LF_SEGMENT_SIZE + LF_SEGMENT_OFFSET) > m->c->root.index_offset) {
+        memcpy(segment, segment - LF_SEGMENT_SIZE, LF_SEGMENT_SIZE);
+        segment -= LF_SEGMENT_SIZE;
+    }
+    lf_segment_encode(&(lf_segment){m->c->root.index_offset, m->c->root.index_size, m->c->root.generation, LF_SEGMENT_DEAD}, segment);
 }
 
 /* A new index at the end of the file, in which one section has a record more or less. */
 static bool resize_section(mutation *m)
 {
     const lf_section_number section = (lf_section_number)below(m, LF_N_SECTIONS);
-    const int more = m->c->sections[section].n_records && below(m, 2) ? -1 : 1;
+    const int more = below(m, 2) ? -1 : 1;
     const uint64_t index_offset = lf_round_up(m->c->root.file_end, LF_INDEX_ALIGN);
     uint64_t n_records[LF_N_SECTIONS], offsets[LF_N_SECTIONS], index_size;
     lf_root root = m->c->root;
-    uint8_t *index;
+    uint8_t *index = m->file + index_offset;
 
-    if (more > 0 && !m->c->sections[section].n_records)
+    if (!m->c->sections[section].n_records)
         return false;
     for (unsigned s = 0; s < LF_N_SECTIONS; s++)
         n_records[s] = m->c->sections[s].n_records + (s == LF_SEGMENTS) + (s == section ? (uint64_t)more : 0);
@@ -275,12 +279,14 @@ static bool resize_section(mutation *m)
         index_size > m->max_size - index_offset)
         return false;
     memset(m->file + root.file_end, 0, (size_t)(index_offset + index_size - root.file_end));
-    index = m->file + index_offset;
     lf_index_encode(root.generation, m->c->align_log2, n_records, index);
     for (unsigned s = 0; s < LF_N_SECTIONS; s++) {
-        const size_t n = copy_section(m, (lf_section_number)s, s == section ? more : 0, index + offsets[s]);
+        size_t n;
+        if (n_records[s] == 0)
+            continue;
+        n = copy_section(m, (lf_section_number)s, s == section ? more : 0, index + offsets[s]);
         if (s == LF_SEGMENTS)
-            bury_index(m, index + offsets[s] + n * LF_SEGMENT_SIZE);
+            bury_index(m, index + offsets[s], n);
     }
     tell_owner(m, section, more, index, offsets);
     root.index_offset = index_offset;
