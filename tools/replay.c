@@ -92,11 +92,13 @@ static lorafmt_status hold_against_receipt(const replay_job *job, const receipt 
     size_t size;
     FILE *stream = open_memstream(&text, &size);
     lorafmt_status st = LORAFMT_NO_MEMORY;
+    bool whole;
 
     *err = (lorafmt_error){.status = LORAFMT_NO_MEMORY, .offset = LORAFMT_NO_OFFSET, .text = "out of memory"};
     if (stream) {
         receipt_replay_json(replayed, stream);
-        if (!fclose(stream))
+        whole = !ferror(stream);
+        if (!fclose(stream) && whole && text)
             st = lorafmt_receipt_compare(job->receipt, text, size, err);
     }
     free(text);
