@@ -194,7 +194,7 @@ static void say_left(const merge_job *job)
 static int write_receipt(const receipt *r, const char *path)
 {
     output_file out;
-    int code = output_begin(&out, path);
+    int code = output_begin(&out, path, r->dry_run ? "" : "; the model is written");
 
     if (code != EXIT_DONE)
         return code;

@@ -116,16 +116,21 @@ int path_check_output(const char *verb, const char *base, const char *output)
     return EXIT_DONE;
 }
 
-int output_begin(output_file *out, const char *path)
+static int not_written(const output_file *out, int why)
+{
+    return message_error("%s: cannot be written: %s%s", out->path, strerror(why), out->after);
+}
+
+int output_begin(output_file *out, const char *path, const char *after)
 {
     const size_t size = strlen(path) + 32;
 
-    out->path = path;
-    if (!(out->temporary = malloc(size)))
-        return message_no_memory();
+    *out = (output_file){.path = path, .after = after, .temporary = malloc(size)};
+    if (!out->temporary)
+        return not_written(out, ENOMEM);
     snprintf(out->temporary, size, "%s.tmp-%ld", path, (long)getpid());
     if (!(out->stream = fopen(out->temporary, "wx"))) {
-        message_error("%s: cannot be written: %s", path, strerror(errno));
+        not_written(out, errno);
         free(out->temporary);
         return EXIT_FAILED;
     }
@@ -164,7 +169,7 @@ int output_commit(output_file *out)
         sync_parent(out->temporary);
     } else {
         unlink(out->temporary);
-        message_error("%s: cannot be written: %s", out->path, strerror(why));
+        not_written(out, why);
     }
     free(out->temporary);
     return good ? EXIT_DONE : EXIT_FAILED;
