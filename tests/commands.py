@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""The commands that write, each on small inputs and from where it begins: for the tests of what becomes of them when machines fail."""
+import array
+import json
+import pathlib
+import shutil
+import typing
+
+import tensors
+from tensors import Tensor
+
+MANIFEST = '''version: 1
+base: ../base
+roots: [..]
+adapters:
+  one: ../{adapter}
+scenarios:
+  model: {{adapters: [one]}}
+'''
+
+# Where results are, and what lorapack keeps there for itself; some of it only to be faster.
+BUILD, STATE = 'build', '.lorafmt'
+CACHED = [BUILD, f'{BUILD}/{STATE}', f'{BUILD}/{STATE}/base.stat']
+
+
+def floats(rows, cols, step):
+    """A small tensor of F32."""
+    return Tensor('F32', (rows, cols), array.array('f', (((i * step) % 17 - 8) / 8 for i in range(rows * cols))).tobytes())
+
+
+def write_adapter(folder, names, step):
+    """A PEFT directory."""
+    folder.mkdir()
+    held = {}
+    for name in names:
+        module = 'base_model.model.' + name.removesuffix('.weight')
+        held |= {f'{module}.lora_A.weight': floats(2, 8, step), f'{module}.lora_B.weight': floats(16, 2, step + 1)}
+    tensors.write_file(folder / 'adapter_model.safetensors', held)
+    (folder / 'adapter_config.json').write_text(json.dumps({'peft_type': 'LORA', 'r': 2, 'lora_alpha': 4}))
+
+
+def write_inputs(folder):
+    """The same base as a file and in shards with a file beside them; two adapters; manifests that name one or the other."""
+    held = {f'model.layers.{i}.q_proj.weight': floats(16, 8, i + 3) for i in range(3)}
+    tensors.write_file(folder / 'base.safetensors', held)
+    base = folder / 'base'
+    base.mkdir()
+    weight_map = {name: f'model-0000{min(i, 1) + 1}-of-00002.safetensors' for i, name in enumerate(held)}
+    for shard in set(weight_map.values()):
+        tensors.write_file(base / shard, {name: held[name] for name in held if weight_map[name] == shard})
+    (base / 'model.safetensors.index.json').write_text(json.dumps({'metadata': {'total_size': 1536}, 'weight_map': weight_map}))
+    (base / 'config.json').write_text('{"tie_word_embeddings": false}')
+    (base / 'tokenizer.json').write_text('{}')
+    write_adapter(folder / 'adapter', list(held)[:2], 5)
+    write_adapter(folder / 'other', list(held)[1:], 7)
+    for adapter in ('adapter', 'other'):
+        (folder / f'{adapter}.yaml').write_text(MANIFEST.format(adapter=adapter))
+
+
+class Case(typing.NamedTuple):
+    """A command, and those that make what is there when it begins. All is run in a folder with the inputs, and written in work/."""
+    name: str
+    command: str
+    before: tuple = ()
+
+    def prepare(self, lorapack, folder):
+        """Make work/ as it is when the command begins."""
+        shutil.rmtree(folder / 'work', ignore_errors=True)
+        (folder / 'work').mkdir()
+        for command in self.before:
+            if command.startswith('use '):
+                shutil.copy(folder / f'{command[4:]}.yaml', folder / 'work/lorafmt.yaml')
+            else:
+                lorapack.must(*in_folder(command, folder))
+
+
+def in_folder(command, folder):
+    """The words of a command, whose paths are in a folder."""
+    return [folder / word if (folder / word.split('/')[0]).exists() else word for word in command.split()]
+
+
+MERGE = 'merge --threads 1 --adapter adapter -o work/out '
+OLD = 'merge --adapter other -o work/out '
+FILE, SHARDS = '--base base.safetensors', '--base base'
+CASES = [
+    Case('pack', 'pack adapter -o work/out'),
+    Case('pack, forced', 'pack adapter -o work/out --force', ('pack other -o work/out',)),
+    Case('pack, split', 'pack adapter other -o work/out --codec split --base base'),
+    Case('merge, file', MERGE + FILE),
+    Case('merge, file, forced', MERGE + FILE + ' --force', (OLD + FILE,)),
+    Case('merge, shards', MERGE + SHARDS),
+    Case('merge, shards, forced', MERGE + SHARDS + ' --force', (OLD + SHARDS,)),
+    Case('merge, receipt', MERGE + FILE + ' --receipt work/receipt'),
+    Case('lock', 'lock work/lorafmt.yaml --threads 1', ('use adapter',)),
+    Case('lock, updated', 'lock work/lorafmt.yaml --threads 1 --update', ('use other', 'lock work/lorafmt.yaml', 'use adapter')),
+    Case('build', 'build work/lorafmt.yaml --threads 1', ('use adapter',)),
+    Case('build, stale', 'build work/lorafmt.yaml --threads 1', ('use other', 'build work/lorafmt.yaml', 'use adapter')),
+    Case('build, lora', 'build work/lorafmt.yaml --threads 1 --as lora', ('use adapter',)),
+]
+
+
+def read_tree(folder):
+    """What is in a folder: {path: bytes}, for a directory None."""
+    return {path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes() for path in sorted(folder.rglob('*'))}
