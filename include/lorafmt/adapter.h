@@ -93,6 +93,15 @@ typedef struct lorafmt_metadata {
     uint32_t flags; /**< LORAFMT_METADATA_* */
 } lorafmt_metadata;
 
+enum { LORAFMT_SIGNATURE_ED25519 = 1 };
+
+/** spec 4.10: somebody's word for an adapter id. Whether it is genuine is not known before somebody looks. */
+typedef struct lorafmt_signature {
+    uint32_t algorithm; /**< LORAFMT_SIGNATURE_ED25519, or a number of a newer format, which proves nothing */
+    uint8_t public_key[32];
+    uint8_t signature[64];
+} lorafmt_signature;
+
 /** One adapter: spec 4.3. Sites are in the order of spec 4.4, metadata by key. */
 typedef struct lorafmt_adapter {
     const char *name;
@@ -106,6 +115,8 @@ typedef struct lorafmt_adapter {
     const lorafmt_site *sites;
     size_t n_metadata;
     const lorafmt_metadata *metadata;
+    size_t n_signatures;
+    const lorafmt_signature *signatures; /**< of id, in ascending order of public_key */
 } lorafmt_adapter;
 
 /** The identity of spec 6.1: as stated by the `.lora`, else computed, which hashes all tensor data. */

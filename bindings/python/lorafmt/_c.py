@@ -60,10 +60,15 @@ class Metadata(Structure):
     _fields_ = [('key', c_char_p), ('value', c_char_p), ('flags', c_uint32)]
 
 
+class Signature(Structure):
+    _fields_ = [('algorithm', c_uint32), ('public_key', Digest), ('signature', c_uint8 * 64)]
+
+
 class Adapter(Structure):
     _fields_ = [('name', c_char_p), ('base_name', c_char_p), ('base_revision', c_char_p), ('has_base_structure', c_bool),
                 ('base_structure', Digest), ('has_id', c_bool), ('id', Digest), ('n_sites', c_size_t), ('sites', POINTER(Site)),
-                ('n_metadata', c_size_t), ('metadata', POINTER(Metadata))]
+                ('n_metadata', c_size_t), ('metadata', POINTER(Metadata)), ('n_signatures', c_size_t),
+                ('signatures', POINTER(Signature))]
 
 
 class BaseTensor(Structure):

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* A file that another generation is appended to: opened, locked, checked, and then written in the order that a crash may break off. */
+#ifndef LF_FRONT_APPEND_H
+#define LF_FRONT_APPEND_H
+
+#include "format/base/arena.h"
+#include "format/container/container.h"
+#include "lib/front/convert.h"
+#include "lib/front/writer.h"
+#include "lib/io/io.h"
+#include "lorafmt/generations.h"
+
+typedef struct lf_appender {
+    char *path; /* links followed */
+    int fd;     /* locked */
+    lf_map map;
+    lf_container *file;
+    lf_arena arena;
+
+    /* What the new generation is to hold: to be changed between reading and writing. */
+    size_t n;
+    const lorafmt_adapter **adapters;
+    const lf_digest **digests;   /* of each adapter's factors; NULL for one that is new */
+    lf_adapter_records *records; /* of those that were read, in the order of the file */
+} lf_appender;
+
+/* Also on failure it is to be closed. accept_recovered: a damaged root slot is no reason to refuse. */
+lorafmt_status lf_appender_open(lf_appender *appender, const char *path, bool accept_recovered, lorafmt_error *err);
+
+/* Says in *err of which file a failure is, and returns the status. */
+lorafmt_status lf_appender_close(lf_appender *appender, lorafmt_status status, lorafmt_error *err);
+
+/* The adapters of one of the file's generations, with room for n_more. */
+lorafmt_status lf_appender_read(lf_appender *appender, const lf_container *generation, size_t n_more, lorafmt_error *err);
+
+/* Write the generation; kept is the one whose tensors stay. options, for codec and progress, and out may be NULL. */
+lorafmt_status lf_appender_write(lf_appender *appender, const lf_container *kept, const lorafmt_pack_options *options,
+                                 lorafmt_append_result *out, lorafmt_error *err);
+
+#endif
