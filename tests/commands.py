@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: MIT
 """The commands that write, each on small inputs and from where it begins: for the tests of what becomes of them when machines fail."""
 import array
+import hashlib
 import json
-import pathlib
+import os
 import shutil
+import subprocess
 import typing
 
 import tensors
+from project import flip
 from tensors import Tensor
+
+# In a container, where the generation that was added to another is rooted.
+SECOND_SLOT = 8192
 
 MANIFEST = '''version: 1
 base: ../base
@@ -68,10 +74,18 @@ class Case(typing.NamedTuple):
         shutil.rmtree(folder / 'work', ignore_errors=True)
         (folder / 'work').mkdir()
         for command in self.before:
-            if command.startswith('use '):
-                shutil.copy(folder / f'{command[4:]}.yaml', folder / 'work/lorafmt.yaml')
+            verb, what, *_ = command.split()
+            if verb == 'use':
+                shutil.copy(folder / f'{what}.yaml', folder / 'work/lorafmt.yaml')
+            elif verb == 'damage':
+                flip(folder / what, SECOND_SLOT)
             else:
                 lorapack.must(*in_folder(command, folder))
+
+    @property
+    def in_place(self):
+        """Whether it changes a file where it is."""
+        return self.command.split()[0] in ('add', 'remove', 'rollback')
 
 
 def in_folder(command, folder):
@@ -82,6 +96,8 @@ def in_folder(command, folder):
 MERGE = 'merge --threads 1 --adapter adapter -o work/out '
 OLD = 'merge --adapter other -o work/out '
 FILE, SHARDS = '--base base.safetensors', '--base base'
+ONE = ('pack adapter -o work/out',)
+BOTH = (*ONE, 'add work/out other')
 CASES = [
     Case('pack', 'pack adapter -o work/out'),
     Case('pack, forced', 'pack adapter -o work/out --force', ('pack other -o work/out',)),
@@ -96,9 +112,36 @@ CASES = [
     Case('build', 'build work/lorafmt.yaml --threads 1', ('use adapter',)),
     Case('build, stale', 'build work/lorafmt.yaml --threads 1', ('use other', 'build work/lorafmt.yaml', 'use adapter')),
     Case('build, lora', 'build work/lorafmt.yaml --threads 1 --as lora', ('use adapter',)),
+    Case('add', 'add work/out other', ONE),
+    Case('add, replacing', 'add work/out other --name adapter --replace', ONE),
+    Case('remove', 'remove work/out adapter', BOTH),
+    Case('rollback', 'rollback work/out', BOTH),
+    Case('rollback, recovered', 'rollback work/out --to 1', (*BOTH, 'damage work/out')),
+    Case('compact', 'compact work/out', BOTH),
 ]
 
 
 def read_tree(folder):
     """What is in a folder: {path: bytes}, for a directory None."""
     return {path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes() for path in sorted(folder.rglob('*'))}
+
+
+class Reader:
+    """What the library finds in a container, which it checks to the last digest."""
+
+    def __init__(self, dump, folder):
+        self.dump, self.path, self.known = os.path.abspath(dump), folder / 'found.lora', {}
+
+    def read(self, data):
+        """All that it says."""
+        key = hashlib.sha256(data).digest()
+        if key not in self.known:
+            self.path.write_bytes(data)
+            done = subprocess.run([self.dump, self.path], stdout=subprocess.PIPE, text=True, check=False, timeout=60)
+            self.known[key] = json.loads(done.stdout)
+        return self.known[key]
+
+    def same(self, data, other):
+        """Whether it is all right and holds the same, in the same places."""
+        found, wanted = self.read(data), self.read(other)
+        return found['verdict'] in ('good', 'recovered') and all(found[key] == wanted[key] for key in ('adapters', 'tensors'))

@@ -23,7 +23,7 @@ class Name(typing.NamedTuple):
 
 
 class Data(typing.NamedTuple):
-    """A change of a file: bytes at an offset, or its size (bytes None); and when its time says that it was changed."""
+    """A change of a file: bytes at an offset; or with None the offset becomes its size. mtime: its time after that."""
     at: int
     file: int
     offset: int
@@ -99,7 +99,8 @@ class Disk:
         elif what == 'write':
             self.data.append(Data(self.n_operations, self.number[int(words[0])], int(words[1]), data, int(words[2])))
         else:
-            self.data.append(Data(self.n_operations, self.number[int(words[0])], int(words[1]), None, 0))
+            size, data = int(words[1]), None if what == 'cut' else b'' # to reserve is to write nothing at the end
+            self.data.append(Data(self.n_operations, self.number[int(words[0])], size, data, 0))
         self.n_operations += 1
 
     def key(self, inode, name):
@@ -212,16 +213,13 @@ class Disk:
 
 def apply(held, data):
     """A file after a change of it."""
-    if data.bytes is None:
-        return held[:data.offset] if len(held) > data.offset else held + bytes(data.offset - len(held))
-    if len(held) < data.offset:
-        held += bytes(data.offset - len(held))
-    return held[:data.offset] + data.bytes + held[data.offset + len(data.bytes):]
+    held += bytes(max(0, data.offset - len(held)))
+    return held[:data.offset] + (b'' if data.bytes is None else data.bytes + held[data.offset + len(data.bytes):])
 
 
 def pieces_of(data):
     """A write cut where sectors meet."""
-    if data.bytes is None:
+    if not data.bytes:
         return [data]
     ends = [*range(SECTOR - data.offset % SECTOR, len(data.bytes), SECTOR), len(data.bytes)]
     return [data._replace(offset=data.offset + begin, bytes=data.bytes[begin:end]) for begin, end in zip([0, *ends], ends)]

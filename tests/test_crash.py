@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 """The machine stops at any moment of a command that writes: what is found is what was there or what is new, and the next run goes on.
 
-usage: test_crash.py LORAPACK SEAM
+usage: test_crash.py LORAPACK SEAM DUMP_CONTAINER
 
 Each command is recorded once; tests/disk.py makes of the record every state of the disk that a crash may leave.
 """
 import collections
+import json
 import os
 import pathlib
 import re
@@ -14,7 +15,7 @@ import shutil
 import sys
 import tempfile
 
-from commands import BUILD, CACHED, CASES, STATE, read_tree, write_inputs
+from commands import BUILD, CACHED, CASES, STATE, Reader, read_tree, write_inputs
 from disk import Disk
 from lorapack import Complaint, Lorapack
 from seam import Plan, Program
@@ -60,7 +61,8 @@ def write_state(state, folder):
 class Recorded:
     """A command that was recorded, and what was before and after it."""
 
-    def __init__(self, case, lorapack, seam, folder):
+    def __init__(self, case, lorapack, seam, reader, folder):
+        self.case, self.lorapack, self.reader = case, lorapack, reader
         case.prepare(lorapack, folder)
         self.work = folder / 'work'
         self.program = Program(lorapack, seam, case.command.split(), folder)
@@ -83,6 +85,8 @@ class Recorded:
 
     def check(self, state):
         """Each result is the old or the new one, and the command goes on from there; what was found, in a word."""
+        if self.case.in_place:
+            return self.check_container(state)
         found, old, new = results(state.tree), results(self.old), results(self.new)
         for unit in found.keys() | old.keys() | new.keys():
             if found.get(unit) not in (old.get(unit), new.get(unit)):
@@ -90,6 +94,28 @@ class Recorded:
         if found == old or BUILD in state.tree:
             self.check_next(state)
         return 'old' if found == old else 'new' if found == new else 'old and new'
+
+    def check_container(self, state):
+        """The same of a container that is changed where it is: by what the library finds in it, if only in the older slot."""
+        data, old, new = (tree['out'] for tree in (state.tree, self.old, self.new))
+        if set(state.tree) != {'out'} or not (self.reader.same(data, old) or self.reader.same(data, new)):
+            raise Complaint(f'{sorted(state.tree)}: {json.dumps(self.reader.read(data))[:200]}')
+        found = self.reader.read(data)
+        is_old = data != new and self.reader.same(data, old)
+        if is_old:
+            self.go_on(state, found)
+        return ('old' if is_old else 'new') + (', recovered' if found['verdict'] == 'recovered' else '')
+
+    def go_on(self, state, found):
+        """The command, run on what was found, once that was accepted where it has to be."""
+        write_state(state, self.work)
+        if found['verdict'] == 'recovered' and self.reader.read(self.old['out'])['verdict'] == 'good':
+            self.lorapack.must('rollback', self.work / 'out', '--to', str(found['file']['generation']))
+        run = self.program.run(Plan())
+        after = self.reader.read((self.work / 'out').read_bytes())
+        names = [[adapter['adapter_id'] for adapter in listing['adapters']] for listing in (after, self.reader.read(self.new['out']))]
+        if run.code or after['verdict'] != 'good' or names[0] != names[1]:
+            raise Complaint(f'the next run: exit {run.code}, {run.talk.strip()!r}, {after["verdict"]}: {names[0]}, not {names[1]}')
 
     def check_next(self, state):
         """The command, run where the crash left things."""
@@ -102,14 +128,15 @@ class Recorded:
 
 
 def main():
-    lorapack, seam, only = Lorapack(sys.argv[1]), sys.argv[2], ''.join(sys.argv[3:4])
+    lorapack, seam, dump, only = Lorapack(sys.argv[1]), sys.argv[2], sys.argv[3], ''.join(sys.argv[4:5])
     n_failed = 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_inputs(folder)
+        reader = Reader(dump, folder)
         for case in CASES:
             if not case.name.startswith(only): continue
-            recorded, tally, complaints = Recorded(case, lorapack, seam, folder), collections.Counter(), []
+            recorded, tally, complaints = Recorded(case, lorapack, seam, reader, folder), collections.Counter(), []
             for state in recorded.disk.states(is_temporary):
                 try:
                     tally[recorded.check(state)] += 1
