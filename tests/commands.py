@@ -83,6 +83,11 @@ class Case(typing.NamedTuple):
                 lorapack.must(*in_folder(command, folder))
 
     @property
+    def is_threaded(self):
+        """Whether the order of its calls is not always the same."""
+        return '--threads 2' in self.command
+
+    @property
     def in_place(self):
         """Whether it changes a file where it is."""
         return self.command.split()[0] in ('add', 'remove', 'rollback')
@@ -106,6 +111,7 @@ CASES = [
     Case('merge, file, forced', MERGE + FILE + ' --force', (OLD + FILE,)),
     Case('merge, shards', MERGE + SHARDS),
     Case('merge, shards, forced', MERGE + SHARDS + ' --force', (OLD + SHARDS,)),
+    Case('merge, two threads', MERGE.replace('1', '2') + SHARDS),
     Case('merge, receipt', MERGE + FILE + ' --receipt work/receipt'),
     Case('lock', 'lock work/lorafmt.yaml --threads 1', ('use adapter',)),
     Case('lock, updated', 'lock work/lorafmt.yaml --threads 1 --update', ('use other', 'lock work/lorafmt.yaml', 'use adapter')),
@@ -115,7 +121,7 @@ CASES = [
     Case('add', 'add work/out other', ONE),
     Case('add, replacing', 'add work/out other --name adapter --replace', ONE),
     Case('remove', 'remove work/out adapter', BOTH),
-    Case('rollback', 'rollback work/out', BOTH),
+    Case('rollback', 'rollback work/out --to 1', BOTH),
     Case('rollback, recovered', 'rollback work/out --to 1', (*BOTH, 'damage work/out')),
     Case('compact', 'compact work/out', BOTH),
 ]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What a crash leaves of a disk: from the record of a run (tests/seam/record.c), every state that a file system may come back with.
 
-What is written is on the disk when its file was synced after it; until then any part of it may be, in any order, torn where sectors of 512
-bytes meet. Names change in the order of the calls, as in the journals of file systems, and surely once a directory they are in was synced:
+What is written is on the disk when its file was synced after it; until then any part of it may be, in any order, torn anywhere that bytes
+cross a multiple of 64: of disks it would be 512, of persistent memory it is this. Names change in the order of the calls, as in the journals of file systems, and surely once a directory they are in was synced:
 until then any number of the last changes may be missing. Syncing a file makes no name of it durable. What was reserved and not written is
 zero. Times are as of the last write.
 """
@@ -11,7 +11,7 @@ import os
 import random
 import typing
 
-SECTOR = 512
+SECTOR = 64
 MOST_PIECES, N_SAMPLES = 8, 256
 EXCHANGE = 2 # a flag of renameat2
 
@@ -136,6 +136,13 @@ class Disk:
         return {to: self.now[key], key: self.now.get(to) if int(flags) & EXCHANGE else None}
 
     # --- after a crash ---
+
+    def last(self):
+        """The tree when nothing is lost."""
+        held = dict(self.files)
+        for data in self.data:
+            held[data.file] = apply(held[data.file], data)
+        return self.state(self.n_operations, self.tree(len(self.names)), held).tree
 
     def is_synced(self, this, after, end):
         """Whether it was synced between two moments."""

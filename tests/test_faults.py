@@ -66,6 +66,8 @@ ERRORS = {
 }
 # A disk that is full or broken stays so; and a process that has no memory may never get any.
 LASTING = [errno.EIO, errno.ENOSPC]
+# But where no directory can be read and no name removed, what is temporary stays.
+TO_REMOVE = ['getdents64', 'unlink', 'unlinkat']
 
 
 # How build says what it found, which may be hidden from it.
@@ -102,7 +104,7 @@ def faults_of(names, n_allocations):
         if name not in ERRORS:
             raise Complaint(f'{name}: what this system call may answer is not known here')
         for error in ERRORS[name]:
-            for for_ever in (0, 1) if error in LASTING else (0,):
+            for for_ever in (0, 1) if error in LASTING and name not in TO_REMOVE else (0,):
                 said = errno.errorcode[error] if error else 'half done'
                 yield Plan(CALL, at, for_ever, error), f'{name}, call {at}' + ' and all like it' * for_ever + f': {said}'
 
@@ -162,9 +164,9 @@ class Trial:
         """Its end, its words, and what it has not given back."""
         if run.code not in (0, 1):
             raise Complaint(f'exit {run.code}: {run.talk}')
-        if (run.held_blocks, run.held_descriptors) != (self.good.held_blocks, self.good.held_descriptors):
-            raise Complaint(f'leaks {run.held_blocks - self.good.held_blocks} blocks, '
-                            f'{run.held_descriptors - self.good.held_descriptors} descriptors: {run.talk}')
+        blocks, descriptors = run.held_blocks - self.good.held_blocks, run.held_descriptors - self.good.held_descriptors
+        if descriptors or blocks and not (blocks == -1 and self.case.is_threaded): # libc keeps a block for the thread that was there
+            raise Complaint(f'leaks {blocks} blocks, {descriptors} descriptors: {run.talk.strip()!r}')
         if run.code == 1 and not re.fullmatch(r'lorapack: [^\n]+\n', run.talk):
             raise Complaint(f'exit 1, and it says {run.talk!r}')
 
@@ -232,7 +234,7 @@ def main():
         write_inputs(folder)
         reader = Reader(dump, folder)
         for case in CASES:
-            if wanted and case.name.split(',')[0] not in wanted:
+            if wanted and not any(map(case.name.startswith, wanted)):
                 continue
             tally, complaints, good = try_case(case, lorapack, seam, reader, folder, stride)
             print(f'{case.name}: {good.n_allocations} allocations, {good.n_calls} calls; {told(tally)}', *complaints, sep='\n', flush=True)

@@ -16,6 +16,9 @@
 #define PLANS 197
 #define RESULTS 198
 
+/* A run takes milliseconds. */
+#define MOST_SECONDS 60
+
 seam_plan seam_plan_now;
 seam_counts *seam_counted;
 
@@ -112,6 +115,7 @@ static void begin(seam_counts *counts, const seam_plan *plan)
     close(PLANS);
     close(RESULTS);
     seam_plan_now = *plan;
+    alarm(MOST_SECONDS);
     if (!seam_trap()) {
         perror("seam: seccomp");
         _exit(77);

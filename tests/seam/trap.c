@@ -92,7 +92,8 @@ static const struct {
     CALL(faccessat),
     CALL(fadvise64),
     CALL(faccessat2),
-    CALL(getcwd), CALL(fchmod),
+    CALL(getcwd),
+    CALL(fchmod),
 #ifdef SYS_open // only old architectures have these
     CALL(open),
     CALL(stat),
