@@ -137,19 +137,19 @@ int output_begin(output_file *out, const char *path, const char *after)
     return EXIT_DONE;
 }
 
-/* So that the new name survives a crash; a file system that cannot sync a directory has its own way. */
-static void sync_parent(char *path)
+/* So that the new name survives a crash: 0 or an errno. A file system that cannot sync a directory has its own way. */
+static int sync_parent(char *path)
 {
     char *slash = strrchr(path, '/');
-    int fd;
+    int fd, e;
 
     if (slash)
         slash[slash == path] = '\0';
     fd = open(slash ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd);
+    e = fd < 0 || (fsync(fd) && errno != EINVAL) ? errno : 0;
+    if (fd >= 0)
         close(fd);
-    }
+    return e;
 }
 
 int output_commit(output_file *out)
@@ -165,9 +165,12 @@ int output_commit(output_file *out)
         why = errno;
         good = false;
     }
-    if (good) {
-        sync_parent(out->temporary);
-    } else {
+    if (good && (why = sync_parent(out->temporary))) {
+        message_error("%s: is written, but syncing its directory failed: %s", out->path, strerror(why));
+        free(out->temporary);
+        return EXIT_FAILED;
+    }
+    if (!good) {
         unlink(out->temporary);
         not_written(out, why);
     }
