@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The commands that write, each on small inputs and from where it begins: for the tests of what becomes of them when machines fail."""
 import array
+import collections
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import typing
@@ -132,6 +134,32 @@ def read_tree(folder):
     return {path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes() for path in sorted(folder.rglob('*'))}
 
 
+# What is written beside its place; a crash may leave it, and nobody reads it.
+TEMPORARY = re.compile(r'(?:^|/)\.[^/]+\.lorapack-[a-z0-9]{6}~?(?:/|$)|\.tmp-\d+$')
+
+
+def is_temporary(path):
+    """Whether nobody reads it."""
+    return TEMPORARY.search(path) is not None
+
+
+def results(tree):
+    """What a user reads, by what comes into its place at once: {path of it: {path: bytes}}."""
+    units = collections.defaultdict(dict)
+    for path, data in tree.items():
+        parts = path.split('/')
+        if path in CACHED or STATE in parts or is_temporary(path):
+            continue
+        units['/'.join(parts[:2 if parts[0] == BUILD else 1])][path] = data
+    return dict(units)
+
+
+def settled(tree):
+    """What must be the same after all runs that succeed: of records only the names, since they have times in them."""
+    return {path: None if STATE in path.split('/') else data for path, data in tree.items()
+            if path not in CACHED and not is_temporary(path)}
+
+
 class Reader:
     """What the library finds in a container, which it checks to the last digest."""
 
@@ -151,3 +179,30 @@ class Reader:
         """Whether it is all right and holds the same, in the same places."""
         found, wanted = self.read(data), self.read(other)
         return found['verdict'] in ('good', 'recovered') and all(found[key] == wanted[key] for key in ('adapters', 'tensors'))
+
+
+class Table:
+    """What came of each command, in numbers that are printed as they come, and all complaints."""
+
+    def __init__(self, numbers, outcomes):
+        self.outcomes, self.total, self.n_numbers = outcomes, [0] * (len(numbers) + len(outcomes)), len(numbers)
+        self.widths = [max(7, len(name)) for name in (*numbers, *outcomes)]
+        self.line('', (*numbers, *outcomes))
+
+    def line(self, name, cells):
+        """Print a line."""
+        print(f'{name:24}', *(f'{cell:>{width}}' for cell, width in zip(cells, self.widths)), sep='  ', flush=True)
+
+    def add(self, name, tally, complaints, numbers):
+        """What came of one."""
+        if tally.keys() - set(self.outcomes):
+            raise ValueError(f'{name}: {tally}')
+        cells = [*numbers, *(tally[outcome] for outcome in self.outcomes)]
+        self.total = [sum(pair) for pair in zip(self.total, cells)]
+        self.line(name, cells)
+        print(*(complaint + '\n' for complaint in complaints), sep='', end='', flush=True)
+
+    def end(self):
+        """Print the sums; the exit code of the test."""
+        self.line('all', self.total)
+        return 1 if self.total[-1] else 0

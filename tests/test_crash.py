@@ -2,49 +2,23 @@
 # SPDX-License-Identifier: MIT
 """The machine stops at any moment of a command that writes: what is found is what was there or what is new, and the next run goes on.
 
-usage: test_crash.py LORAPACK SEAM DUMP_CONTAINER
+usage: test_crash.py LORAPACK SEAM DUMP_CONTAINER [CASE...]
 
-Each command is recorded once; tests/disk.py makes of the record every state of the disk that a crash may leave.
+Each command is recorded once; tests/disk.py makes of the record every state of the disk that a crash may leave. A container that is
+changed where it is may be found in its older state by the other root slot: recovered, as it says itself. CASE: only those of tests/commands.py.
 """
 import collections
 import json
 import os
 import pathlib
-import re
 import shutil
 import sys
 import tempfile
 
-from commands import BUILD, CACHED, CASES, STATE, Reader, read_tree, write_inputs
+from commands import BUILD, CASES, Reader, Table, is_temporary, read_tree, results, settled, write_inputs
 from disk import Disk
 from lorapack import Complaint, Lorapack
 from seam import Plan, Program
-
-# What is written beside its place; a crash may leave it, and nobody reads it.
-TEMPORARY = re.compile(r'(?:^|/)\.[^/]+\.lorapack-[a-z0-9]{6}~?(?:/|$)|\.tmp-\d+$')
-
-
-def is_temporary(path):
-    """Whether nobody reads it."""
-    return TEMPORARY.search(path) is not None
-
-
-def results(tree):
-    """What a user reads, by what comes into its place at once: {path of it: {path: bytes}}."""
-    units = collections.defaultdict(dict)
-    for path, data in tree.items():
-        parts = path.split('/')
-        if path in CACHED or STATE in parts or is_temporary(path):
-            continue
-        units['/'.join(parts[:2 if parts[0] == BUILD else 1])][path] = data
-    return dict(units)
-
-
-def settled(tree):
-    """What must be the same after all runs that succeed."""
-    return {path: None if STATE in path.split('/') else data for path, data in tree.items()
-            if path not in CACHED and not is_temporary(path)}
-
 
 def write_state(state, folder):
     """Make a folder what was found."""
@@ -120,29 +94,30 @@ class Recorded:
             raise Complaint(f'from {sorted(state.tree)}: exit {run.code}, {run.talk.strip()!r}, {", ".join(wrong)}')
 
 
+def try_case(case, *arguments):
+    """Every crash of one command: how often what was found, complaints, and numbers of the record."""
+    recorded, tally, complaints = Recorded(case, *arguments), collections.Counter(), []
+    for state in recorded.disk.states(is_temporary):
+        try:
+            tally[recorded.check(state)] += 1
+        except Complaint as complaint:
+            tally['failed'] += 1
+            complaints.append(f'FAIL {case.name}: {complaint}')
+    recorded.program.close()
+    return tally, complaints, (recorded.disk.n_operations, len(recorded.disk.syncs), tally.total())
+
+
 def main():
-    lorapack, seam, dump, only = Lorapack(sys.argv[1]), sys.argv[2], sys.argv[3], ''.join(sys.argv[4:5])
-    n_failed = 0
+    lorapack, seam, dump, wanted = Lorapack(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
+    table = Table(('changes', 'syncs', 'states'), ('old', 'old, recovered', 'new', 'old and new', 'failed'))
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_inputs(folder)
         reader = Reader(dump, folder)
         for case in CASES:
-            if not case.name.startswith(only): continue
-            recorded, tally, complaints = Recorded(case, lorapack, seam, reader, folder), collections.Counter(), []
-            for state in recorded.disk.states(is_temporary):
-                try:
-                    tally[recorded.check(state)] += 1
-                except Complaint as complaint:
-                    complaints.append(f'FAIL {case.name}: {complaint}')
-            recorded.program.close()
-            print(f'{case.name}: {recorded.disk.n_operations} operations, {len(recorded.disk.syncs)} syncs, {sum(tally.values()) + len(complaints)} states: '
-                  + ', '.join(f'{n} {what}' for what, n in sorted(tally.items())), flush=True)
-            for complaint in complaints[:10]:
-                print(complaint[:600])
-            n_failed += len(complaints)
-    print(f'{n_failed} failed')
-    sys.exit(n_failed > 0)
+            if not wanted or case.name in wanted:
+                table.add(case.name, *try_case(case, lorapack, seam, reader, folder))
+    sys.exit(table.end())
 
 
 main()

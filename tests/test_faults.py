@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Each allocation and each system call of the commands that write fails once, and once for ever; then things are as they were.
+"""Each allocation and each system call of the commands that write fails, once and for ever, in each way it can; then all is as it was.
 
-usage: test_faults.py LORAPACK SEAM [STRIDE]
+usage: test_faults.py LORAPACK SEAM DUMP_CONTAINER [STRIDE [CASE...]]
 
-After each fault the exit code is right and one line says why, nothing leaks, the output is the old one or the new one and nothing is left
-beside it, and where something changed the command, run again, does what it does without faults. Only every STRIDE-th point of a
-command is tried (default 1: all).
+After each fault the exit code is right and one line says why, nothing leaks, each output is the old one or the new one and nothing is
+left beside it, and from there the command does what it does without faults. Only every STRIDE-th fault of a command is tried (default 1:
+all). CASE: only those of tests/commands.py.
 """
 import collections
 import errno
@@ -16,7 +16,8 @@ import shutil
 import sys
 import tempfile
 
-from commands import BUILD, CACHED, CASES, STATE, Reader, read_tree, write_inputs
+from commands import BUILD, CASES, Reader, Table, is_temporary, read_tree, results, settled, write_inputs
+from disk import lines_of
 from lorapack import Complaint, Lorapack
 from seam import ALLOCATION, CALL, Plan, Program
 
@@ -69,54 +70,13 @@ LASTING = [errno.EIO, errno.ENOSPC]
 # But where no directory can be read and no name removed, what is temporary stays.
 TO_REMOVE = ['getdents64', 'unlink', 'unlinkat']
 
-
 # How build says what it found, which may be hidden from it.
 WAS = re.compile('; it was .*')
 
-# Where a directory waits to be removed that was replaced.
-TEMPORARY = re.compile(r'\.out\.lorapack-[a-z0-9]{6}')
-
-# What may come of a fault.
-DONE, REFUSED = 'done all the same', 'refused, all as it was'
-WRITTEN, SETTLED = 'written, and says what is not well', 'in its place, and the next run finishes it'
-
-# When all is written and then something is not well, this says that it is written.
-SAID_AFTER = re.compile('is written, but|; the model is written|standard output: cannot be written')
-
-
-def calls_of(record):
-    """The names of the calls of a record, in order."""
-    names, at = [], 0
-    while at < len(record):
-        end = record.index(b'\n', at)
-        words = record[at:end].decode().split(' ')
-        names.append(words[0])
-        at = end + 1 + (int(words[-1]) if words[1:2] == ['write'] else 0)
-    return names
-
-
-def faults_of(names, n_allocations):
-    """Each fault of a command that makes these calls: a plan, and what it is called."""
-    for at in range(1, n_allocations + 1):
-        for for_ever in (0, 1):
-            yield Plan(ALLOCATION, at, for_ever, errno.ENOMEM), f'allocation {at}' + ' and all after' * for_ever
-    for at, name in enumerate(names, 1):
-        if name not in ERRORS:
-            raise Complaint(f'{name}: what this system call may answer is not known here')
-        for error in ERRORS[name]:
-            for for_ever in (0, 1) if error in LASTING and name not in TO_REMOVE else (0,):
-                said = errno.errorcode[error] if error else 'half done'
-                yield Plan(CALL, at, for_ever, error), f'{name}, call {at}' + ' and all like it' * for_ever + f': {said}'
-
-
-def kept(tree):
-    """A tree without what commands keep for themselves."""
-    return {path: data for path, data in tree.items() if STATE not in path.split('/') and path != BUILD}
-
-
-def settled(tree):
-    """What must be the same after all runs that succeed: of records only the names, since they have times in them."""
-    return {path: None if STATE in path.split('/') else data for path, data in tree.items() if path not in CACHED}
+# What may come of a fault: nothing; exit 1 and all is as it was, or the output is there and the message says so, or, of a build, which
+# has several steps, the output is there and the next run does the rest.
+OUTCOMES = DONE, REFUSED, WRITTEN, UNFINISHED, NOT_REACHED, FAILED = 'done', 'refused', 'written', 'unfinished', 'not met', 'failed'
+SAYS_WRITTEN = re.compile('is written, but|; the model is written|standard output: cannot be written')
 
 
 class Trial:
@@ -131,7 +91,7 @@ class Trial:
         self.old = read_tree(self.work)
         self.program = Program(lorapack, seam, case.command.split(), folder)
         self.good = self.program.run(Plan(record=1))
-        self.names = calls_of(self.program.record())
+        self.names = [words[0] for words, _ in lines_of(self.program.record())]
         self.new = read_tree(self.work)
         if self.good.code or self.new == self.old:
             raise Complaint(f'without faults: exit {self.good.code}: {self.good.talk}')
@@ -145,20 +105,35 @@ class Trial:
         shutil.copytree(self.start, self.work)
 
     def faults(self):
-        """All that can fail."""
-        return list(faults_of(self.names, self.good.n_allocations))
+        """Each of what can fail: a plan, and what it is called."""
+        for at in range(1, self.good.n_allocations + 1):
+            for for_ever in (0, 1):
+                yield Plan(ALLOCATION, at, for_ever, errno.ENOMEM), f'allocation {at}' + ' and all after' * for_ever
+        for at, name in enumerate(self.names, 1):
+            if name not in ERRORS:
+                raise Complaint(f'{name}: what this system call may answer is not known here')
+            for error in ERRORS[name]:
+                for for_ever in (0, 1) if error in LASTING and name not in TO_REMOVE else (0,):
+                    said = errno.errorcode[error] if error else 'half done'
+                    yield Plan(CALL, at, for_ever, error), f'{name}, call {at}' + ' and all like it' * for_ever + f': {said}'
 
     def check(self, plan):
-        """One fault; what came of it, in a word."""
+        """One fault; what came of it."""
         run = self.program.run(plan)
         tree = read_tree(self.work)
         self.check_run(run)
         outcome = self.judge(run, tree)
-        if tree != self.old:
-            if outcome in (REFUSED, SETTLED):
+        if outcome == DONE and plan.error in SYNC and self.is_sync(plan) and BUILD not in tree: # where records may be lost
+            raise Complaint('exit 0, and nobody hears that it was not synced')
+        if tree != self.old: # else the next run is the one that was recorded
+            if outcome in (REFUSED, UNFINISHED):
                 self.check_again(tree)
             self.reset()
-        return outcome if run.n_failed else 'not reached'
+        return outcome if run.n_failed else NOT_REACHED
+
+    def is_sync(self, plan):
+        """Whether it was to a call that says whether something is on the disk. (When it is not known which call it was, none was.)"""
+        return plan.kind == CALL and self.names[plan.at - 1] in ('fsync', 'sync_file_range') and not self.case.is_threaded
 
     def check_run(self, run):
         """Its end, its words, and what it has not given back."""
@@ -171,25 +146,33 @@ class Trial:
             raise Complaint(f'exit 1, and it says {run.talk!r}')
 
     def judge(self, run, tree):
-        """Success: all is as without faults. Failure: nothing is."""
+        """Success: all is as without faults. Failure: nothing is, or it is said."""
         if run.code == 0:
-            if settled(tree) != settled(self.new):
-                raise Complaint(f'exit 0, but {difference(tree, self.new)}')
-            if WAS.sub('', run.output) != WAS.sub('', self.good.output):
-                raise Complaint(f'exit 0, but it prints {run.output!r}')
-            return DONE
-        if self.is_new(tree) and SAID_AFTER.search(run.talk):
+            return self.judge_success(run, tree)
+        if self.is_new(tree) and SAYS_WRITTEN.search(run.talk) and all(path.split('/')[0] in run.talk for path in temporaries(tree)):
             return WRITTEN
-        if kept(tree) == kept(self.old) or (self.case.in_place and self.reader.same(tree['out'], self.old['out'])):
-            return REFUSED # what is behind the end of a container does not count
+        if self.is_old(tree) and not temporaries(tree):
+            return REFUSED
         if self.is_new(tree) and BUILD in tree:
-            return SETTLED
+            return UNFINISHED
         raise Complaint(f'exit 1, {run.talk.strip()!r}, but {difference(tree, self.old)}')
 
+    def judge_success(self, run, tree):
+        """The result and what is said of it are those of a run without faults."""
+        if settled(tree) != settled(self.new) or temporaries(tree):
+            raise Complaint(f'exit 0, but {difference(tree, self.new)}')
+        if WAS.sub('', run.output) != WAS.sub('', self.good.output):
+            raise Complaint(f'exit 0, but it prints {run.output!r}')
+        return DONE
+
+    def is_old(self, tree):
+        """Whether a user finds all as it was. What is behind the end of a container does not count."""
+        return results(tree) == results(self.old) or (self.case.in_place and self.reader.same(tree['out'], self.old['out']))
+
     def is_new(self, tree):
-        """Whether all that differs from the old is as in the new, but for an old output that says that it could not be removed."""
-        return all(data == self.new.get(path, 0) for path, data in kept(tree).items()
-                   if data != self.old.get(path, 0) and not TEMPORARY.match(path))
+        """Whether some result is the new one, and the others are as they were."""
+        found, old, new = results(tree), results(self.old), results(self.new)
+        return found != old and all(found.get(unit) in (old.get(unit), new.get(unit)) for unit in found.keys() | old.keys() | new.keys())
 
     def check_again(self, tree):
         """The next run finds its way from what is there."""
@@ -199,49 +182,43 @@ class Trial:
             raise Complaint(f'and then exit {again.code}, {again.talk.strip()!r}; {difference(found, self.new)}, from {sorted(tree)}')
 
 
+def temporaries(tree):
+    """What is there only until it comes to its place."""
+    return [path for path in tree if is_temporary(path)]
+
+
 def difference(tree, other):
     """Which paths differ."""
     paths = sorted(path for path in tree.keys() | other.keys() if tree.get(path, 0) != other.get(path, 0))
     return 'differs: ' + ', '.join(paths[:4])
 
 
-def try_case(case, lorapack, seam, reader, folder, stride):
-    """All of one command: how often what came of it, and complaints."""
-    trial = Trial(case, lorapack, seam, reader, folder)
+def try_case(case, stride, *arguments):
+    """The faults of one command: how often what came of one, complaints, and numbers of what can fail."""
+    trial = Trial(case, *arguments)
     tally, complaints = collections.Counter(), []
-    for plan, name in trial.faults()[::stride]:
+    for plan, name in list(trial.faults())[::stride]:
         try:
             tally[trial.check(plan)] += 1
         except Complaint as complaint:
-            tally['FAILED'] += 1
+            tally[FAILED] += 1
             complaints.append(f'FAIL {case.name}: {name}: {complaint}')
             trial.reset()
     trial.program.close()
-    return tally, complaints, trial.good
-
-
-def told(tally):
-    """How many faults, and what came of them."""
-    return f'{sum(tally.values())} faults: ' + ', '.join(f'{n} {outcome}' for outcome, n in sorted(tally.items()))
+    return tally, complaints, (trial.good.n_allocations, trial.good.n_calls, tally.total())
 
 
 def main():
-    lorapack, seam, dump, stride = Lorapack(sys.argv[1]), sys.argv[2], sys.argv[3], int((sys.argv[4:5] or ['1'])[0])
-    wanted = sys.argv[5:]
-    n_failed, total = 0, collections.Counter()
+    lorapack, seam, dump, stride, wanted = Lorapack(sys.argv[1]), *sys.argv[2:4], int((sys.argv[4:5] or [1])[0]), sys.argv[5:]
+    table = Table(('allocations', 'calls', 'faults'), OUTCOMES)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_inputs(folder)
         reader = Reader(dump, folder)
         for case in CASES:
-            if wanted and not any(map(case.name.startswith, wanted)):
-                continue
-            tally, complaints, good = try_case(case, lorapack, seam, reader, folder, stride)
-            print(f'{case.name}: {good.n_allocations} allocations, {good.n_calls} calls; {told(tally)}', *complaints, sep='\n', flush=True)
-            n_failed += len(complaints)
-            total += tally
-    print(f'all: {told(total)}; {n_failed} failed')
-    sys.exit(n_failed > 0)
+            if not wanted or case.name in wanted:
+                table.add(case.name, *try_case(case, stride, lorapack, seam, reader, folder))
+    sys.exit(table.end())
 
 
 main()
