@@ -182,10 +182,10 @@ class Reader:
 
 
 class Table:
-    """What came of each command, in numbers that are printed as they come, and all complaints."""
+    """What came of each command: numbers, of which the last says how often the test failed, and complaints."""
 
     def __init__(self, numbers, outcomes):
-        self.outcomes, self.total, self.n_numbers = outcomes, [0] * (len(numbers) + len(outcomes)), len(numbers)
+        self.outcomes, self.total = outcomes, [0] * (len(numbers) + len(outcomes))
         self.widths = [max(7, len(name)) for name in (*numbers, *outcomes)]
         self.line('', (*numbers, *outcomes))
 

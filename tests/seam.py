@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Running lorapack in a world that fails: tests/seam/ stands between it and its machine."""
 import os
+import struct
 import subprocess
 import sys
 import typing
@@ -56,7 +57,7 @@ class Program:
         """Run it once."""
         for file in self.files:
             os.ftruncate(file.fileno(), 0)
-        os.write(self.plans, (' '.join(map(str, plan)) + '\n').encode())
+        os.write(self.plans, struct.pack('5l', *plan))
         counts = os.read(self.results, 200).split()
         if not counts:
             raise Complaint(f'the seam ended with {self.process.wait()}: {self.read(1)}')

@@ -45,6 +45,7 @@ ERRORS = {
     'fsync': [*SYNC, errno.EINTR, errno.EINVAL],
     'sync_file_range': [*SYNC, errno.ENOMEM, errno.EINVAL],
     'copy_file_range': [SHORT, *SYNC, errno.EFBIG, errno.EINTR, errno.ENOMEM, errno.EXDEV, *UNSUPPORTED],
+    'linkat': [*NAME, errno.EEXIST],
     'renameat': NAME,
     'renameat2': [*NAME, errno.EEXIST, *UNSUPPORTED],
     'rename': NAME,

@@ -13,11 +13,9 @@ typedef enum seam_kind { SEAM_NONE, SEAM_ALLOCATION, SEAM_CALL } seam_kind;
 
 /* What fails: call number `at` of a kind, counted from 1; or, of system calls, that one and all later ones of its name. */
 typedef struct seam_plan {
-    int kind;
-    long at;
-    int for_ever;
-    int error; /* an errno; 0: a read or a write does half of what it is asked */
-    int record;
+    long kind, at, for_ever;
+    long error; /* an errno; 0: a read or a write does half of what it is asked */
+    long record;
 } seam_plan;
 
 /* What came of it; in memory that outlives the process. */
