@@ -92,6 +92,19 @@ def compare_packed(lorapack, readers, folder, name, adapter, extra):
             raise Complaint(f'{codec}: packed, and not good')
 
 
+def compare_living(lorapack, readers, folder, adapters):
+    """A file that is appended to is good after every step."""
+    first, second, *_ = adapters
+    path = folder / 'living.lora'
+    lorapack.must('pack', first, '-o', path)
+    for arguments in (['add', path, second, '--codec', 'split'], ['add', path, first, '--name', 'again', '--meta', 'k=v'],
+                      ['remove', path, first.name], ['add', path, first, '--dtype', 'f16'], ['rollback', path],
+                      ['rollback', path, '--to', '2'], ['remove', path, second.name], ['compact', path]):
+        lorapack.must(*arguments)
+        if readers.compare(path) != 'good':
+            raise Complaint(f'{arguments[0]}: not good')
+
+
 def compare_damaged(readers, folder, data, seed):
     """A byte of a file is another one: both see it, or both say that it does not matter."""
     chance = random.Random(seed)
@@ -113,6 +126,7 @@ def main():
         tasks = [pool.submit(attempt, path.name, readers.compare, path, True) for path in sorted(pathlib.Path(vectors).glob('*.lora'))]
         tasks += [pool.submit(attempt, name, compare_packed, lorapack, readers, folder, name, adapter, extra)
                   for name, adapter, extra in adapters(map(pathlib.Path, more))]
+        tasks.append(pool.submit(attempt, 'living', compare_living, lorapack, readers, folder, [pathlib.Path(path) for path in more]))
         samples = [(pathlib.Path(vectors) / name).read_bytes() for name in ('good-split.lora', 'good-three-generations.lora')]
         tasks += [pool.submit(attempt, f'seed {seed}', compare_damaged, readers, folder, samples[seed % 2], seed)
                   for seed in range(N_DAMAGED)]

@@ -55,6 +55,8 @@ static void changes_text(const lorafmt_generation *g, const lorafmt_generation *
     for (size_t i = 0; before && i < before->n_adapters; i++)
         if (!find(g, before->adapters[i].name))
             text_append(out, size, "%sremoved %s", out[0] ? ", " : "", before->adapters[i].name);
+    if (!out[0])
+        text_append(out, size, "nothing that an id covers");
 }
 
 static void fill_row(const void *ctx, size_t i, char cells[][CELL_SIZE])

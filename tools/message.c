@@ -92,6 +92,8 @@ static const char *hint_text(lorafmt_hint hint)
         return "; say how names correspond: --map OLD=NEW of merge and verify, or map of a manifest";
     case LORAFMT_HINT_ANY_BASE:
         return "; --any-base lets it pass";
+    case LORAFMT_HINT_REPLACE:
+        return "; --replace puts this one in its place, --name gives it another name";
     case LORAFMT_HINT_ROLLBACK:
         return "; lorapack rollback FILE --to the generation that lorapack history shows first accepts it";
     case LORAFMT_HINT_LOCK:

@@ -40,7 +40,7 @@ void lf_container_info(const lf_container *c, lorafmt_container_info *out)
 {
     *out = (lorafmt_container_info){
         .version_major = LORAFMT_FORMAT_MAJOR,
-        .version_minor = LORAFMT_FORMAT_MINOR,
+        .version_minor = lf_load_u16le(c->bytes + LF_HEADER_VERSION_MINOR),
         .generation = c->root.generation,
         .file_end = c->root.file_end,
         .index_size = c->root.index_size,

@@ -98,10 +98,11 @@ lorafmt_status lf_container_metadata(const lf_container *container, size_t i, lo
 /* One adapter with all that its records say. */
 typedef struct lf_adapter_records {
     lorafmt_adapter adapter;
-    size_t n_factors;        /* of all its sites */
-    lorafmt_factor *factors; /* of all its sites, in their order; data is NULL unless the codec is raw */
-    uint32_t *tensors;       /* the tensor record of each */
-    lf_digest *digests;      /* what that states of its data, which was not looked at */
+    uint32_t first_site, first_metadata; /* which records are its own */
+    size_t n_factors;                    /* of all its sites */
+    lorafmt_factor *factors;             /* of all its sites, in their order; data is NULL unless the codec is raw */
+    uint32_t *tensors;                   /* the tensor record of each */
+    lf_digest *digests;                  /* what that states of its data, which was not looked at */
 } lf_adapter_records;
 
 /* All records of adapter i, each checked by itself. Memory is from the arena, strings and data lie in the file. */

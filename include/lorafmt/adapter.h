@@ -229,7 +229,8 @@ LORAFMT_API lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memo
 /**
  * lorafmt_source_open() of an open regular file that holds a `.lora`, or a safetensors file that says its scale or is given it.
  *
- * @param fd    open for reading; mapped, so it may be closed afterwards. Where it stands does not matter.
+ * @param fd    open for reading; mapped, so it may be closed afterwards. Where it stands does not matter. A file that somebody is
+ *              just appending to may look recovered or truncated: unlike lorafmt_source_open() this looks once.
  * @param name  as in lorafmt_memory
  */
 LORAFMT_API lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_source_options *options,

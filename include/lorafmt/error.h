@@ -43,6 +43,7 @@ typedef enum lorafmt_hint {
     LORAFMT_HINT_ORIENTATION, /**< say how the base stores linear layers: lorafmt_bind_options.orientation */
     LORAFMT_HINT_MAP,         /**< say how names correspond: lorafmt_bind_options.renames */
     LORAFMT_HINT_ANY_BASE,    /**< lorafmt_bind_options.any_base lets it pass */
+    LORAFMT_HINT_REPLACE,     /**< lorafmt_pack_options.force lets an adapter take the place of another */
     LORAFMT_HINT_ROLLBACK,    /**< lorafmt_rollback() to the generation that is shown accepts it */
     LORAFMT_HINT_LOCK,        /**< what is there is not what was locked: lorakit_scenarios_lock() accepts it */
 } lorafmt_hint;

@@ -6,6 +6,7 @@
 #include "lorafmt/adapter.h"
 #include "lorafmt/error.h"
 #include "lorafmt/files.h"
+#include "lorafmt/generations.h"
 #include "lorafmt/image.h"
 #include "lorafmt/index.h"
 #include "lorafmt/model.h"

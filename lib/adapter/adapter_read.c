@@ -21,12 +21,15 @@ static lorafmt_status check_id(const lf_adapter_reader *reader, size_t i, const 
     return LORAFMT_OK;
 }
 
-static lorafmt_status count_values(lf_adapter_reader *reader, uint32_t first, const lorafmt_adapter *adapter, lorafmt_error *err)
+static lorafmt_status count_values(lf_adapter_reader *reader, const lf_adapter_records *records, lorafmt_error *err)
 {
+    const lorafmt_adapter *adapter = &records->adapter;
+
     for (size_t i = 0; i < adapter->n_metadata; i++) {
         reader->n_value_bytes += strlen(adapter->metadata[i].value);
         if (reader->n_value_bytes > LF_MAX_VALUES)
-            return lf_fail(err, LORAFMT_CORRUPT, lf_container_metadata_offset(reader->container, first + i) + LF_METADATA_VALUE,
+            return lf_fail(err, LORAFMT_CORRUPT,
+                           lf_container_metadata_offset(reader->container, records->first_metadata + i) + LF_METADATA_VALUE,
                            adapter->metadata[i].key, "metadata values of more than 2^28 bytes");
     }
     return LORAFMT_OK;
@@ -53,26 +56,20 @@ uint64_t lf_site_place_offset(const lf_container *c, size_t i, const lf_adapter_
 }
 
 /* Where in the file the part of adapter i lies that breaks a rule. */
-static uint64_t offset_of(const lf_container *c, size_t i, const lf_adapter_place *place)
+static uint64_t offset_of(const lf_container *c, size_t i, const lf_adapter_records *records, const lf_adapter_place *place)
 {
-    uint32_t first_site, first_metadata;
-    lorafmt_adapter adapter;
-
-    if (lf_container_adapter(c, i, &adapter, &first_site, &first_metadata, NULL))
-        return LORAFMT_NO_OFFSET;
     switch (place->part) {
     case LF_PART_ADAPTER:
         return lf_container_adapter_offset(c, i) + place->byte;
     case LF_PART_METADATA:
-        return lf_container_metadata_offset(c, first_metadata + place->i) + place->byte;
+        return lf_container_metadata_offset(c, records->first_metadata + place->i) + place->byte;
     default:
-        return lf_site_place_offset(c, first_site + place->i, place);
+        return lf_site_place_offset(c, records->first_site + place->i, place);
     }
 }
 
 lorafmt_status lf_adapter_read(lf_adapter_reader *reader, size_t i, lorafmt_adapter *out, lorafmt_error *err)
 {
-    uint32_t first_site, first_metadata;
     lf_adapter_records records;
     lf_adapter_place place;
     lorafmt_status st;
@@ -80,12 +77,11 @@ lorafmt_status lf_adapter_read(lf_adapter_reader *reader, size_t i, lorafmt_adap
     LF_TRY(lf_container_read(reader->container, i, reader->arena, &records, err));
     for (size_t f = 0; f < records.n_factors; f++)
         records.factors[f].tensor.data = reader->loaded[records.tensors[f]];
-    LF_TRY(lf_container_adapter(reader->container, i, out, &first_site, &first_metadata, err));
     *out = records.adapter;
-    LF_TRY(count_values(reader, first_metadata, out, err));
+    LF_TRY(count_values(reader, &records, err));
     st = lf_adapter_check(out, &reader->row_indexes, &place, err);
     if (st && err)
-        err->offset = offset_of(reader->container, i, &place);
+        err->offset = offset_of(reader->container, i, &records, &place);
     return st ? st : check_id(reader, i, &records, err);
 }
 

@@ -17,11 +17,10 @@ static lorafmt_status check(const lf_container *file, bool accept_recovered, lor
     return lf_container_check_but_data(file, err);
 }
 
-static lorafmt_status open_file(lf_appender *a, const char *path, bool accept_recovered, lorafmt_error *err)
+static lorafmt_status open_file(lf_appender *a, bool accept_recovered, lorafmt_error *err)
 {
     uint64_t size;
 
-    LF_TRY(lf_path_resolve(path, &a->path, err));
     LF_TRY(lf_file_open_locked(a->path, &a->fd, &size, err));
     LF_TRY(lf_map_file(a->fd, a->path, size, &a->map, err));
     LF_TRY(lf_container_open(a->map.bytes, a->map.size, 0, &a->file, err));
@@ -30,24 +29,18 @@ static lorafmt_status open_file(lf_appender *a, const char *path, bool accept_re
 
 lorafmt_status lf_appender_open(lf_appender *a, const char *path, bool accept_recovered, lorafmt_error *err)
 {
-    lorafmt_status st;
-
-    *a = (lf_appender){.fd = -1};
-    st = open_file(a, path, accept_recovered, err);
-    if (st)
-        lf_error_set_file(err, path);
-    return st;
+    *a = (lf_appender){.path = path, .fd = -1};
+    return open_file(a, accept_recovered, err);
 }
 
 lorafmt_status lf_appender_close(lf_appender *a, lorafmt_status status, lorafmt_error *err)
 {
-    if (status && a->path)
+    if (status)
         lf_error_set_file(err, a->path);
     lf_container_free(a->file);
     lf_map_close(&a->map);
     lf_file_close(a->fd);
     lf_arena_free(&a->arena);
-    free(a->path);
     return status;
 }
 
@@ -97,8 +90,9 @@ static lorafmt_status write_slot(const lf_appender *a, const lf_appended *append
     st = lf_file_write(a->fd, a->path, appended->slot_offset, appended->slot, sizeof appended->slot, err);
     if (!st)
         st = lf_file_sync(a->fd, a->path, err);
-    if (st && !lf_file_write(a->fd, a->path, appended->slot_offset, before, sizeof before, NULL))
-        lf_file_sync(a->fd, a->path, NULL);
+    if (st && !lf_file_write(a->fd, a->path, appended->slot_offset, before, sizeof before, NULL) &&
+        !lf_file_sync(a->fd, a->path, NULL))
+        lf_file_cut(a->fd, a->map.size);
     return st;
 }
 

@@ -11,8 +11,8 @@
 #include "lorafmt/generations.h"
 
 typedef struct lf_appender {
-    char *path; /* links followed */
-    int fd;     /* locked */
+    const char *path; /* the caller's */
+    int fd;           /* locked */
     lf_map map;
     lf_container *file;
     lf_arena arena;

@@ -6,6 +6,7 @@
 #include "lib/front/append.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_named(const lorafmt_adapter *adapter, const char *const *names, size_t n)
@@ -39,8 +40,9 @@ static lorafmt_status put_adapter(lf_appender *a, const lorafmt_adapter *adapter
     while (i < a->n && strcmp(a->adapters[i]->name, adapter->name) != 0)
         i++;
     if (i < a->n && !force)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, adapter->name,
-                       "an adapter of this name is there already, and will not be replaced unless forced");
+        return lf_hint(err,
+                       lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, adapter->name, "an adapter of this name is there already"),
+                       LORAFMT_HINT_REPLACE);
     a->adapters[i] = adapter;
     a->digests[i] = NULL;
     a->n += i == a->n;
@@ -193,20 +195,21 @@ lorafmt_status lorafmt_rollback(const char *path, uint64_t generation, lorafmt_a
 
 /* --- compact --- */
 
-static lorafmt_status compact_to(const lf_appender *a, const char *output, bool force, uint64_t *n_bytes, lorafmt_error *err)
+static lorafmt_status compact_to(const lf_appender *a, const char *output, bool in_place, bool force, uint64_t *n_bytes,
+                                 lorafmt_error *err)
 {
     lf_output *o;
     lf_writer w = {0};
     lorafmt_status st;
 
     LF_TRY(lf_container_check_generation(a->file, NULL, err));
-    LF_TRY(lf_output_begin_file(output, force, &o, err));
+    LF_TRY(lf_output_begin_file(output, force || in_place, &o, err));
     w.fd = lf_output_fd(o);
     w.path = lf_output_path(o);
     st = lf_container_compact(a->file, lf_writer_put, &w, &w.end, err);
     if (!st && n_bytes)
         *n_bytes = w.end;
-    if (!st && output == a->path)
+    if (!st && in_place)
         st = lf_file_copy_mode(a->fd, w.fd, w.path, err);
     if (st) {
         lf_output_abort(o);
@@ -219,10 +222,14 @@ lorafmt_status lorafmt_compact(const char *path, const char *output, bool force,
 {
     lf_appender a;
     lorafmt_status st = lf_appender_open(&a, path, output != NULL, err);
+    char *target = NULL; // a link stays one, and leads to the new file
 
     if (n_bytes)
         *n_bytes = 0;
+    if (!st && !output)
+        st = lf_path_resolve(path, &target, err);
     if (!st)
-        st = compact_to(&a, output ? output : a.path, output ? force : true, n_bytes, err);
+        st = compact_to(&a, output ? output : target, !output, force, n_bytes, err);
+    free(target);
     return lf_appender_close(&a, st, err);
 }

@@ -4,8 +4,7 @@
 
 #include "format/base/arena.h"
 #include "format/base/error.h"
-#include "format/container/container.h"
-#include "lib/io/io.h"
+#include "lib/front/source.h"
 
 #include <stdlib.h>
 
@@ -80,9 +79,7 @@ lorafmt_status lorafmt_history_open(const char *path, lorafmt_history **out, lor
     *out = NULL;
     if (!h)
         return lf_no_memory(err);
-    st = lf_map_open(path, false, &h->map, err);
-    if (!st)
-        st = lf_container_open(h->map.bytes, h->map.size, 0, &h->container, err);
+    st = lf_container_open_file(path, false, &h->map, &h->container, err);
     if (!st)
         st = read_generations(h, err);
     if (st) {

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MAX_CONFIG_SIZE (1u << 20)
 #define CONFIG_FILE "adapter_config.json"
@@ -269,29 +268,10 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
     return st;
 }
 
-/* While somebody writes a root slot it looks damaged: what is, still is when looked at again. */
-static lorafmt_status open_container(lorafmt_source *source, const char *path, bool in_memory, lorafmt_error *err)
-{
-    const struct timespec a_moment = {.tv_nsec = 1000000};
-    lorafmt_status st = LORAFMT_OK;
-
-    for (int look = 0; look < 3; look++) {
-        if (look > 0)
-            nanosleep(&a_moment, NULL);
-        lf_container_free(source->container);
-        lf_map_close(&source->map);
-        LF_TRY(lf_map_open(path, in_memory, &source->map, err));
-        st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
-        if (st || !lf_container_is_recovered(source->container))
-            break;
-    }
-    return st;
-}
-
 static lorafmt_status open_file(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
                                 lorafmt_error *err)
 {
-    const lorafmt_status st = open_container(source, path, options && options->in_memory, err);
+    const lorafmt_status st = lf_container_open_file(path, options && options->in_memory, &source->map, &source->container, err);
 
     if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);

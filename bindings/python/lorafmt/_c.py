@@ -16,7 +16,7 @@ NO_OFFSET = 2**64 - 1
 NO_TENSOR = ctypes.c_size_t(-1).value
 
 # Enumerations, by number. The library itself spells dtypes, kinds, roles, scalings and statuses.
-HINTS = ('NONE', 'BASE', 'ALPHA', 'EXPERTS', 'ORIENTATION', 'MAP', 'ANY_BASE', 'LOCK')
+HINTS = ('NONE', 'BASE', 'ALPHA', 'EXPERTS', 'ORIENTATION', 'MAP', 'ANY_BASE', 'REPLACE', 'ROLLBACK', 'LOCK')
 ORIENTATIONS = ('out-in', 'in-out', 'shape')
 SOURCE_KINDS = (None, 'lora', 'peft', 'safetensors')
 TIED = ('unknown', 'yes', 'no')
