@@ -72,17 +72,14 @@ def header_case(text):
 
 # --- adapter_config.json, and the names that go with it ---
 
-def peft(folder, config, tensors=None, header=None):
-    """A PEFT directory; tensors are names of rank-1 pairs."""
+def peft(folder, config, modules=('q',), half=False):
+    """A PEFT directory with a pair of rank 1 for each module; `half`: the last has only one of the two."""
     (folder / 'in').mkdir()
     (folder / 'in/adapter_config.json').write_text(config if isinstance(config, str) else json.dumps(config))
-    names = tensors or [f'{PREFIX}q']
-    parts, data = [], bytearray()
-    for name in names:
-        for suffix in ('lora_A', 'lora_B'):
-            parts.append(f'"{name}.{suffix}.weight":{{"dtype":"F16","shape":[1,1],"data_offsets":[{len(data)},{len(data) + 2}]}}')
-            data += b'\0\x3c'
-    (folder / 'in/adapter_model.safetensors').write_bytes(safetensors(header or '{' + ','.join(parts) + '}', bytes(data)))
+    names = [f'{PREFIX}{module}.lora_{letter}.weight' for module in modules for letter in 'AB']
+    names = names[:-1] if half else names
+    header = ','.join(f'"{name}":{{"dtype":"F16","shape":[1,1],"data_offsets":[{2 * i},{2 * i + 2}]}}' for i, name in enumerate(names))
+    (folder / 'in/adapter_model.safetensors').write_bytes(safetensors('{' + header + '}', b'\0\x3c' * len(names)))
     return ['pack', folder / 'in', '-o', folder / 'out.lora']
 
 
@@ -105,26 +102,34 @@ CONFIGS = {
 }
 
 
-def many_names(size, tail='x' * 8):
-    """Modules whose tensors' header takes about so many bytes."""
-    return [f'{PREFIX}{i:05x}{tail}' for i in range(size // (2 * 82 + 2 * len(tail) + 30))]
-
-
-def backtracking(pattern, n=1, tail='a' * 800):
-    """rank_pattern that takes for ever to find that it does not match."""
+def patterns_case(keys, tail):
+    """rank_pattern that all names are held against, as many as there is room for; the last one breaks off."""
     def write(folder):
-        patterns = {pattern + '|' * i: 1 for i in range(n)}
-        return peft(folder, {**CONFIG, 'rank_pattern': patterns, 'bad': 1} if False else {**CONFIG, 'rank_pattern': patterns, 'r': 2},
-                    [f'{PREFIX}{i}{tail}' for i in range(MIB // (2 * (len(tail) + 100)))])
+        patterns = {key: 1 for key in keys}
+        modules = [f'{i:05x}{tail}' for i in range(MIB // (2 * (len(tail) + 95)))]
+        return peft(folder, {**CONFIG, 'rank_pattern': patterns}, modules, half=True)
     return write
 
 
-def plain_patterns(folder):
-    """As many plain names for as many tensors as there is room for, which all differ in their first letter."""
-    tail = 'x' * 40
-    names = many_names(MIB, tail)
-    patterns = ','.join(f'"y{i:05x}{tail}":1' for i in range(MIB // 53))
-    return peft(folder, BEGIN.replace('"r":1', '"r":2') + f'"rank_pattern":{{{patterns}}}}}', names)
+def plain_keys(tail, n):
+    """Keys that differ from every name in their first letter."""
+    return [f'y{i:04x}{tail}' for i in range(n)]
+
+
+PATTERNS = {
+    'nested_stars': (['(a*)*b'], 'a' * 800),
+    'nested_stars_short': (['(a*)*b'], 'a' * 20),
+    'alternatives': (['(a|a)*b' + 'c' * i for i in range(200)], 'a' * 800),
+    'alternatives_short': (['(a|a)*b' + 'c' * i for i in range(200)], 'a' * 20),
+    'lookahead': (['(?=(a+)+b)a' + 'c' * i for i in range(200)], 'a' * 800),
+    'dots': (['.*.*.*.*.*.*.*b' + 'c' * i for i in range(200)], 'a' * 800),
+    'dots_short': (['.*.*.*.*.*.*.*b' + 'c' * i for i in range(256)], 'a' * 20),
+    'harmless': (['x(y)' + 'c' * i for i in range(256)], 'a'),
+    'large': (['(' * 100 + 'a{0,99}' * 8 + ')' * 100 + 'c' * i for i in range(256)], 'a'),
+    'plain': (plain_keys('x' * 40, 18000), 'x' * 40),
+    'plain_fewer': (plain_keys('x' * 8, 3000), 'x' * 8),
+    'plain_long': (plain_keys('x' * 900, 1000), 'x' * 900),
+}
 
 
 # --- shard index, base config, receipt ---
@@ -220,8 +225,7 @@ def lora(folder, file, command='verify'):
 
 WORST = {f'safetensors_{name}': header_case(text) for name, text in HEADERS.items()}
 WORST |= {f'config_{name}': config_case(*parts) for name, parts in CONFIGS.items()}
-WORST |= {'patterns_nested_stars': backtracking('(a*)*b'), 'patterns_alternatives': backtracking('(a|a)*b', 200),
-          'patterns_lookahead': backtracking('(?=(a+)+b)a', 200), 'patterns_dots': backtracking('.*.*.*.*.*.*.*b', 200), 'patterns_plain': plain_patterns}
+WORST |= {f'patterns_{name}': patterns_case(*parts) for name, parts in PATTERNS.items()}
 WORST |= {f'index_{name}': index_case(*parts) for name, parts in INDEXES.items()}
 WORST |= {f'base_config_{name}': base_config_case(*parts) for name, parts in {
     'many_values': ('{"a":[', lambda i: '0,', '0'), 'many_keys': ('{', lambda i: f'"{i:x}":0,', '"a":1,"a":1}'), 'deep': ('{"a":', lambda i: '[', '')}.items()}
