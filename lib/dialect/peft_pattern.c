@@ -33,6 +33,9 @@
 #define MAX_DEPTH 1000
 #define MAX_HEAP_KIB 1024
 
+/* Nobody asks what a group matched, and each step would carry that along. */
+#define OPTIONS (PCRE2_ANCHORED | PCRE2_UTF | PCRE2_UCP | PCRE2_NO_AUTO_CAPTURE)
+
 /* Where a dot of a plain name is not one of the path, a look-up takes steps; each may be 20 comparisons of characters. */
 #define PLAIN_STEPS (1u << 17)
 
@@ -91,8 +94,7 @@ static lorafmt_status compile(lf_peft_patterns *patterns, regex *r, lorafmt_erro
     int code;
 
     snprintf(text, sizeof text, "(.*\\.)?(%s)$", r->key);
-    r->code =
-        pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_UTF | PCRE2_UCP, &code, &offset, NULL);
+    r->code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, OPTIONS, &code, &offset, NULL);
     if (!r->code) {
         PCRE2_UCHAR why[128];
         pcre2_get_error_message(code, why, sizeof why);
