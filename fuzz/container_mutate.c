@@ -258,7 +258,8 @@ static void bury_index(const mutation *m, uint8_t *segments, size_t n)
         memcpy(segment, segment - LF_SEGMENT_SIZE, LF_SEGMENT_SIZE);
         segment -= LF_SEGMENT_SIZE;
     }
-    lf_segment_encode(&(lf_segment){m->c->root.index_offset, m->c->root.index_size, m->c->root.generation, LF_SEGMENT_DEAD}, segment);
+    lf_segment_encode(&(lf_segment){m->c->root.index_offset, m->c->root.index_size, m->c->root.generation, LF_SEGMENT_DEAD},
+                      segment);
 }
 
 /* A new index at the end of the file, in which one section has a record more or less. */
