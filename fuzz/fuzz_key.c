@@ -1,17 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A key file: what is accepted is written again to the same key, what is refused gives none. */
+#include "fuzz/fuzz.h"
 #include "lib/origin/origin.h"
-
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void check(lf_key_kind kind, const char *text, size_t size)
 {
@@ -21,7 +11,8 @@ static void check(lf_key_kind kind, const char *text, size_t size)
     lorafmt_error err;
 
     if (lf_key_parse(text, size, kind, key, &err) != LORAFMT_OK) {
-        require(err.text[0] && memcmp(key, none, sizeof key) == 0);
+        require_refused(err.status, &err);
+        require(memcmp(key, none, sizeof key) == 0);
         return;
     }
     require(size <= LF_KEY_MAX_TEXT);

@@ -96,7 +96,7 @@ static int report(const pack_args *args)
     lorafmt_error err;
 
     if (lorafmt_source_open(args->output, NULL, &packed, &err))
-        return message_failure(&err, args->output);
+        return message_unread(&err, args->output);
     if (!lorafmt_source_container(packed, &info))
         memset(&info, 0, sizeof info);
     if (args->json)

@@ -112,3 +112,11 @@ int message_failure(const lorafmt_error *err, const char *file)
     lorafmt_error_format(&placed, line, sizeof line);
     return message_error("%s%s", line, hint_text(err->hint));
 }
+
+int message_unread(const lorafmt_error *err, const char *output)
+{
+    lorafmt_error told = *err;
+
+    snprintf(told.text, sizeof told.text, "is written, but cannot be read again: %.*s", (int)sizeof told.text / 2, err->text);
+    return message_failure(&told, output);
+}

@@ -29,6 +29,7 @@ struct lf_output {
     char temp[NAME_MAX + 1]; /* what is written, in the same directory; empty when there is nothing to remove */
     int parent;              /* that directory, or -1 */
     int fd;                  /* the temporary file or directory, or -1 */
+    DIR *members;            /* the temporary directory, fd being its, so that removing it takes no memory and no descriptor */
     bool is_directory;
     bool is_private; /* a file that nobody else may read */
     bool force;
@@ -45,9 +46,11 @@ static DIR *open_directory(int parent, const char *name)
 {
     const int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    const int e = errno;
 
     if (fd >= 0 && !dir)
         close(fd);
+    errno = e;
     return dir;
 }
 
@@ -76,16 +79,13 @@ int lf_directory_remove(int parent, const char *name)
 }
 
 /* Remove what this output wrote itself: files, and directories of files. */
-static void remove_members(int parent, const char *name)
+static void remove_members(const lf_output *o)
 {
-    DIR *dir = open_directory(parent, name);
-
-    for (const struct dirent *entry; dir && (entry = next_entry(dir));)
-        if (unlinkat(dirfd(dir), entry->d_name, 0) != 0)
-            lf_directory_remove(dirfd(dir), entry->d_name);
-    if (dir)
-        closedir(dir);
-    unlinkat(parent, name, AT_REMOVEDIR);
+    rewinddir(o->members);
+    for (const struct dirent *entry; (entry = next_entry(o->members));)
+        if (unlinkat(o->fd, entry->d_name, 0) != 0)
+            lf_directory_remove(o->fd, entry->d_name);
+    unlinkat(o->parent, o->temp, AT_REMOVEDIR);
 }
 
 /* path and name; a target that has no name of its own cannot be renamed to. */
@@ -179,7 +179,7 @@ static void make_temp_name(lf_output *o, unsigned attempt)
 /* 0 or an errno. The other modes leave what may be done with the output to the umask. */
 static int make_temp(lf_output *o)
 {
-    int e = 0;
+    int e;
 
     if (!o->is_directory) {
         o->fd = openat(o->parent, o->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, o->is_private ? 0600 : 0666);
@@ -187,12 +187,14 @@ static int make_temp(lf_output *o)
     }
     if (mkdirat(o->parent, o->temp, 0777) != 0)
         return errno;
-    o->fd = openat(o->parent, o->temp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (o->fd < 0) {
+    o->members = open_directory(o->parent, o->temp);
+    if (!o->members) {
         e = errno;
         unlinkat(o->parent, o->temp, AT_REMOVEDIR);
+        return e;
     }
-    return e;
+    o->fd = dirfd(o->members);
+    return 0;
 }
 
 static lorafmt_status create_temp(lf_output *o, lorafmt_error *err)
@@ -394,11 +396,13 @@ void lf_output_abort(lf_output *output)
 {
     if (!output)
         return;
-    if (output->fd >= 0)
+    if (output->members && output->temp[0])
+        remove_members(output);
+    if (output->members)
+        closedir(output->members);
+    else if (output->fd >= 0)
         close(output->fd);
-    if (output->temp[0] && output->is_directory)
-        remove_members(output->parent, output->temp);
-    else if (output->temp[0])
+    if (!output->is_directory && output->temp[0])
         unlinkat(output->parent, output->temp, 0);
     if (output->parent >= 0)
         close(output->parent);

@@ -22,7 +22,8 @@ lorafmt_status lk_text_finish(lk_text *text, lorafmt_error *err)
 {
     const bool failed = ferror(text->stream) != 0;
 
-    return fclose(text->stream) == 0 && !failed ? LORAFMT_OK : lf_no_memory(err);
+    return fclose(text->stream) == 0 && !failed && text->bytes ? LORAFMT_OK
+                                                               : lf_no_memory(err); // glibc may succeed without bytes
 }
 
 void lk_put_number(FILE *to, double number)
