@@ -107,6 +107,7 @@ int doctor_examine(diagnosis *d);
 
 /* Parts of it. What else is wrong with what a source holds; what of a broken `.lora` commands can read; its earlier states. */
 int examine_oddities(diagnosis *d, const lorafmt_source *source);
+void examine_signatures(diagnosis *d, const lorafmt_source *source);
 void examine_adapters(diagnosis *d);
 void examine_generations(diagnosis *d);
 

@@ -7,7 +7,6 @@
 
 #include "lorafmt/generations.h"
 #include "lorafmt/model.h"
-#include "lorafmt/origin.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -67,36 +66,6 @@ static void examine_container(diagnosis *d, const lorafmt_source *source, const 
     if (info.n_ignored_sections)
         add_finding(d, &cause_ignored, "%zu section%s of a newer format", info.n_ignored_sections,
                     info.n_ignored_sections == 1 ? "" : "s");
-}
-
-/* At most so many, since each takes a thousand times what reading it takes. */
-#define MOST_SIGNATURES 1024
-
-/* Is there one that its key did not make? Of an algorithm of a newer format that is not known. */
-static bool has_false_signature(const lorafmt_adapter *adapter, size_t *n_looked_at)
-{
-    for (size_t i = 0; i < adapter->n_signatures && *n_looked_at < MOST_SIGNATURES; i++) {
-        const lorafmt_signature *s = &adapter->signatures[i];
-        ++*n_looked_at;
-        if (s->algorithm == LORAFMT_SIGNATURE_ED25519 && !lorafmt_signature_is_genuine(s, adapter->id))
-            return true;
-    }
-    return false;
-}
-
-static void examine_signatures(diagnosis *d, const lorafmt_source *source)
-{
-    const size_t n = lorafmt_source_n_adapters(source);
-    size_t n_unsigned = 0, n_looked_at = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        const lorafmt_adapter *adapter = lorafmt_source_adapter(source, i);
-        n_unsigned += !adapter->n_signatures;
-        if (has_false_signature(adapter, &n_looked_at))
-            add_finding(d, &cause_false_signature, "%s: a signature is not by its key", adapter->name);
-    }
-    if (n_unsigned)
-        add_finding(d, &cause_unsigned, "%zu of %zu adapters not signed", n_unsigned, n);
 }
 
 static int examine_sound(diagnosis *d, const lorafmt_source *source, const lorafmt_verify_result *r)

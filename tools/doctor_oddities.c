@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* What inspect calls odd about adapters, each sort once. */
+/* What is odd about adapters that are sound: what inspect calls so, each sort once, and signatures. */
 #include "tools/command.h"
 #include "tools/doctor.h"
 #include "tools/input.h"
 #include "tools/oddities.h"
 
+#include "lorafmt/origin.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
 #define N_ODDS (ODD_NEWER + 1)
+
+/* At most so many are looked at, since each takes a thousand times what reading it takes. */
+#define MOST_SIGNATURES 1024
 
 /* All of one sort, of which the first is shown. */
 typedef struct sort {
@@ -82,4 +87,31 @@ int examine_oddities(diagnosis *d, const lorafmt_source *source)
             add_sort(d, (odd)what, &sorts[what]);
     free(adapters);
     return code;
+}
+
+/* Is there one that its key did not make? Of an algorithm of a newer format that is not known. */
+static bool has_false_signature(const lorafmt_adapter *adapter, size_t *n_looked_at)
+{
+    for (size_t i = 0; i < adapter->n_signatures && *n_looked_at < MOST_SIGNATURES; i++) {
+        const lorafmt_signature *s = &adapter->signatures[i];
+        ++*n_looked_at;
+        if (s->algorithm == LORAFMT_SIGNATURE_ED25519 && !lorafmt_signature_is_genuine(s, adapter->id))
+            return true;
+    }
+    return false;
+}
+
+void examine_signatures(diagnosis *d, const lorafmt_source *source)
+{
+    const size_t n = lorafmt_source_n_adapters(source);
+    size_t n_unsigned = 0, n_looked_at = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const lorafmt_adapter *adapter = lorafmt_source_adapter(source, i);
+        n_unsigned += !adapter->n_signatures;
+        if (has_false_signature(adapter, &n_looked_at))
+            add_finding(d, &cause_false_signature, "%s: a signature is not by its key", adapter->name);
+    }
+    if (n_unsigned)
+        add_finding(d, &cause_unsigned, "%zu of %zu adapters not signed", n_unsigned, n);
 }
