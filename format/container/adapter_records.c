@@ -68,3 +68,21 @@ lorafmt_status lf_container_read(const lf_container *c, size_t i, lf_arena *aren
     LF_TRY(read_metadata(c, arena, out, err));
     return lf_signatures_read(c, i, arena, &adapter->signatures, err);
 }
+
+lorafmt_status lf_container_read_all(const lf_container *c, size_t n_more, lf_arena *arena, lf_adapter_list *out,
+                                     lorafmt_error *err)
+{
+    const size_t n = lf_container_n_adapters(c);
+
+    *out = (lf_adapter_list){.records = lf_arena_alloc(arena, n, sizeof *out->records),
+                             .adapters = lf_arena_alloc(arena, n + n_more, sizeof *out->adapters),
+                             .digests = lf_arena_alloc(arena, n + n_more, sizeof *out->digests)};
+    if (!out->records || !out->adapters || !out->digests)
+        return lf_no_memory(err);
+    for (size_t i = 0; i < n; i++, out->n++) {
+        LF_TRY(lf_container_read(c, i, arena, &out->records[i], err));
+        out->adapters[i] = &out->records[i].adapter;
+        out->digests[i] = (const lf_digest *)out->records[i].digests;
+    }
+    return LORAFMT_OK;
+}

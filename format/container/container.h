@@ -109,6 +109,18 @@ typedef struct lf_adapter_records {
 lorafmt_status lf_container_read(const lf_container *container, size_t i, lf_arena *arena, lf_adapter_records *out,
                                  lorafmt_error *err);
 
+/* Adapters as they are written: those of a container, and others. */
+typedef struct lf_adapter_list {
+    size_t n;
+    const lorafmt_adapter **adapters;
+    const lf_digest **digests;   /* per adapter, of its factors, for one whose data is in a container; NULL: hash its data */
+    lf_adapter_records *records; /* of those that were read, in the order of the file */
+} lf_adapter_list;
+
+/* All adapters of a container, with room for n_more. */
+lorafmt_status lf_container_read_all(const lf_container *container, size_t n_more, lf_arena *arena, lf_adapter_list *out,
+                                     lorafmt_error *err);
+
 /*
  * The first site of that target in an adapter: a binary search. *site says where to look first: the site found last is a good
  * place, any number may be given. NOT_FOUND leaves *site alone and fills no text.
@@ -152,12 +164,10 @@ lorafmt_status lf_container_compact(const lf_container *container, lf_sink sink,
 
 /* Another generation for a file. */
 typedef struct lf_append {
-    const lf_container *file;               /* the current generation, checked as for lf_container_compact() */
-    const lf_container *kept;               /* it or an earlier one: tensors that it has stay where they are */
-    const lorafmt_adapter *const *adapters; /* all that the file is to hold from then on */
-    const lf_digest *const *digests;        /* per adapter, of its factors, for one whose data is in kept; NULL: hash its data */
-    size_t n_adapters;
-    lorafmt_codec codec; /* of tensors that kept does not have, as in lf_container_encode() */
+    const lf_container *file; /* the current generation, checked as for lf_container_compact() */
+    const lf_container *kept; /* it or an earlier one: tensors that it has stay where they are */
+    lf_adapter_list list;     /* all that the file is to hold from then on */
+    lorafmt_codec codec;      /* of tensors that kept does not have, as in lf_container_encode() */
 } lf_append;
 
 /* What is to be written where. */

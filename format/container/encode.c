@@ -10,6 +10,15 @@
 
 #include <inttypes.h>
 
+static size_t n_factors_of(const lorafmt_adapter *adapter)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < adapter->n_sites; i++)
+        n += adapter->sites[i].n_factors;
+    return n;
+}
+
 static lorafmt_status count_records(lf_plan *p, lorafmt_error *err)
 {
     uint64_t *n = p->n_records;
@@ -19,19 +28,9 @@ static lorafmt_status count_records(lf_plan *p, lorafmt_error *err)
         const lorafmt_adapter *adapter = p->adapters[a];
         n[LF_SITES] += adapter->n_sites;
         n[LF_METADATA] += adapter->n_metadata;
-        for (size_t i = 0; i < adapter->n_sites; i++)
-            n[LF_FACTORS] += adapter->sites[i].n_factors;
+        n[LF_FACTORS] += n_factors_of(adapter);
     }
     return lf_index_layout(n, p->sections, &p->root.index_size, err); // early, so that numbers fit in what follows
-}
-
-static size_t n_factors_of(const lorafmt_adapter *adapter)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < adapter->n_sites; i++)
-        n += adapter->sites[i].n_factors;
-    return n;
 }
 
 /* Signatures are of the id that an adapter had; they go with it when it has it still. */
@@ -275,33 +274,21 @@ lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_
     return encode_file(&p, sink, ctx, file_size, err);
 }
 
-/* All adapters of a generation as they are to be written again. */
-static lorafmt_status read_all(const lf_container *c, lf_plan *p, lorafmt_error *err)
+static void take_list(lf_plan *p, const lf_adapter_list *list)
 {
-    const size_t n = lf_container_n_adapters(c);
-    lf_adapter_records *records = lf_arena_alloc(&p->arena, n, sizeof *records);
-    const lorafmt_adapter **adapters = lf_arena_alloc(&p->arena, n, sizeof *adapters);
-    const lf_digest **digests = lf_arena_alloc(&p->arena, n, sizeof *digests);
-
-    if (!records || !adapters || !digests)
-        return lf_no_memory(err);
-    for (size_t i = 0; i < n; i++) {
-        LF_TRY(lf_container_read(c, i, &p->arena, &records[i], err));
-        adapters[i] = &records[i].adapter;
-        digests[i] = (const lf_digest *)records[i].digests;
-    }
-    p->adapters = adapters;
-    p->digests = digests;
-    p->n_adapters = n;
-    return LORAFMT_OK;
+    p->adapters = list->adapters;
+    p->digests = list->digests;
+    p->n_adapters = list->n;
 }
 
 lorafmt_status lf_container_compact(const lf_container *c, lf_sink sink, void *ctx, uint64_t *file_size, lorafmt_error *err)
 {
     lf_plan p = {.align_log2 = c->align_log2, .kept = c};
-    const lorafmt_status status = read_all(c, &p, err);
+    lf_adapter_list list;
+    const lorafmt_status status = lf_container_read_all(c, 0, &p.arena, &list, err);
 
     *file_size = 0;
+    take_list(&p, &list);
     if (status == LORAFMT_OK)
         return encode_file(&p, sink, ctx, file_size, err);
     free_plan(&p);
@@ -310,15 +297,11 @@ lorafmt_status lf_container_compact(const lf_container *c, lf_sink sink, void *c
 
 lorafmt_status lf_container_append(const lf_append *append, lf_sink sink, void *ctx, lf_appended *out, lorafmt_error *err)
 {
-    lf_plan p = {.adapters = append->adapters,
-                 .digests = append->digests,
-                 .n_adapters = append->n_adapters,
-                 .codec = append->codec,
-                 .align_log2 = append->file->align_log2,
-                 .file = append->file,
-                 .kept = append->kept};
-    lorafmt_status status = make_plan(&p, err);
+    lf_plan p = {.codec = append->codec, .align_log2 = append->file->align_log2, .file = append->file, .kept = append->kept};
+    lorafmt_status status;
 
+    take_list(&p, &append->list);
+    status = make_plan(&p, err);
     memset(out, 0, sizeof *out);
     if (status == LORAFMT_OK) {
         out->begin = p.begin;

@@ -3,7 +3,6 @@
 
 #include "format/base/error.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static lorafmt_status check(const lf_container *file, bool accept_recovered, lorafmt_error *err)
@@ -42,24 +41,6 @@ lorafmt_status lf_appender_close(lf_appender *a, lorafmt_status status, lorafmt_
     lf_file_close(a->fd);
     lf_arena_free(&a->arena);
     return status;
-}
-
-lorafmt_status lf_appender_read(lf_appender *a, const lf_container *generation, size_t n_more, lorafmt_error *err)
-{
-    const size_t n = lf_container_n_adapters(generation);
-
-    a->records = lf_arena_alloc(&a->arena, n, sizeof *a->records);
-    a->adapters = lf_arena_alloc(&a->arena, n + n_more, sizeof *a->adapters);
-    a->digests = lf_arena_alloc(&a->arena, n + n_more, sizeof *a->digests);
-    if (!a->records || !a->adapters || !a->digests)
-        return lf_no_memory(err);
-    for (; a->n < n; a->n++) {
-        lf_adapter_records *records = &a->records[a->n];
-        LF_TRY(lf_container_read(generation, a->n, &a->arena, records, err));
-        a->adapters[a->n] = &records->adapter;
-        a->digests[a->n] = (const lf_digest *)records->digests;
-    }
-    return LORAFMT_OK;
 }
 
 /* Where the bytes of the generation go. */
@@ -101,9 +82,7 @@ lorafmt_status lf_appender_write(lf_appender *a, const lf_container *kept, const
 {
     const lf_append append = {.file = a->file,
                               .kept = kept,
-                              .adapters = a->adapters,
-                              .digests = a->digests,
-                              .n_adapters = a->n,
+                              .list = a->list,
                               .codec = options ? options->codec : LORAFMT_CODEC_RAW};
     sink s = {.writer = {.fd = a->fd, .path = a->path}};
     lorafmt_container_info info;

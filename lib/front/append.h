@@ -16,12 +16,7 @@ typedef struct lf_appender {
     lf_map map;
     lf_container *file;
     lf_arena arena;
-
-    /* What the new generation is to hold: to be changed between reading and writing. */
-    size_t n;
-    const lorafmt_adapter **adapters;
-    const lf_digest **digests;   /* of each adapter's factors; NULL for one that is new */
-    lf_adapter_records *records; /* of those that were read, in the order of the file */
+    lf_adapter_list list; /* what the new generation is to hold: to be read, and changed, before writing */
 } lf_appender;
 
 /* Also on failure it is to be closed. accept_recovered: a damaged root slot is no reason to refuse. */
@@ -29,9 +24,6 @@ lorafmt_status lf_appender_open(lf_appender *appender, const char *path, bool ac
 
 /* Says in *err of which file a failure is, and returns the status. */
 lorafmt_status lf_appender_close(lf_appender *appender, lorafmt_status status, lorafmt_error *err);
-
-/* The adapters of one of the file's generations, with room for n_more. */
-lorafmt_status lf_appender_read(lf_appender *appender, const lf_container *generation, size_t n_more, lorafmt_error *err);
 
 /* Write the generation; kept is the one whose tensors stay. options, for codec and progress, and out may be NULL. */
 lorafmt_status lf_appender_write(lf_appender *appender, const lf_container *kept, const lorafmt_pack_options *options,

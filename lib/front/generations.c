@@ -17,12 +17,14 @@ static bool is_named(const lorafmt_adapter *adapter, const char *const *names, s
     return false;
 }
 
-static lorafmt_adapter *find(const lf_appender *a, const char *name)
+/* The place of the adapter of that name; n when there is none. */
+static size_t find(const lf_adapter_list *list, const char *name)
 {
-    for (size_t i = 0; i < a->n; i++)
-        if (strcmp(a->adapters[i]->name, name) == 0)
-            return &a->records[i].adapter;
-    return NULL;
+    size_t i = 0;
+
+    while (i < list->n && strcmp(list->adapters[i]->name, name) != 0)
+        i++;
+    return i;
 }
 
 static lorafmt_status no_such_adapter(const char *name, lorafmt_error *err)
@@ -33,19 +35,17 @@ static lorafmt_status no_such_adapter(const char *name, lorafmt_error *err)
 /* --- add --- */
 
 /* In the place of one of its name, if that is allowed, or behind the others. */
-static lorafmt_status put_adapter(lf_appender *a, const lorafmt_adapter *adapter, bool force, lorafmt_error *err)
+static lorafmt_status put_adapter(lf_adapter_list *list, const lorafmt_adapter *adapter, bool force, lorafmt_error *err)
 {
-    size_t i = 0;
+    const size_t i = find(list, adapter->name);
 
-    while (i < a->n && strcmp(a->adapters[i]->name, adapter->name) != 0)
-        i++;
-    if (i < a->n && !force)
+    if (i < list->n && !force)
         return lf_hint(err,
                        lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, adapter->name, "an adapter of this name is there already"),
                        LORAFMT_HINT_REPLACE);
-    a->adapters[i] = adapter;
-    a->digests[i] = NULL;
-    a->n += i == a->n;
+    list->adapters[i] = adapter;
+    list->digests[i] = NULL;
+    list->n += i == list->n;
     return LORAFMT_OK;
 }
 
@@ -54,10 +54,10 @@ static lorafmt_status add(lf_appender *a, const lorafmt_adapter *const *adapters
 {
     const lorafmt_adapter **converted;
 
-    LF_TRY(lf_appender_read(a, a->file, n, err));
+    LF_TRY(lf_container_read_all(a->file, n, &a->arena, &a->list, err));
     LF_TRY(lf_adapters_convert(adapters, n, options, &a->arena, &converted, err));
     for (size_t i = 0; i < n; i++)
-        LF_TRY(put_adapter(a, converted[i], options->force, err));
+        LF_TRY(put_adapter(&a->list, converted[i], options->force, err));
     return lf_appender_write(a, a->file, options, out, err);
 }
 
@@ -83,20 +83,21 @@ lorafmt_status lorafmt_add(const char *path, const lorafmt_adapter *const *adapt
 static lorafmt_status drop(lf_appender *a, const char *const *names, size_t n_names, lorafmt_append_result *out,
                            lorafmt_error *err)
 {
+    lf_adapter_list *list = &a->list;
     size_t n = 0;
 
-    LF_TRY(lf_appender_read(a, a->file, 0, err));
+    LF_TRY(lf_container_read_all(a->file, 0, &a->arena, &a->list, err));
     for (size_t i = 0; i < n_names; i++)
-        if (!find(a, names[i]))
+        if (find(list, names[i]) == list->n)
             return no_such_adapter(names[i], err);
-    for (size_t i = 0; i < a->n; i++)
-        if (!is_named(a->adapters[i], names, n_names)) {
-            a->adapters[n] = a->adapters[i];
-            a->digests[n++] = a->digests[i];
+    for (size_t i = 0; i < list->n; i++)
+        if (!is_named(list->adapters[i], names, n_names)) {
+            list->adapters[n] = list->adapters[i];
+            list->digests[n++] = list->digests[i];
         }
     if (n == 0)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "these are all its adapters, and a file holds at least one");
-    a->n = n;
+    list->n = n;
     return lf_appender_write(a, a->file, NULL, out, err);
 }
 
@@ -137,12 +138,13 @@ static lorafmt_status insert(lorafmt_adapter *adapter, const lorafmt_signature *
 static lorafmt_status add_signature(lf_appender *a, const char *name, const lorafmt_signature *signature,
                                     lorafmt_append_result *out, lorafmt_error *err)
 {
-    lorafmt_adapter *adapter;
+    size_t i;
 
-    LF_TRY(lf_appender_read(a, a->file, 0, err));
-    if (!(adapter = find(a, name)))
+    LF_TRY(lf_container_read_all(a->file, 0, &a->arena, &a->list, err));
+    i = find(&a->list, name);
+    if (i == a->list.n)
         return no_such_adapter(name, err);
-    LF_TRY(insert(adapter, signature, &a->arena, err));
+    LF_TRY(insert(&a->list.records[i].adapter, signature, &a->arena, err));
     return lf_appender_write(a, a->file, NULL, out, err);
 }
 
@@ -162,7 +164,7 @@ lorafmt_status lorafmt_add_signature(const char *path, const char *adapter, cons
 static lorafmt_status roll_back_to(lf_appender *a, const lf_container *earlier, lorafmt_append_result *out, lorafmt_error *err)
 {
     LF_TRY(lf_container_check_generation(earlier, NULL, err));
-    LF_TRY(lf_appender_read(a, earlier, 0, err));
+    LF_TRY(lf_container_read_all(earlier, 0, &a->arena, &a->list, err));
     return lf_appender_write(a, earlier, NULL, out, err);
 }
 

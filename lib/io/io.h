@@ -34,8 +34,8 @@ lorafmt_status lf_file_read(int fd, const char *path, uint64_t offset, void *dst
 lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const void *src, size_t size, lorafmt_error *err);
 
 /*
- * Open for reading and writing, and lock it against whoever opens it so: IO with EWOULDBLOCK when another one has it. path has no
- * links; the file must still be the one that it names. The lock goes with the last close.
+ * Open for reading and writing, and lock it against whoever opens it so: IO with EWOULDBLOCK when another one has it, or when path
+ * leads to another file by now. The lock goes with the last close.
  */
 lorafmt_status lf_file_open_locked(const char *path, int *fd, uint64_t *size, lorafmt_error *err);
 void lf_file_close(int fd); /* nothing for -1 */
