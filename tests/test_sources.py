@@ -6,13 +6,11 @@ usage: test_sources.py LORAPACK
 """
 import json
 import math
-import pathlib
 import struct
 import sys
-import tempfile
 
 import tensors
-from lorapack import Complaint, Lorapack
+from lorapack import Complaint, Lorapack, run_tests
 
 RANK = 4
 HELD = {f'base_model.model.q.lora_{side}.weight': tensors.Tensor('F32', shape, struct.pack('<12f', *range(12)))
@@ -88,18 +86,5 @@ def test_directories_that_hold_none(lorapack, folder):
         expect_failure(lorapack, ('inspect', folder / str(number)), words)
 
 
-def main():
-    lorapack, failed = Lorapack(sys.argv[1]), 0
-    tests = [(name, test) for name, test in globals().items() if name.startswith('test_')]
-    for name, test in tests:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                test(lorapack, pathlib.Path(folder))
-            except Complaint as complaint:
-                failed += 1
-                print(f'FAIL {name}: {complaint}')
-    print(f'{len(tests) - failed} passed, {failed} failed')
-    sys.exit(1 if failed else 0)
-
-
-main()
+if __name__ == '__main__':
+    sys.exit(run_tests(globals(), lambda folder: (Lorapack(sys.argv[1]), folder)))
