@@ -9,8 +9,6 @@
 
 #include "lorafmt/generations.h"
 
-#include <string.h>
-
 #define NAME "sign"
 
 typedef struct sign_args {
@@ -67,11 +65,10 @@ static void print_result(const signing *s)
 
 static bool is_signed_already(const signing *s)
 {
-    for (size_t i = 0; i < s->adapter->n_signatures; i++)
-        if (memcmp(s->adapter->signatures[i].public_key, s->key->bytes, sizeof s->key->bytes) == 0 &&
-            lorafmt_signature_is_genuine(&s->adapter->signatures[i], s->id))
-            return true;
-    return false;
+    const lorafmt_policy by_key = {.struct_size = sizeof by_key, .n_keys = 1, .keys = s->key};
+    size_t key;
+
+    return lorafmt_policy_check(&by_key, s->adapter, &key, NULL) == LORAFMT_OK;
 }
 
 static int put_into_file(signing *s, const lorafmt_signature *signature)
