@@ -4,6 +4,7 @@
  * names of its lines.
  */
 #include "format/base/digest.h"
+#include "format/base/text.h"
 #include "fuzz/temporary_file.h"
 #include "lib/scenario/build.h"
 #include "lib/scenario/record.h"
@@ -32,14 +33,14 @@ static void check_record(const lk_record *record)
 
 static uint8_t *with_digest(const uint8_t *data, size_t size)
 {
-    uint8_t *whole = malloc(size + LK_HEX_SIZE), digest[LF_SHA256_SIZE];
-    char hex[LK_HEX_SIZE];
+    uint8_t *whole = malloc(size + LF_HEX_SIZE), digest[LF_SHA256_SIZE];
+    char hex[LF_HEX_SIZE];
 
     require(whole != NULL);
     memcpy(whole, data, size);
     lf_sha256_of(data, size, digest);
-    memcpy(whole + size, lk_hex(digest, hex), LK_HEX_SIZE - 1);
-    whole[size + LK_HEX_SIZE - 1] = '\n';
+    memcpy(whole + size, lf_hex(digest, hex), LF_HEX_SIZE - 1);
+    whole[size + LF_HEX_SIZE - 1] = '\n';
     return whole;
 }
 
@@ -51,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (read_record(data, size, &build, &record))
         check_record(&record);
-    if (read_record(whole, size + LK_HEX_SIZE, &build, &record))
+    if (read_record(whole, size + LF_HEX_SIZE, &build, &record))
         check_record(&record);
     lf_arena_free(&build.arena);
     free(whole);

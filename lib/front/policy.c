@@ -3,8 +3,8 @@
 
 #include "format/base/digest.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 
-#include <stdio.h>
 #include <string.h>
 
 bool lf_policy_in_memory(const lorafmt_source_options *options)
@@ -60,12 +60,11 @@ static lorafmt_status fail_stranger(const lorafmt_adapter *adapter, const lorafm
                                     lorafmt_error *err)
 {
     uint8_t fingerprint[LF_SHA256_SIZE];
-    char hex[2 * LF_SHA256_SIZE + 1];
+    char hex[LF_HEX_SIZE];
 
     lf_sha256_of(signature->public_key, sizeof signature->public_key, fingerprint);
-    for (size_t i = 0; i < sizeof fingerprint; i++)
-        snprintf(hex + 2 * i, 3, "%02x", fingerprint[i]);
-    return lf_fail(err, LORAFMT_UNTRUSTED, LORAFMT_NO_OFFSET, adapter->name, "is signed by key %s, must be by %s", hex, keys);
+    return lf_fail(err, LORAFMT_UNTRUSTED, LORAFMT_NO_OFFSET, adapter->name, "is signed by key %s, must be by %s",
+                   lf_hex(fingerprint, hex), keys);
 }
 
 static lorafmt_status fail_unsigned(const lorafmt_policy *policy, const lorafmt_adapter *adapter, const uint8_t id[32],
@@ -99,10 +98,9 @@ lorafmt_status lorafmt_policy_check(const lorafmt_policy *policy, const lorafmt_
 
 lorafmt_status lf_policy_check_source(const lorafmt_policy *policy, const lorafmt_source *source, lorafmt_error *err)
 {
-    lorafmt_container_info info;
     size_t key;
 
-    if (lorafmt_source_container(source, &info) && info.recovered)
+    if (source->container && lf_container_is_recovered(source->container))
         return lf_fail(err, LORAFMT_UNTRUSTED, LORAFMT_NO_OFFSET, "root_slot",
                        "recovered: a root slot is damaged, so that it may be an older state of the file; must be whole");
     for (size_t i = 0; i < source->n_adapters; i++)

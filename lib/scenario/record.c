@@ -3,6 +3,7 @@
 
 #include "format/base/digest.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/io/io.h"
 
 #include <errno.h>
@@ -42,18 +43,6 @@ void lk_put_number(FILE *to, double number)
         fprintf(to, "%.*s.%s", (int)(point - text), text, fraction);
 }
 
-const char *lk_hex(const uint8_t digest[32], char buf[LK_HEX_SIZE])
-{
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < 32; i++) {
-        buf[2 * i] = digits[digest[i] >> 4];
-        buf[2 * i + 1] = digits[digest[i] & 15];
-    }
-    buf[64] = '\0';
-    return buf;
-}
-
 static int digit_of(char c)
 {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
@@ -75,10 +64,10 @@ static lorafmt_status write_all(lf_output *output, const lk_text *lines, lorafmt
     const int fd = lf_output_fd(output);
     const char *path = lf_output_path(output);
     uint8_t digest[LF_SHA256_SIZE];
-    char hex[LK_HEX_SIZE], end[LK_HEX_SIZE + 1];
+    char hex[LF_HEX_SIZE], end[LF_HEX_SIZE + 1];
 
     lf_sha256_of(lines->bytes, lines->size, digest);
-    snprintf(end, sizeof end, "%s\n", lk_hex(digest, hex));
+    snprintf(end, sizeof end, "%s\n", lf_hex(digest, hex));
     LF_TRY(lf_file_write(fd, path, 0, lines->bytes, lines->size, err));
     return lf_file_write(fd, path, lines->size, end, strlen(end), err);
 }
@@ -101,10 +90,10 @@ static bool check(char *text, size_t size)
 {
     uint8_t said[LF_SHA256_SIZE], found[LF_SHA256_SIZE];
 
-    if (size < LK_HEX_SIZE || !lk_hex_parse(text + size - LK_HEX_SIZE, said))
+    if (size < LF_HEX_SIZE || !lk_hex_parse(text + size - LF_HEX_SIZE, said))
         return false;
-    lf_sha256_of(text, size - LK_HEX_SIZE, found);
-    text[size - LK_HEX_SIZE] = '\0';
+    lf_sha256_of(text, size - LF_HEX_SIZE, found);
+    text[size - LF_HEX_SIZE] = '\0';
     return memcmp(said, found, sizeof said) == 0;
 }
 

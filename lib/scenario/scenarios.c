@@ -2,6 +2,7 @@
 #include "lorakit/scenarios.h"
 
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/io/io.h"
 #include "lib/scenario/record.h"
 #include "lib/scenario/set.h"
@@ -17,11 +18,11 @@
 static lorafmt_status mismatch(const lorakit_scenarios *set, const char *field, const uint8_t found[32], const uint8_t said[32],
                                lorafmt_error *err)
 {
-    char f[LK_HEX_SIZE], s[LK_HEX_SIZE];
+    char f[LF_HEX_SIZE], s[LF_HEX_SIZE];
 
     if (memcmp(found, said, 32) == 0)
         return LORAFMT_OK;
-    lf_fail(err, LORAFMT_MISMATCH, LORAFMT_NO_OFFSET, field, "it is %s, the manifest says %s", lk_hex(found, f), lk_hex(said, s));
+    lf_fail(err, LORAFMT_MISMATCH, LORAFMT_NO_OFFSET, field, "it is %s, the manifest says %s", lf_hex(found, f), lf_hex(said, s));
     lf_error_set_file(err, set->manifest->path);
     return LORAFMT_MISMATCH;
 }
