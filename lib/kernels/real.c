@@ -2,14 +2,17 @@
 #include "lib/kernels/real.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* Elements are little-endian in memory, whatever the machine is: what lies there to what is meant, and back. */
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define IS_BIG_ENDIAN true
 #define LITTLE_U16(x) __builtin_bswap16(x)
 #define LITTLE_U32(x) __builtin_bswap32(x)
 #define LITTLE_U64(x) __builtin_bswap64(x)
 #else
+#define IS_BIG_ENDIAN false
 #define LITTLE_U16(x) (x)
 #define LITTLE_U32(x) (x)
 #define LITTLE_U64(x) (x)
@@ -158,7 +161,8 @@ void lf_widen_f32(lf_real from, const void *src, float *dst, size_t n)
 {
     switch (from) {
     case LF_REAL_F32:
-        for (size_t i = 0; i < n; i++)
+        memcpy(dst, src, n * sizeof *dst);
+        for (size_t i = 0; IS_BIG_ENDIAN && i < n; i++)
             dst[i] = f32_of_bits(load_u32(src, i));
         break;
     case LF_REAL_F16:
@@ -179,7 +183,8 @@ void lf_widen_f32(lf_real from, const void *src, float *dst, size_t n)
 void lf_widen_f64(lf_real from, const void *src, double *dst, size_t n)
 {
     if (from == LF_REAL_F64) {
-        for (size_t i = 0; i < n; i++)
+        memcpy(dst, src, n * sizeof *dst);
+        for (size_t i = 0; IS_BIG_ENDIAN && i < n; i++)
             dst[i] = f64_of_bits(load_u64(src, i));
         return;
     }
