@@ -18,7 +18,7 @@ static const char *const modules[] = {"model.layers.0.self_attn.q_proj",
 #define N_MODULES (sizeof modules / sizeof modules[0])
 
 /* A pattern may be too slow to match; then it says which. */
-static void look_up(const lf_peft_patterns *patterns, const char *module)
+static void look_up(lf_peft_patterns *patterns, const char *module)
 {
     double value = -7;
     lorafmt_error err;

@@ -638,6 +638,34 @@ static void test_signature_in_the_file(void **state)
     free(t.container.bytes);
 }
 
+/* Of many strangers none is told after the first ones, which takes no longer than it may; who is trusted is found behind them. */
+static void test_many_signatures(void **state)
+{
+    static lorafmt_signature all[100];
+    lorafmt_adapter adapter = first_adapter;
+    lorafmt_error err;
+    size_t key;
+    trust t;
+
+    (void)state;
+    begin_trust(&t);
+    t.policy.signature = NULL;
+    for (size_t i = 0; i < COUNT(all); i++) {
+        all[i] = t.signature;
+        all[i].public_key[0] ^= 1;
+    }
+    all[COUNT(all) - 1] = t.signature;
+    adapter.n_signatures = COUNT(all);
+    adapter.signatures = all;
+    assert_int_equal(lorafmt_policy_check(&t.policy, &adapter, &key, &err), LORAFMT_OK);
+    assert_int_equal(key, 1);
+    t.policy.n_keys = 1;
+    assert_int_equal(lorafmt_policy_check(&t.policy, &adapter, &key, &err), LORAFMT_UNTRUSTED);
+    assert_int_equal(key, SIZE_MAX);
+    assert_string_equal(err.text, "no signature of the key that is trusted is genuine: the key is another, or the adapter is");
+    free(t.container.bytes);
+}
+
 static void test_policy_misused(void **state)
 {
     lorafmt_error err;
@@ -745,6 +773,7 @@ int main(void)
         IN_DIRECTORY(test_structure_counts),
         IN_DIRECTORY(test_policy),
         IN_DIRECTORY(test_signature_in_the_file),
+        IN_DIRECTORY(test_many_signatures),
         IN_DIRECTORY(test_policy_misused),
         IN_DIRECTORY(test_policy_wants_all),
         IN_DIRECTORY(test_policy_believes_no_id),

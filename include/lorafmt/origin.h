@@ -50,7 +50,7 @@ LORAFMT_API const lorafmt_public_key *lorafmt_private_key_public(const lorafmt_p
 
 /**
  * Make a pair of keys from random bytes of the system. The private file has mode 0600 from its first byte on. Both files are
- * written, or none.
+ * written, or none; one may be there when syncing its directory fails, which the text says.
  *
  * @param out  the public key; zero on failure
  * @return LORAFMT_OK; NOT_FOUND (a directory); IO (os_error EEXIST when a file is there, which is never replaced); NO_MEMORY

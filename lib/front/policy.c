@@ -45,9 +45,12 @@ static bool is_signed_by(const lorafmt_policy *policy, const lorafmt_public_key 
     return lorafmt_signature_is_genuine(&detached, id);
 }
 
+/* For the message alone, so that a file of a million signatures is not looked through. */
+#define MOST_STRANGERS 16
+
 static const lorafmt_signature *find_genuine(const lorafmt_adapter *adapter, const uint8_t id[32])
 {
-    for (size_t i = 0; i < adapter->n_signatures; i++)
+    for (size_t i = 0; i < adapter->n_signatures && i < MOST_STRANGERS; i++)
         if (lorafmt_signature_is_genuine(&adapter->signatures[i], id))
             return &adapter->signatures[i];
     return NULL;
