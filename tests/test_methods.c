@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -230,6 +231,148 @@ static void test_clamp(void **state)
     assert_true(most[1] < 0.9 * most[0]);
 }
 
+/* --- what is refused or left out --- */
+
+static void test_options_refused(void **state)
+{
+    static const lorakit_weight of_none = {.term = N_TERMS, .pattern = "*", .weight = 1};
+    static const struct {
+        lorakit_compose_options options;
+        const char *field;
+    } cases[] = {
+        {{.method = (lorakit_method)(LORAKIT_PEFT_DARE_TIES_SVD + 1)}, "method"},
+        {{.method = LORAKIT_SUM, .density = 1}, "density"},
+        {{.method = LORAKIT_TIES_SVD}, "density"},
+        {{.method = LORAKIT_PEFT_TIES, .density = -0.5}, "density"},
+        {{.method = LORAKIT_PEFT_DARE_TIES, .density = NAN}, "density"},
+        {{.method = LORAKIT_SVD, .clamp = 0.5}, "clamp"},
+        {{.method = LORAKIT_PEFT_LINEAR, .clamp = 0.5}, "clamp"},
+        {{.method = LORAKIT_PEFT_SVD, .clamp = -0.5}, "clamp"},
+        {{.method = LORAKIT_PEFT_SVD, .clamp = 1.5}, "clamp"},
+        {{.n_weights = 1, .weights = &of_none}, "weights"},
+        {{.dtype = LORAFMT_I64}, "dtype"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        lorakit_compose_options options = cases[i].options;
+        lorakit_adapter *result;
+        lorafmt_error err = {0};
+        options.struct_size = sizeof options;
+        assert_int_equal(compose(&options, &result, &err), LORAFMT_MISUSE);
+        assert_null(result);
+        assert_string_equal(err.field, cases[i].field);
+    }
+}
+
+static const float value[3] = {3e38f, 1, 2}, one_more[4] = {1, 1, 1, 1};
+static const uint8_t flags[3] = {1, 0, 1};
+
+static lorafmt_status compose_two(const lorafmt_adapter *x, const lorafmt_adapter *y, const lorakit_compose_options *options,
+                                  lorakit_adapter **out, lorafmt_error *err)
+{
+    const lorakit_term terms[] = {{x, 1}, {y, 1}};
+
+    return lorakit_compose(terms, 2, options, out, NULL, NULL, err);
+}
+
+/* Two adapters of one site each. */
+static void assert_no_sum(const lorafmt_site *x, const lorafmt_site *y, lorafmt_status status, const char *part)
+{
+    const lorafmt_adapter first = test_adapter("x", x, 1), second = test_adapter("y", y, 1);
+    lorakit_adapter *result;
+    lorafmt_error err = {0};
+
+    assert_int_equal(compose_two(&first, &second, NULL, &result, &err), status);
+    assert_null(result);
+    assert_string_equal(err.field, "w.weight");
+    if (!strstr(err.text, part))
+        fail_msg("'%s' does not say '%s'", err.text, part);
+}
+
+static void test_sites_that_do_not_go_together(void **state)
+{
+    lorafmt_factor f[6][2];
+    const lorafmt_site low_rank = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, RANK, IN, OUT, a[0], b[0], f[0]);
+    const lorafmt_site other_shape = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, RANK, OUT, IN, b[0], a[0], f[1]);
+    const lorafmt_site saved = test_whole("w.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 3, 0, value), f[2]);
+    const lorafmt_site added = test_whole("w.weight", LORAFMT_KIND_ADDITIVE, test_tensor(LORAFMT_F32, 3, 0, value), f[3]);
+    const lorafmt_site longer = test_whole("w.weight", LORAFMT_KIND_ADDITIVE, test_tensor(LORAFMT_F32, 4, 0, one_more), f[4]);
+    const lorafmt_site no_real = test_whole("w.weight", LORAFMT_KIND_ADDITIVE, test_tensor(LORAFMT_U8, 3, 0, flags), f[5]);
+    lorafmt_site upper = low_rank, lower = low_rank, here = low_rank, there = low_rank;
+
+    (void)state;
+    upper.flags = lower.flags = LORAFMT_SITE_ROW_RANGE;
+    upper.row_end = lower.row_begin = OUT;
+    lower.row_end = 2 * OUT;
+    here.flags = there.flags = LORAFMT_SITE_BASE_SHA256;
+    there.base_sha256[31] = 1;
+    assert_no_sum(&low_rank, &other_shape, LORAFMT_MISMATCH, "'x' and 'y' change it in other shapes");
+    assert_no_sum(&added, &longer, LORAFMT_MISMATCH, "'x' and 'y' change it in other shapes");
+    assert_no_sum(&added, &no_real, LORAFMT_UNSUPPORTED, "a value of U8, which has no sum");
+    assert_no_sum(&added, &added, LORAFMT_LIMIT, "too large for F32"); // 3e38 twice
+    assert_no_sum(&saved, &saved, LORAFMT_UNSUPPORTED, "has no sum with others");
+    assert_no_sum(&saved, &low_rank, LORAFMT_UNSUPPORTED, "one adapter replaces it, another changes it");
+    assert_no_sum(&upper, &lower, LORAFMT_UNSUPPORTED, "adapters change other parts of it");
+    assert_no_sum(&here, &there, LORAFMT_MISMATCH, "'x' and 'y' were made for different bases");
+}
+
+static void test_other_bases(void **state)
+{
+    lorafmt_factor f[2];
+    const lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, RANK, IN, OUT, a[0], b[0], f);
+    lorafmt_adapter x = test_adapter("x", &site, 1), y = test_adapter("y", &site, 1);
+    lorakit_compose_options options = {.struct_size = sizeof options};
+    lorafmt_error err = {0};
+    lorakit_adapter *result;
+
+    (void)state;
+    x.has_base_structure = y.has_base_structure = true;
+    x.base_name = "one"; // structures say more than names
+    y.base_name = "two";
+    assert_int_equal(compose_two(&x, &y, &options, &result, &err), LORAFMT_OK);
+    lorakit_adapter_free(result);
+    y.base_structure[0] = 1;
+    assert_int_equal(compose_two(&x, &y, &options, &result, &err), LORAFMT_MISMATCH);
+    assert_string_equal(err.field, "y");
+    assert_int_equal(err.hint, LORAFMT_HINT_ANY_BASE);
+    options.any_base = true;
+    assert_int_equal(compose_two(&x, &y, &options, &result, &err), LORAFMT_OK);
+    lorakit_adapter_free(result);
+}
+
+static void note(void *ctx, const char *adapter, const char *target, const char *text)
+{
+    snprintf(ctx, 200, "%s %s %s", adapter, target, text);
+}
+
+/* PEFT's methods take neither, and say so. */
+static void test_left_out(void **state)
+{
+    char said[200] = "";
+    const lorakit_compose_options options = {.struct_size = sizeof options,
+                                             .method = LORAKIT_PEFT_LINEAR,
+                                             .report = note,
+                                             .report_ctx = said};
+    lorafmt_factor dora[3], bias[1];
+    lorafmt_site sites[2] = {test_whole("a.bias", LORAFMT_KIND_ADDITIVE, test_tensor(LORAFMT_F32, 3, 0, value), bias),
+                             test_low_rank("w.weight", LORAFMT_KIND_LINEAR, RANK, IN, OUT, a[0], b[0], dora)};
+    const lorafmt_adapter x = test_adapter("x", sites, 2), y = test_adapter("y", sites + 1, 1);
+    lorakit_adapter *result;
+
+    (void)state;
+    assert_int_equal(compose_two(&x, &y, &options, &result, NULL), LORAFMT_OK);
+    assert_string_equal(said, "x a.bias is left out, as PEFT does with what is not low-rank");
+    assert_int_equal(lorakit_adapter_get(result)->n_sites, 1);
+    lorakit_adapter_free(result);
+    dora[2] = (lorafmt_factor){LORAFMT_ROLE_MAGNITUDE, test_tensor(LORAFMT_F32, OUT, 0, one_more)};
+    sites[1].n_factors = 3;
+    assert_int_equal(compose_two(&y, &y, &options, &result, NULL), LORAFMT_OK);
+    assert_string_equal(said, "y w.weight its magnitude is left out, as PEFT does");
+    assert_int_equal(lorakit_adapter_get(result)->sites[0].n_factors, 2);
+    lorakit_adapter_free(result);
+}
+
 /* --- element by element --- */
 
 static int descending(const void *x, const void *y)
@@ -290,10 +433,10 @@ static void test_quantile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_methods),
-        cmocka_unit_test(test_clamp),
-        cmocka_unit_test(test_largest),
-        cmocka_unit_test(test_quantile),
+        cmocka_unit_test(test_methods),         cmocka_unit_test(test_clamp),
+        cmocka_unit_test(test_options_refused), cmocka_unit_test(test_sites_that_do_not_go_together),
+        cmocka_unit_test(test_other_bases),     cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_largest),         cmocka_unit_test(test_quantile),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);
