@@ -568,6 +568,7 @@ static void test_history(void **unused)
     lorafmt_history *history;
     const lorafmt_generation *g;
     lorafmt_container_info info;
+    lorafmt_verify_result result;
     lorafmt_error err;
     uint64_t n_bytes = 0;
     file f;
@@ -590,6 +591,13 @@ static void test_history(void **unused)
         assert_int_equal(g->damage != NULL, i == 1);
     }
     assert_null(lorafmt_history_generation(history, 3));
+    assert_int_equal(lorafmt_history_verify(history, 0, &result, &err), LORAFMT_CORRUPT); // its history is what is wrong
+    assert_string_equal(err.field, "history[0].index_sha256");
+    assert_int_equal(lorafmt_history_verify(history, 1, &result, &err), LORAFMT_CORRUPT);
+    ok(lorafmt_history_verify(history, 2, &result, &err), &err);
+    assert_int_equal(result.n_adapters, 1);
+    assert_int_equal(result.n_sites, sample_adapters[0]->n_sites);
+    assert_int_equal(lorafmt_history_verify(history, 3, &result, &err), LORAFMT_NOT_FOUND);
     assert_string_equal(lorafmt_history_generation(history, 0)->adapters[0].name, sample_adapters[1]->name);
     assert_string_equal(lorafmt_history_generation(history, 2)->adapters[0].name, sample_adapters[0]->name);
     lorafmt_history_container(history, &info);

@@ -62,6 +62,11 @@ static const refusal refusals[] = {
     {NUL_TEXT("\"\\ud800\""), 0, LORAFMT_CORRUPT, 1, "\\ud800 is half of a surrogate pair"},
     {NUL_TEXT("\"\\udc00\\ud800\""), 0, LORAFMT_CORRUPT, 1, "\\udc00 is half"},
     {NUL_TEXT("\"\\ud800\\u0041\""), 0, LORAFMT_CORRUPT, 1, "\\ud800 is half"},
+    {NUL_TEXT("\"\\uD800\\uE000\""), 0, LORAFMT_CORRUPT, 1, "\\ud800 is half"},
+    {NUL_TEXT("\"\\ud800 \\udc00\""), 0, LORAFMT_CORRUPT, 1, "\\ud800 is half"},
+    {NUL_TEXT("\"\\ud800\\ndc00\""), 0, LORAFMT_CORRUPT, 1, "\\ud800 is half"},
+    {NUL_TEXT("\"\\u00G0\""), 0, LORAFMT_CORRUPT, 1, "four hex digits"},
+    {NUL_TEXT("\"\\u00 0\""), 0, LORAFMT_CORRUPT, 1, "four hex digits"},
     {NUL_TEXT("\"\x80\""), 0, LORAFMT_CORRUPT, 1, "byte 0x80 does not begin"},
     {NUL_TEXT("\"\xc0\x80\""), 0, LORAFMT_CORRUPT, 1, "byte 0xc0"},
     {NUL_TEXT("\"a\xed\xa0\x80\""), 0, LORAFMT_CORRUPT, 2, "byte 0xed"},
@@ -161,7 +166,7 @@ static void test_depth(void **state)
 
 static void test_number_of_values(void **state)
 {
-    const size_t n = (size_t)2 * LF_JSON_MAX_VALUES + 1;
+    const size_t n = 1 << 20; // 2^19 values
     char *text = malloc(n);
     lorafmt_error err;
     cJSON *root;
@@ -171,9 +176,16 @@ static void test_number_of_values(void **state)
     for (size_t i = 0; i < n; i++)
         text[i] = i % 2 ? '0' : ',';
     text[0] = '[';
+    text[n - 1] = ' ';
+    text[n - 2] = ']';
+    assert_int_equal(lf_json_parse(text, n, 0, &root, &err), LORAFMT_LIMIT);
+    assert_non_null(strstr(err.text, "more than 60074 values, the most for a text of 1048576 bytes")); // 2^14 + 2^20 / 24
+    assert_int_equal(err.offset, 2 * 60074 - 1); // the array is a value, too
+    memset(text + err.offset, ' ', n - err.offset);
     text[n - 1] = ']';
-    assert_int_equal(lf_json_parse(text, n, 0, &root, &err), LORAFMT_LIMIT); // the array is a value too
-    assert_non_null(strstr(err.text, "more than 4194304 values"));
+    text[err.offset - 1] = ' '; // the comma
+    assert_int_equal(lf_json_parse(text, n, 0, &root, &err), LORAFMT_OK);
+    cJSON_Delete(root);
     free(text);
 }
 

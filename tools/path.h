@@ -34,7 +34,7 @@ int path_check_output(const char *verb, const char *base, const char *output);
 typedef struct output_file {
     FILE *stream;
     char *temporary;
-    const char *path; /* borrowed */
+    const char *path;  /* borrowed */
     const char *after; /* what a message of failure ends with */
 } output_file;
 

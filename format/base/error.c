@@ -8,9 +8,25 @@
 #include <stdio.h>
 #include <string.h>
 
+/* UTF-8 stays so: of a text that did not fit, a character that was cut is taken away. */
+static void end_whole(char *text, size_t size)
+{
+    const size_t n = strlen(text);
+    size_t lead = n;
+
+    if (n + 1 < size)
+        return;
+    while (lead && n - lead < 3 && ((unsigned char)text[lead - 1] & 0xc0) == 0x80)
+        lead--;
+    if (lead && (unsigned char)text[lead - 1] >= 0xc0)
+        if (n - (lead - 1) < (size_t)((unsigned char)text[lead - 1] < 0xe0 ? 2 : (unsigned char)text[lead - 1] < 0xf0 ? 3 : 4))
+            text[lead - 1] = '\0';
+}
+
 static void copy_text(char *dst, size_t size, const char *src)
 {
     snprintf(dst, size, "%s", src ? src : "");
+    end_whole(dst, size);
 }
 
 static void fill(lorafmt_error *err, lorafmt_status status, int os_error, uint64_t offset, const char *field)
@@ -31,6 +47,7 @@ lorafmt_status lf_fail(lorafmt_error *err, lorafmt_status status, uint64_t offse
         va_start(args, format);
         vsnprintf(err->text, sizeof err->text, format, args);
         va_end(args);
+        end_whole(err->text, sizeof err->text);
     }
     return status;
 }
@@ -48,6 +65,7 @@ lorafmt_status lf_fail_os(lorafmt_error *err, int os_error, const char *file, co
         va_start(args, format);
         vsnprintf(err->text, sizeof err->text, format, args);
         va_end(args);
+        end_whole(err->text, sizeof err->text);
         n = strlen(err->text);
         snprintf(err->text + n, sizeof err->text - n, ": %s", strerror(os_error));
     }
@@ -104,6 +122,8 @@ const char *lorafmt_status_name(lorafmt_status status)
         return "MISUSE";
     case LORAFMT_CANCELLED:
         return "CANCELLED";
+    case LORAFMT_UNTRUSTED:
+        return "UNTRUSTED";
     }
     return "UNKNOWN";
 }

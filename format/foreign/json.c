@@ -25,7 +25,7 @@ static bool members_reserve(members *m, size_t n)
 
     if (n <= m->capacity)
         return true;
-    grown = realloc(m->member, 2 * n * sizeof *grown); // 2n: fewer steps; n <= LF_JSON_MAX_VALUES
+    grown = realloc(m->member, 2 * n * sizeof *grown); // 2n: fewer steps; n is less than the size of the text
     if (!grown)
         return false;
     m->member = grown;
@@ -130,7 +130,11 @@ static lorafmt_status parse_scanned(lf_json_scan *scan, cJSON **out, lorafmt_err
 
 lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSON **out, lorafmt_error *err)
 {
-    lf_json_scan scan = {.text = text, .size = size, .flags = flags, .err = err};
+    lf_json_scan scan = {.text = text,
+                         .size = size,
+                         .flags = flags,
+                         .max_values = LF_JSON_FREE_VALUES + size / LF_JSON_BYTES_PER_VALUE,
+                         .err = err};
     lorafmt_status st;
 
     *out = NULL;

@@ -12,8 +12,13 @@
 /* Deepest nesting of arrays and objects. */
 #define LF_JSON_MAX_DEPTH 64
 
-/* cJSON spends some 80 bytes on a value of two bytes: 2^22 values are 320 MiB, or a table of 400 000 tensors. */
-#define LF_JSON_MAX_VALUES (1u << 22)
+/*
+ * cJSON spends some 80 bytes on a value of two, and 144 on one with a key and a text. So a text may hold this many values, and one
+ * more for each 24 bytes of it: what it takes stays below 3 MiB + 7 times its size. An object of names and numbers has as many bytes
+ * for each, an index of shards twice.
+ */
+#define LF_JSON_FREE_VALUES (1u << 14)
+#define LF_JSON_BYTES_PER_VALUE 24
 
 /* cJSON copies a number into 64 bytes with the NUL. */
 #define LF_JSON_MAX_NUMBER 63

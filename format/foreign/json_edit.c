@@ -27,20 +27,11 @@ static lorafmt_status key_is(const char *text, lf_json_span span, const char *ke
 lorafmt_status lf_json_find_member(const char *text, size_t size, size_t at, const char *key, lf_json_member *out, bool *found,
                                    lorafmt_error *err)
 {
-    lf_json_scan scan = {.text = text, .size = size, .at = at + 1, .flags = LF_JSON_NONFINITE, .err = err};
+    lf_json_scan scan = {.text = text, .size = size, .at = at, .flags = LF_JSON_NONFINITE};
 
     *found = false;
-    lf_json_scan_space(&scan);
-    while (text[scan.at] != '}') {
-        LF_TRY(lf_json_scan_member(&scan, out));
+    while (!*found && lf_json_next_member(&scan, out))
         LF_TRY(key_is(text, out->key, key, found, err));
-        if (*found)
-            return LORAFMT_OK;
-        lf_json_scan_space(&scan);
-        if (text[scan.at] == ',')
-            scan.at++;
-        lf_json_scan_space(&scan);
-    }
     return LORAFMT_OK;
 }
 

@@ -207,6 +207,14 @@ lorafmt_status lf_json_scan_member(lf_json_scan *s, lf_json_member *out)
     return LORAFMT_OK;
 }
 
+bool lf_json_next_member(lf_json_scan *s, lf_json_member *out)
+{
+    lf_json_scan_space(s);
+    s->at++; // the brace or comma before it, or the brace behind the last
+    lf_json_scan_space(s);
+    return s->at < s->size && s->text[s->at] == '"' && lf_json_scan_member(s, out) == LORAFMT_OK;
+}
+
 /* An object or an array, by the character that closes it. */
 static lorafmt_status scan_container(lf_json_scan *s, char close)
 {
@@ -245,8 +253,9 @@ lorafmt_status lf_json_scan_value(lf_json_scan *s)
 {
     const char c = s->at < s->size ? s->text[s->at] : '\0';
 
-    if (s->n_values++ == LF_JSON_MAX_VALUES)
-        return lf_fail(s->err, LORAFMT_LIMIT, s->at, NULL, "more than %u values", LF_JSON_MAX_VALUES);
+    if (++s->n_values > s->max_values && s->max_values)
+        return lf_fail(s->err, LORAFMT_LIMIT, s->at, NULL, "more than %zu values, the most for a text of %zu bytes",
+                       s->max_values, s->size);
     if (c == '{')
         return scan_container(s, '}');
     if (c == '[')

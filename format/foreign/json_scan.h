@@ -12,10 +12,11 @@ typedef struct lf_json_scan {
     const char *text;
     char *copy; /* of text: numbers that LF_JSON_NONFINITE lets through become 0 in it; or NULL */
     size_t size;
-    size_t at;       /* the next byte */
-    unsigned flags;  /* those of lf_json_parse() */
-    unsigned depth;  /* arrays and objects that are open */
-    size_t n_values; /* seen so far */
+    size_t at;         /* the next byte */
+    unsigned flags;    /* those of lf_json_parse() */
+    unsigned depth;    /* arrays and objects that are open */
+    size_t n_values;   /* seen so far */
+    size_t max_values; /* 0 = any number */
     size_t n_keys;
     size_t wanted_key; /* where the key of this number begins is kept in wanted_at */
     size_t wanted_at;
@@ -35,6 +36,12 @@ typedef struct lf_json_member {
 void lf_json_scan_space(lf_json_scan *s);
 lorafmt_status lf_json_scan_value(lf_json_scan *s);
 lorafmt_status lf_json_scan_member(lf_json_scan *s, lf_json_member *out);
+
+/*
+ * The next member of an object in a text that was checked: s->at is where the object begins, then where the member before it ends.
+ * false behind the last one.
+ */
+bool lf_json_next_member(lf_json_scan *s, lf_json_member *out);
 
 /* The whole text: one value with space around it. */
 lorafmt_status lf_json_scan_text(lf_json_scan *s);

@@ -6,6 +6,7 @@
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "format/foreign/json.h"
+#include "format/foreign/json_scan.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,6 +16,9 @@
 
 /* "{}" */
 #define MIN_HEADER 2
+
+/* "a":{"dtype":"","shape":[],"data_offsets":[]} */
+#define MIN_ENTRY 45
 
 lorafmt_status lf_safetensors_header_size(const uint8_t *head, size_t head_size, uint64_t file_size, uint64_t *out,
                                           lorafmt_error *err)
@@ -157,20 +161,54 @@ static lorafmt_status decode_metadata(const cJSON *object, lf_safetensors *table
     return LORAFMT_OK;
 }
 
+static lorafmt_status twice(const char *name, uint64_t key_offset, lorafmt_error *err)
+{
+    return lf_fail(err, LORAFMT_CORRUPT, key_offset, name, "this key is twice in one object");
+}
+
 /* One member of the header; offsets of tensors become offsets in the file. */
-static lorafmt_status decode_entry(const cJSON *entry, lf_safetensors *table, lorafmt_error *err)
+static lorafmt_status decode_entry(const char *name, uint64_t key_offset, const cJSON *value, lf_safetensors *table,
+                                   lorafmt_error *err)
 {
     lf_safetensors_tensor *t;
 
-    if (strcmp(entry->string, METADATA) == 0)
-        return decode_metadata(entry, table, err);
+    if (strcmp(name, METADATA) == 0)
+        return table->metadata ? twice(name, key_offset, err) : decode_metadata(value, table, err);
     t = &table->tensors[table->n_tensors++];
-    t->name = lf_arena_strdup(&table->arena, entry->string);
+    t->key_offset = key_offset;
+    t->name = lf_arena_strdup(&table->arena, name);
     if (!t->name)
         return lf_no_memory(err);
-    LF_TRY(decode_tensor(entry, t, err));
+    LF_TRY(decode_tensor(value, t, err));
     t->offset += table->data_offset; // at most 2^53 + 8 + LF_SAFETENSORS_MAX_HEADER
     return LORAFMT_OK;
+}
+
+/* A part of the header as a tree, so that there never is one of the whole. */
+static lorafmt_status parse_span(const char *text, lf_json_span span, cJSON **out, lorafmt_error *err)
+{
+    const lorafmt_status st = lf_json_parse(text + span.begin, span.end - span.begin, LF_JSON_WHOLE_NUMBERS, out, err);
+
+    if (st && err && err->offset != LORAFMT_NO_OFFSET)
+        err->offset += 8 + span.begin;
+    return st;
+}
+
+static lorafmt_status decode_member(const char *text, const lf_json_member *member, lf_safetensors *table, lorafmt_error *err)
+{
+    cJSON *key = NULL, *value = NULL;
+    lorafmt_status st = parse_span(text, member->key, &key, err);
+
+    if (!st)
+        st = parse_span(text, member->value, &value, err);
+    if (!st) {
+        st = decode_entry(key->valuestring, 8 + member->key.begin, value, table, err);
+        if (st && st != LORAFMT_NO_MEMORY && err)
+            err->offset = 8 + member->key.begin;
+    }
+    cJSON_Delete(value);
+    cJSON_Delete(key);
+    return st;
 }
 
 static int by_place(const void *a, const void *b)
@@ -208,24 +246,70 @@ static lorafmt_status check_layout(const lf_safetensors *table, lorafmt_error *e
     return LORAFMT_OK;
 }
 
-static lorafmt_status decode_header(const char *text, size_t size, const cJSON *root, lf_safetensors *table, lorafmt_error *err)
+static int by_name(const void *a, const void *b)
 {
+    const lf_safetensors_tensor *const *x = a, *const *y = b;
+    const int order = strcmp((*x)->name, (*y)->name);
+
+    return order ? order : (*x)->key_offset < (*y)->key_offset ? -1 : 1;
+}
+
+/* Each name is there once. */
+static lorafmt_status check_names(const lf_safetensors *table, lorafmt_error *err)
+{
+    const size_t n = table->n_tensors;
+    const lf_safetensors_tensor **sorted = calloc(n + 1, sizeof *sorted);
+    lorafmt_status st = LORAFMT_OK;
+
+    if (!sorted)
+        return lf_no_memory(err);
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = &table->tensors[i];
+    qsort(sorted, n, sizeof *sorted, by_name);
+    for (size_t i = 1; i < n && !st; i++)
+        if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0)
+            st = twice(sorted[i]->name, sorted[i]->key_offset, err);
+    free(sorted);
+    return st;
+}
+
+/* Room for the tensors of a header: what is not a tensor's entry ends the decoding, and one takes MIN_ENTRY bytes. */
+static lorafmt_status reserve(lf_json_scan scan, lf_safetensors *table, lorafmt_error *err)
+{
+    const size_t most = scan.size / MIN_ENTRY + 1;
+    lf_json_member member;
     size_t n = 0;
 
-    for (const cJSON *entry = root->child; entry; entry = entry->next)
+    while (n < most && lf_json_next_member(&scan, &member))
         n++;
     table->tensors = lf_arena_alloc(&table->arena, n, sizeof *table->tensors);
-    if (!table->tensors)
-        return lf_no_memory(err);
-    for (const cJSON *entry = root->child; entry; entry = entry->next) {
-        const lorafmt_status st = decode_entry(entry, table, err);
-        if (st != LORAFMT_OK && st != LORAFMT_NO_MEMORY && err)
-            err->offset = 8 + lf_json_key_offset(text, size, root, entry);
-        LF_TRY(st);
-    }
+    return table->tensors ? LORAFMT_OK : lf_no_memory(err);
+}
+
+/* The text was checked. */
+static lorafmt_status decode_header(const char *text, size_t size, lf_safetensors *table, lorafmt_error *err)
+{
+    lf_json_scan scan = {.text = text, .size = size};
+    lf_json_member member;
+
+    LF_TRY(reserve(scan, table, err));
+    while (lf_json_next_member(&scan, &member))
+        LF_TRY(decode_member(text, &member, table, err));
+    LF_TRY(check_names(table, err));
     if (table->n_tensors > 1)
         qsort(table->tensors, table->n_tensors, sizeof *table->tensors, by_place);
     return check_layout(table, err);
+}
+
+/* As JSON of whole numbers; the tree that its parts become is bounded part by part. */
+static lorafmt_status check_text(const char *text, size_t size, lorafmt_error *err)
+{
+    lf_json_scan scan = {.text = text, .size = size, .flags = LF_JSON_WHOLE_NUMBERS, .err = err};
+    const lorafmt_status st = lf_json_scan_text(&scan);
+
+    if (st && err && err->offset != LORAFMT_NO_OFFSET)
+        err->offset += 8;
+    return st;
 }
 
 lorafmt_status lf_safetensors_parse(const uint8_t *header, uint64_t header_size, uint64_t file_size, lf_safetensors **out,
@@ -233,8 +317,7 @@ lorafmt_status lf_safetensors_parse(const uint8_t *header, uint64_t header_size,
 {
     const char *text = (const char *)header;
     const size_t size = (size_t)header_size;
-    lf_safetensors *table = NULL;
-    cJSON *root = NULL;
+    lf_safetensors *table;
     lorafmt_status st;
 
     *out = NULL;
@@ -242,21 +325,13 @@ lorafmt_status lf_safetensors_parse(const uint8_t *header, uint64_t header_size,
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "header_size", "must be what lf_safetensors_header_size() said");
     if (size == 0 || text[0] != '{')
         return lf_fail(err, LORAFMT_CORRUPT, 8, NULL, "the header must begin with '{'");
-    st = lf_json_parse(text, size, LF_JSON_WHOLE_NUMBERS, &root, err);
-    if (st != LORAFMT_OK) {
-        if (err && err->offset != LORAFMT_NO_OFFSET)
-            err->offset += 8;
-        return st;
-    }
+    LF_TRY(check_text(text, size, err));
     table = calloc(1, sizeof *table);
-    if (table) {
-        table->data_offset = 8 + header_size;
-        table->file_size = file_size;
-        st = decode_header(text, size, root, table, err);
-    } else {
-        st = lf_no_memory(err);
-    }
-    cJSON_Delete(root);
+    if (!table)
+        return lf_no_memory(err);
+    table->data_offset = 8 + header_size;
+    table->file_size = file_size;
+    st = decode_header(text, size, table, err);
     if (st == LORAFMT_OK)
         *out = table;
     else

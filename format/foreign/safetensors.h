@@ -25,6 +25,7 @@ typedef struct lf_safetensors_tensor {
     uint64_t shape[LORAFMT_MAX_DIMS];
     uint64_t offset; /* in the file */
     uint64_t size;
+    uint64_t key_offset; /* where its entry of the header begins in the file */
 } lf_safetensors_tensor;
 
 typedef struct lf_safetensors_pair {

@@ -95,7 +95,7 @@ typedef struct lorafmt_metadata {
 
 enum { LORAFMT_SIGNATURE_ED25519 = 1 };
 
-/** spec 4.10: somebody's word for an adapter id. Whether it is genuine is not known before somebody looks. */
+/** spec 4.10: somebody's word for an adapter id. lorafmt_signature_is_genuine() (lorafmt/origin.h) looks whether it is genuine. */
 typedef struct lorafmt_signature {
     uint32_t algorithm; /**< LORAFMT_SIGNATURE_ED25519, or a number of a newer format, which proves nothing */
     uint8_t public_key[32];
@@ -154,7 +154,8 @@ typedef enum lorafmt_source_kind {
 /** An opened input. */
 typedef struct lorafmt_source lorafmt_source;
 
-struct lorafmt_base; /* lorafmt/view.h */
+struct lorafmt_base;   /* lorafmt/view.h */
+struct lorafmt_policy; /* lorafmt/origin.h */
 
 typedef struct lorafmt_source_options {
     size_t struct_size; /**< sizeof(lorafmt_source_options) */
@@ -181,6 +182,8 @@ typedef struct lorafmt_source_options {
      * open.
      */
     bool in_memory;
+    /** Open what these people signed and nothing else; not with defer_digests. Borrowed for the call. NULL = anything. */
+    const struct lorafmt_policy *policy;
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */
@@ -206,7 +209,8 @@ typedef struct lorafmt_container_info {
  * @param options  may be NULL
  * @param out      a source to be freed with lorafmt_source_free(); NULL on failure
  *
- * @return LORAFMT_OK; NOT_LORAFMT, UNSUPPORTED, CORRUPT, LIMIT for what is in the file; NOT_FOUND, IO, NO_MEMORY, MISUSE
+ * @return LORAFMT_OK; NOT_LORAFMT, UNSUPPORTED, CORRUPT, LIMIT for what is in the file; UNTRUSTED (the policy); NOT_FOUND, IO,
+ *         NO_MEMORY, MISUSE
  *
  * A source that is not in_memory must not be truncated while open; replacing it by renaming is fine.
  */

@@ -32,6 +32,7 @@ typedef enum lorafmt_status {
     LORAFMT_MISMATCH,  /**< adapter and base are both intact but do not belong together */
     LORAFMT_MISUSE,    /**< the arguments break the contract of the function */
     LORAFMT_CANCELLED, /**< the caller's progress callback asked to stop */
+    LORAFMT_UNTRUSTED, /**< intact, but not from whom it must be; or a key that others could use */
 } lorafmt_status;
 
 /** What a person can do about a failure, where the text alone does not say how: a program names its own way. */

@@ -91,6 +91,16 @@ LORAFMT_API size_t lorafmt_history_n_generations(const lorafmt_history *history)
 /** NULL when there is no generation i. */
 LORAFMT_API const lorafmt_generation *lorafmt_history_generation(const lorafmt_history *history, size_t i);
 
+/**
+ * lorafmt_verify() of one generation alone. A root slot that is damaged (recovered) says nothing of a generation that the other one
+ * leads to.
+ *
+ * @param out  may be NULL; recovered is never set
+ * @return LORAFMT_OK: lorafmt_rollback() would find it whole; CORRUPT; UNSUPPORTED; NOT_FOUND when there is no generation i; NO_MEMORY
+ */
+LORAFMT_API lorafmt_status lorafmt_history_verify(const lorafmt_history *history, size_t i, lorafmt_verify_result *out,
+                                                  lorafmt_error *err);
+
 LORAFMT_API void lorafmt_history_container(const lorafmt_history *history, lorafmt_container_info *out);
 
 #ifdef __cplusplus

@@ -10,6 +10,7 @@
 #include "lorafmt/image.h"
 #include "lorafmt/index.h"
 #include "lorafmt/model.h"
+#include "lorafmt/origin.h"
 #include "lorafmt/receipt.h"
 #include "lorafmt/runtime.h"
 #include "lorafmt/tensor.h"

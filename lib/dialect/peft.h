@@ -82,7 +82,7 @@ lorafmt_status lf_peft_patterns_parse(const cJSON *object, const char *field, si
 void lf_peft_patterns_free(lf_peft_patterns *patterns);
 
 /* The value of the first pattern that matches a module, as PEFT looks it up; *value is untouched when none does. */
-lorafmt_status lf_peft_patterns_find(const lf_peft_patterns *patterns, const char *module, double *value, lorafmt_error *err);
+lorafmt_status lf_peft_patterns_find(lf_peft_patterns *patterns, const char *module, double *value, lorafmt_error *err);
 
 /*
  * Names as PEFT writes them: what torch.compile, FSDP and DDP put into names is taken out, base_model.model. put in front where

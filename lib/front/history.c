@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* lorafmt/generations.h: what the generations of a file hold, without a look at their tensors. */
+/* lorafmt/generations.h: what the generations of a file hold. Opening does not look at their tensors. */
 #include "lorafmt/generations.h"
 
 #include "format/base/arena.h"
@@ -7,6 +7,7 @@
 #include "lib/front/source.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct lorafmt_history {
     lf_map map;
@@ -109,6 +110,24 @@ size_t lorafmt_history_n_generations(const lorafmt_history *h)
 const lorafmt_generation *lorafmt_history_generation(const lorafmt_history *h, size_t i)
 {
     return i < h->n ? &h->generations[i] : NULL;
+}
+
+lorafmt_status lorafmt_history_verify(const lorafmt_history *h, size_t i, lorafmt_verify_result *out, lorafmt_error *err)
+{
+    lf_container *earlier;
+    lorafmt_status st;
+
+    if (out)
+        memset(out, 0, sizeof *out);
+    if (i == 0)
+        return lf_container_check_generation(h->container, out, err);
+    if (i >= h->n)
+        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no generation at %zu, the file has %zu", i,
+                       h->n);
+    LF_TRY(lf_container_open_earlier(h->container, h->generations[i].number, &earlier, err));
+    st = lf_container_check_generation(earlier, out, err);
+    lf_container_free(earlier);
+    return st;
 }
 
 void lorafmt_history_container(const lorafmt_history *h, lorafmt_container_info *out)

@@ -87,6 +87,7 @@ int lf_directory_remove(int parent, const char *name);
 typedef struct lf_output lf_output;
 
 lorafmt_status lf_output_begin_file(const char *path, bool force, lf_output **out, lorafmt_error *err);
+lorafmt_status lf_output_begin_private_file(const char *path, lf_output **out, lorafmt_error *err); /* mode 0600; never forced */
 lorafmt_status lf_output_begin_directory(const char *path, bool force, lf_output **out, lorafmt_error *err);
 
 /* The open file of a file output. */

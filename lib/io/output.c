@@ -31,6 +31,7 @@ struct lf_output {
     int fd;                  /* the temporary file or directory, or -1 */
     DIR *members;            /* the temporary directory, fd being its, so that removing it takes no memory and no descriptor */
     bool is_directory;
+    bool is_private; /* a file that nobody else may read */
     bool force;
 };
 
@@ -175,13 +176,13 @@ static void make_temp_name(lf_output *o, unsigned attempt)
     snprintf(o->temp, sizeof o->temp, ".%.*s.lorapack-%s", MAX_NAME_IN_TEMP, o->name, suffix);
 }
 
-/* 0 or an errno. The modes leave what may be done with the output to the umask. */
+/* 0 or an errno. The other modes leave what may be done with the output to the umask. */
 static int make_temp(lf_output *o)
 {
     int e;
 
     if (!o->is_directory) {
-        o->fd = openat(o->parent, o->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        o->fd = openat(o->parent, o->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, o->is_private ? 0600 : 0666);
         return o->fd >= 0 ? 0 : errno;
     }
     if (mkdirat(o->parent, o->temp, 0777) != 0)
@@ -211,7 +212,7 @@ static lorafmt_status create_temp(lf_output *o, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-static lorafmt_status begin(const char *path, bool is_directory, bool force, lf_output **out, lorafmt_error *err)
+static lorafmt_status begin(const char *path, const lf_output *how, lf_output **out, lorafmt_error *err)
 {
     lf_output *o = calloc(1, sizeof *o);
     lorafmt_status st;
@@ -220,9 +221,8 @@ static lorafmt_status begin(const char *path, bool is_directory, bool force, lf_
     *out = NULL;
     if (!o)
         return lf_no_memory(err);
+    *o = *how;
     o->parent = o->fd = -1;
-    o->is_directory = is_directory;
-    o->force = force;
     if ((st = set_path(o, path, err)) || (st = open_parent(o, err)) || (st = check_target(o, &exists, err)) ||
         (st = create_temp(o, err))) {
         lf_output_abort(o);
@@ -234,12 +234,17 @@ static lorafmt_status begin(const char *path, bool is_directory, bool force, lf_
 
 lorafmt_status lf_output_begin_file(const char *path, bool force, lf_output **out, lorafmt_error *err)
 {
-    return begin(path, false, force, out, err);
+    return begin(path, &(lf_output){.force = force}, out, err);
+}
+
+lorafmt_status lf_output_begin_private_file(const char *path, lf_output **out, lorafmt_error *err)
+{
+    return begin(path, &(lf_output){.is_private = true}, out, err);
 }
 
 lorafmt_status lf_output_begin_directory(const char *path, bool force, lf_output **out, lorafmt_error *err)
 {
-    return begin(path, true, force, out, err);
+    return begin(path, &(lf_output){.is_directory = true, .force = force}, out, err);
 }
 
 int lf_output_fd(const lf_output *output)

@@ -9,6 +9,9 @@
 /* An index takes some 100 bytes for a tensor; the largest model of today has 10^5 of them. */
 #define MAX_INDEX_SIZE (UINT64_C(64) << 20)
 
+/* Each stays open. The largest models of today have 200. */
+#define MAX_FILES 16384
+
 /* A tensor of one of the files. */
 typedef struct located {
     const lf_safetensors_tensor *tensor;
@@ -116,6 +119,9 @@ static lorafmt_status open_shard(lorafmt_model *model, size_t i, const char *nam
 
 static lorafmt_status open_all(lorafmt_model *model, const lf_shard_index *index, lorafmt_error *err)
 {
+    if (index->n_files > MAX_FILES)
+        return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, model->index_name, "names %zu files, at most %d are opened",
+                       index->n_files, MAX_FILES);
     LF_TRY(lf_model_reserve_files(model, index->n_files, err));
     for (size_t i = 0; i < index->n_files; i++)
         LF_TRY(open_shard(model, i, index->files[i], err));

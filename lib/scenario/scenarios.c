@@ -78,6 +78,7 @@ static lorafmt_status open_set(lorakit_scenarios *set, const char *path, lorafmt
     }
     if (!set->options.no_lock)
         LF_TRY(lk_lock_read(set->lock_path, &set->arena, &set->has_lock, &set->lock, err));
+    LF_TRY(lk_policy_open(set, err));
     return open_base(set, err);
 }
 
@@ -199,11 +200,16 @@ static lorafmt_status check_adapter(const lorakit_scenarios *set, size_t i, cons
 static lorafmt_status open_adapter(const lorakit_scenarios *set, size_t i, lk_opened *out, lorafmt_error *err)
 {
     const lorakit_manifest_adapter *said = &set->manifest->adapters[i];
+    uint8_t signature[LORAFMT_SIGNATURE_SIZE];
+    lorafmt_policy policy;
     const lorafmt_source_options options = {.struct_size = sizeof options,
                                             .base = lorafmt_model_base(set->model),
                                             .n_threads = set->options.n_threads,
-                                            .in_memory = set->options.in_memory};
+                                            .adapter = said->selected,
+                                            .in_memory = set->options.in_memory,
+                                            .policy = set->manifest->n_keys ? &policy : NULL};
 
+    LF_TRY(lk_policy_of(set, i, signature, &policy, err));
     LF_TRY(lorakit_manifest_check_path(set->manifest, said->path, err));
     LF_TRY(lorafmt_source_open(said->path, &options, &out->source, err));
     LF_TRY(lorafmt_source_choose(out->source, said->selected, &out->adapter, err));

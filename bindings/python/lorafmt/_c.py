@@ -87,7 +87,7 @@ class Base(Structure):
 class SourceOptions(Structure):
     _fields_ = [('struct_size', c_size_t), ('has_alpha', c_bool), ('alpha', c_double), ('use_rslora', c_bool),
                 ('base', POINTER(Base)), ('has_orientation', c_bool), ('orientation', c_int), ('n_threads', c_uint),
-                ('adapter', c_char_p), ('defer_digests', c_bool), ('in_memory', c_bool)]
+                ('adapter', c_char_p), ('defer_digests', c_bool), ('in_memory', c_bool), ('policy', c_void_p)]
 
 
 class Memory(Structure):
