@@ -175,19 +175,23 @@ class Disk:
         return range(surely, len(happened) + 1)
 
     def states(self, ignored):
-        """Every state that a crash may leave; what a file holds whose name is ignored(path) makes no other state."""
+        """Every state that a crash may leave, once; what a file holds whose name is ignored(path) makes no other state."""
         seen = set()
         for end in range(self.n_operations + 1):
-            for n_names in self.name_counts(end):
-                paths = self.tree(n_names)
-                watched = {this for path, this in paths.items() if not ignored(path)}
-                for contents in self.contents(end, watched):
-                    state = self.state(end, paths, contents)
-                    key = tuple(sorted((path, data if not ignored(path) else None) for path, data in state.tree.items()
-                                       if data is not None or path))
-                    if hash(key) not in seen:
-                        seen.add(hash(key))
-                        yield state
+            for state in self.states_at(end, ignored):
+                key = hash(tuple(sorted((path, data if not ignored(path) else None) for path, data in state.tree.items()
+                                        if data is not None)) + tuple(sorted(state.tree)))
+                if key not in seen:
+                    seen.add(key)
+                    yield state
+
+    def states_at(self, end, ignored):
+        """Those of a crash when so many operations were done."""
+        for n_names in self.name_counts(end):
+            paths = self.tree(n_names)
+            watched = {this for path, this in paths.items() if not ignored(path)}
+            for contents in self.contents(end, watched):
+                yield self.state(end, paths, contents)
 
     def state(self, end, paths, contents):
         """A tree with what its files hold."""

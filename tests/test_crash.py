@@ -50,6 +50,12 @@ class Recorded:
         if self.disk.last() != self.new:
             raise Complaint('the record does not lead to what is there')
 
+    def check_end(self):
+        """Once the command has said that it is done, no crash undoes it."""
+        for state in self.disk.states_at(self.disk.n_operations, is_temporary):
+            if results(state.tree) != results(self.new):
+                raise Complaint(f'done, and yet a crash may leave {sorted(state.tree)}')
+
     def check(self, state):
         """Each result is the old or the new one, and the command goes on from there; what was found, in a word."""
         if self.case.in_place:
@@ -103,6 +109,7 @@ def try_case(case, *arguments):
         except Complaint as complaint:
             tally['failed'] += 1
             complaints.append(f'FAIL {case.name}: {complaint}')
+    recorded.check_end()
     recorded.program.close()
     return tally, complaints, (recorded.disk.n_operations, len(recorded.disk.syncs), tally.total())
 
