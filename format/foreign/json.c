@@ -128,6 +128,13 @@ static lorafmt_status parse_scanned(lf_json_scan *scan, cJSON **out, lorafmt_err
     return st;
 }
 
+lorafmt_status lf_json_check(const char *text, size_t size, unsigned max_depth, size_t max_values, lorafmt_error *err)
+{
+    lf_json_scan scan = {.text = text, .size = size, .max_depth = max_depth, .max_values = max_values, .err = err};
+
+    return lf_json_scan_text(&scan);
+}
+
 lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSON **out, lorafmt_error *err)
 {
     lf_json_scan scan = {.text = text,

@@ -5,6 +5,7 @@
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "format/foreign/json.h"
+#include "lib/front/limits.h"
 #include "lib/front/load.h"
 #include "lib/front/policy.h"
 
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_CONFIG_SIZE (1u << 20)
 #define CONFIG_FILE "adapter_config.json"
 #define TENSOR_FILE "adapter_model.safetensors"
 #define NAMES_SIZE 512 // bytes of a list of names in a message
@@ -113,12 +113,18 @@ static lorafmt_status read_range(lorafmt_source *source, size_t first, size_t n,
     return note_extras(source, err);
 }
 
+static const lorafmt_limits *limits_of(const lorafmt_source_options *options)
+{
+    return options ? options->limits : NULL;
+}
+
 static lorafmt_status read_adapters(lorafmt_source *source, const lorafmt_source_options *options, lorafmt_error *err)
 {
     bool *wanted;
     size_t i;
 
     source->kind = LORAFMT_SOURCE_LORA;
+    LF_TRY(lf_limits_check_container(limits_of(options), source->container, err));
     if (!options || !options->adapter)
         return read_range(source, 0, lf_container_n_adapters(source->container), NULL, options, err);
     LF_TRY(find_adapter(source->container, options->adapter, &i, err));
@@ -129,7 +135,8 @@ static lorafmt_status read_adapters(lorafmt_source *source, const lorafmt_source
     return read_range(source, i, 1, wanted, options, err);
 }
 
-static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out, lorafmt_error *err)
+static lorafmt_status parse_tensors(lorafmt_source *source, const lorafmt_limits *limits, lf_peft_tensor **out,
+                                    lorafmt_error *err)
 {
     const lf_map *map = &source->map;
     const size_t head = map->size < 64 ? (size_t)map->size : 64;
@@ -137,7 +144,9 @@ static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out
     lf_peft_tensor *tensors;
 
     LF_TRY(lf_safetensors_header_size(map->bytes, head, map->size, &header_size, err));
+    LF_TRY(lf_limits_check_header(limits, map->bytes + 8, header_size, err));
     LF_TRY(lf_safetensors_parse(map->bytes + 8, header_size, map->size, &source->table, err));
+    LF_TRY(lf_limits_check_table(limits, source->table, err));
     tensors = lf_arena_alloc(&source->arena, source->table->n_tensors, sizeof *tensors);
     if (!tensors)
         return lf_no_memory(err);
@@ -202,7 +211,7 @@ static lorafmt_status import(lorafmt_source *source, const char *path, const cha
     if (!adapter)
         return lf_no_memory(err);
     source->kind = config ? LORAFMT_SOURCE_PEFT : LORAFMT_SOURCE_SAFETENSORS;
-    LF_TRY(parse_tensors(source, &tensors, err));
+    LF_TRY(parse_tensors(source, limits_of(options), &tensors, err));
     in.tensors = tensors;
     in.n_tensors = source->table->n_tensors;
     if (options) {
@@ -216,33 +225,36 @@ static lorafmt_status import(lorafmt_source *source, const char *path, const cha
                        "an alpha is given, but " CONFIG_FILE " says the scale already");
     default_name(path, name);
     LF_TRY(lf_peft_import(&in, &source->arena, adapter, &source->notes, err));
+    LF_TRY(lf_limits_check_adapter(limits_of(options), adapter, err));
     source->adapters = adapter;
     source->n_adapters = 1;
     return LORAFMT_OK;
 }
 
 /* What is wrong with the config alone is said of the config's file. */
-static lorafmt_status check_config(const char *text, size_t size, const char *path, lorafmt_error *err)
+static lorafmt_status check_config(const lorafmt_limits *limits, const char *text, size_t size, const char *path,
+                                   lorafmt_error *err)
 {
     lf_peft_config config;
-    const lorafmt_status st = lf_peft_config_parse(text, size, 1, &config, err);
+    lorafmt_status st = lf_limits_check_config(limits, text, size, err);
 
+    if (!st && !(st = lf_peft_config_parse(text, size, 1, &config, err)))
+        lf_peft_config_free(&config);
     if (st)
         lf_error_set_file(err, path);
-    else
-        lf_peft_config_free(&config);
     return st;
 }
 
 static lorafmt_status import_beside(lorafmt_source *source, const char *path, const char *config_path,
                                     const lorafmt_source_options *options, lorafmt_error *err)
 {
+    const lorafmt_limits *limits = limits_of(options);
     size_t config_size;
     lorafmt_status st;
     char *config;
 
-    LF_TRY(lf_file_load(config_path, MAX_CONFIG_SIZE, &config, &config_size, err));
-    st = check_config(config, config_size, config_path, err);
+    LF_TRY(lf_file_load(config_path, lorafmt_limits_get(limits, LORAFMT_LIMIT_CONFIG_SIZE), &config, &config_size, err));
+    st = check_config(limits, config, config_size, config_path, err);
     if (!st)
         st = import(source, path, config, config_size, options, err);
     free(config);
@@ -362,7 +374,7 @@ static lorafmt_status new_source(const lorafmt_source_options *options, lorafmt_
         LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
     if (options && options->base)
         LF_TRY(lf_check_struct_size(options->base->struct_size, sizeof *options->base, err));
-    if (options && options->policy)
+    if (options)
         LF_TRY(lf_policy_check_options(options, err));
     *out = calloc(1, sizeof **out);
     return *out ? LORAFMT_OK : lf_no_memory(err);
@@ -372,8 +384,8 @@ static lorafmt_status new_source(const lorafmt_source_options *options, lorafmt_
 static lorafmt_status opened(lorafmt_source *source, lorafmt_status st, const char *name, const lorafmt_source_options *options,
                              lorafmt_source **out, lorafmt_error *err)
 {
-    if (!st && options && options->policy)
-        st = lf_policy_check_source(options->policy, source, err);
+    if (!st && options)
+        st = lf_policy_check_source(options, source, err);
     if (st) {
         lf_error_set_file(err, name);
         lorafmt_source_free(source);
@@ -412,7 +424,7 @@ static lorafmt_status open_bytes(lorafmt_source *source, const lorafmt_memory *i
     if (st != LORAFMT_NOT_LORAFMT)
         return st ? st : read_adapters(source, options, err);
     if (in->config)
-        LF_TRY(check_config(in->config, in->config_size, CONFIG_FILE, err));
+        LF_TRY(check_config(limits_of(options), in->config, in->config_size, CONFIG_FILE, err));
     return import(source, name_or_default(in->name), in->config, in->config_size, options, err);
 }
 
