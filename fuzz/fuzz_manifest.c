@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static size_t check_node(const lk_yaml *node, int depth)
+static size_t check_node(const lk_yaml *node, unsigned depth)
 {
     const bool mapping = node->kind == LK_YAML_MAPPING;
     size_t n = 1;
