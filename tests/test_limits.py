@@ -48,7 +48,7 @@ def peft_numbers(folder):
     held = {name: entry for name, entry in texts[1].items() if name != '__metadata__'}
     targets = {re.sub(r'^base_model\.model\.|\.lora_[AB](?=\.weight$)', '', name) for name in held}
     sizes = [entry['data_offsets'][1] - entry['data_offsets'][0] for entry in held.values()]
-    return {'header-size': len(head), 'config-size': len(config), 'tensors': len(held), 'sites': len(targets),
+    return {'file-size': (folder / TENSORS).stat().st_size, 'header-size': len(head), 'config-size': len(config), 'tensors': len(held), 'sites': len(targets),
             'name-size': max(map(len, targets)), 'rank': max(entry['shape'][0] for name, entry in held.items() if '.lora_A.' in name), 'tensor-size': max(sizes), 'data-size': sum(sizes),
             'json-depth': max(map(depth, texts)), 'json-values': max(map(count, texts))}
 
@@ -57,7 +57,7 @@ def lora_numbers(lorapack, path, folder):
     """The same of a `.lora` that was packed from that directory."""
     said = json.loads(lorapack.must('inspect', path, '--json'))
     same = {name: number for name, number in peft_numbers(folder).items() if name in ('sites', 'name-size', 'rank', 'tensor-size')}
-    return same | {'adapters': 1, 'index-size': said['container']['index_size'], 'tensors': said['container']['n_tensors'],
+    return same | {'adapters': 1, 'file-size': path.stat().st_size, 'index-size': said['container']['index_size'], 'tensors': said['container']['n_tensors'],
                    'data-size': said['adapters'][0]['n_bytes'], 'metadata': len(said['adapters'][0]['metadata'])}
 
 
@@ -92,13 +92,69 @@ def test_lora(lorapack, folder):
         check_numbers(lorapack, path, lora_numbers(lorapack, path, DEMO / 'adapters/legal'), 'verify')
 
 
+def refused(lorapack, parts, *arguments, code=1):
+    """And says these."""
+    got, output, message = lorapack.run(*arguments)
+    expect((got, output), (code, ''), arguments)
+    for part in parts:
+        expect_in(part, message, arguments)
+
+
 def test_whole_file(lorapack, folder):
-    """Limits are of the file, also when another adapter of it is asked for; and many adapters have names."""
+    """Limits are of the file, also when one adapter of it is asked for; sums are those of all; an adapter has a name."""
     path = folder / 'two.lora'
-    lorapack.must('pack', DEMO / 'adapters/legal', DEMO / 'adapters/tang', '-o', path)
-    code, _, message = lorapack.run('inspect', f'{path}#legal', '--limit', 'adapters=1')
-    expect(code, 1, 'adapters=1')
-    expect_in('adapters 2, the limit is 1', message, 'adapters')
+    lorapack.must('pack', DEMO / 'adapters/legal', DEMO / 'adapters/tang', '-o', path, '--meta', 'a=1')
+    parts = [json.loads(lorapack.must('inspect', f'{path}#{name}', '--json'))['adapters'][0] for name in ('legal', 'tang')]
+    sums = {'adapters': 2, 'sites': sum(part['n_sites'] for part in parts), 'metadata': sum(len(part['metadata']) for part in parts),
+            'data-size': sum(part['n_bytes'] for part in parts)}
+    check_numbers(lorapack, path, sums, 'inspect')
+    for name, number in sums.items():
+        refused(lorapack, [f'{name} {number}', f'the limit is {number - 1}'], 'inspect', f'{path}#legal', '--limit', f'{name}={number - 1}')
+    name = 'n' * 100
+    lorapack.must('pack', DEMO / 'adapters/legal', '-o', folder / 'named.lora', '--name', name)
+    shutil.copytree(DEMO / 'adapters/legal', folder / name)
+    for path in folder / 'named.lora', folder / name:
+        check_numbers(lorapack, path, {'name-size': 100}, 'inspect')
+
+
+def test_others_are_none_of_its_business(lorapack, folder):
+    """What one adapter has of a newer format, or wrong, keeps nobody from another of the file, with limits or without."""
+    sites = [build.Site(f'{name}.weight', build.LINEAR, [(build.A, build.f32(1, 2, start=i)), (build.B, build.f32(2, 1, start=i))])
+             for i, name in enumerate(('old', 'new'))]
+    for what in 'dtype', 'flags':
+        file = build.File(build.Adapter('new', [sites[1]]), build.Adapter('old', [sites[0]]))
+        if what == 'dtype':
+            file.tensors[0].dtype = 99
+        else:
+            file.sites[0].flags = 1 << 20
+        file.seal()
+        path = folder / f'{what}.lora'
+        path.write_bytes(file.bytes())
+        for limits in (), ('--limit', 'rank=1'):
+            lorapack.must('pack', f'{path}#old', '-o', folder / 'out.lora', '--force', *limits)
+            refused(lorapack, [str(path), what], 'pack', f'{path}#new', '-o', folder / 'none.lora', *limits)
+
+
+def test_places(lorapack, folder):
+    """Where JSON is too deep: in the file for a header, in the config for a config that is deeper."""
+    path = folder / 'bare.safetensors'
+    shutil.copy(DEMO / 'adapters/legal' / TENSORS, path)
+    second = 8 + header(path).index(b'{', 1)
+    refused(lorapack, [f'{path}: offset {second:#x}', 'deeper than 1 '], 'inspect', path, '--alpha', '16', '--limit', 'json-depth=1')
+    shutil.copytree(DEMO / 'adapters/legal', folder / 'deep')
+    config = json.loads((folder / 'deep' / CONFIG).read_text()) | {'loftq_config': {'a': [[[1]]]}}
+    (folder / 'deep' / CONFIG).write_text(json.dumps(config))
+    lorapack.must('inspect', folder / 'deep', '--limit', 'json-depth=5')
+    refused(lorapack, [CONFIG, 'deeper than 4 '], 'inspect', folder / 'deep', '--limit', 'json-depth=4')
+
+
+def test_size_comes_first(lorapack, folder):
+    """Nothing of a file that is too large is read, and what is behind the data is of the file, too."""
+    path = folder / 'sparse.lora'
+    lorapack.must('pack', DEMO / 'adapters/legal', '-o', path)
+    with path.open('r+b') as file:
+        file.truncate(1 << 40)
+    refused(lorapack, ['1099511627776 bytes, at most 1048576'], 'inspect', path, '--paranoid', '--limit', 'file-size=1M')
 
 
 def test_wrong(lorapack, _):
@@ -108,11 +164,19 @@ def test_wrong(lorapack, _):
     expect(code, 2, 'ranks=8')
     expect_in("no limit 'ranks'; there are " + ', '.join(documented()), message, 'ranks=8')
     for name, most in documented().items():
-        for wrong in '', '=', '=0', '=-1', f'={most + max(1, most >> 50)}', '=1x':
+        for wrong in '', '=', '=0', '=-1', f'={most + max(1, most >> 50)}', '=1x', *(() if name.endswith('-size') else ('=1.5', '=1K', '=0x1')):
             code, _, message = lorapack.run(*inspect, name + wrong)
             expect(code, 2, name + wrong)
             expect_in(f'must be {name}=N, N from 1 to {most}', message, name + wrong)
         lorapack.must(*inspect, f'{name}={most}')
+
+
+NAN, INFINITY = b'\xc0\x7f', b'\x80\x7f' # in BF16, which legal is in
+
+
+def first_tensor(folder):
+    """The name of one."""
+    return next(name for name in json.loads(header(folder / TENSORS)) if name != '__metadata__')
 
 
 def write_with(source, folder, name, value):
@@ -126,10 +190,8 @@ def write_with(source, folder, name, value):
 
 def test_nonfinite(lorapack, folder):
     """Counted otherwise, refused by the paranoid: in the directory and in the file."""
-    name = next(name for name in json.loads(header(DEMO / 'adapters/legal' / TENSORS)) if name != '__metadata__')
-    dtype = json.loads(header(DEMO / 'adapters/legal' / TENSORS))[name]['dtype']
-    nan, infinite = {'F16': (b'\x00\x7e', b'\x00\x7c'), 'BF16': (b'\xc0\x7f', b'\x80\x7f')}[dtype]
-    for what, value in ('nan', nan), ('infinite', infinite):
+    name = first_tensor(DEMO / 'adapters/legal')
+    for what, value in ('nan', NAN), ('infinite', INFINITY):
         write_with(DEMO / 'adapters/legal', folder / what, name, value)
         lorapack.must('pack', folder / what, '-o', folder / f'{what}.lora')
         for path in folder / what, folder / f'{what}.lora':
@@ -152,6 +214,16 @@ def test_verified(lorapack, _):
     expect(n_open > 5, True, f'{n_open} vectors that open and are not good')
 
 
+def test_not_here(lorapack, folder):
+    """Commands that would do nothing about it say so."""
+    manifest, trust = folder / 'm.yaml', (('--limit', 'rank=9'), ('--paranoid',))
+    for options in trust:
+        refused(lorapack, ['the receipt says how to read'], 'verify', folder, '--receipt', 'r', '--base', 'b', '--adapter', 'a', *options, code=2)
+        if WITH_KIT:
+            refused(lorapack, ['--tuned compares models'], 'diff', '--base', 'b', '--tuned', 't', *options, code=2)
+            refused(lorapack, ['are for what opens adapters'], 'emit', manifest, '--for', 'make', *options, code=2)
+
+
 def test_apply(lorapack, _):
     """Digests are put off or checked, not both."""
     code, _, message = lorapack.run('apply', '--base', DEMO / 'base', '--adapter', DEMO / 'adapters/legal', '--defer-digests', '--paranoid')
@@ -171,10 +243,31 @@ def test_kit(lorapack, folder):
             expect(code, 1 if said else 0, (command[0], limits, message))
             if said:
                 expect_in(said, message + output, command[0])
-        project.lock.unlink(missing_ok=True) # which is longer
-    lorapack.must('plan', project.manifest, '--paranoid')
+        if not said:
+            refused(lorapack, [str(project.lock), 'more than 34 keys and values'], 'build', project.manifest, *arguments) # which is longer
+        project.lock.unlink(missing_ok=True)
+
+
+def test_kit_adapters(lorapack, folder):
+    """All that use the scenarios of a manifest refuse what is beyond limits, and the paranoid NaN."""
+    project = Project(lorapack, DEMO, folder / 'project')
+    (project.folder / 'models').mkdir()
+    name = first_tensor(project.folder / 'adapters/legal')
+    shutil.rmtree(project.folder / 'adapters/legal')
+    write_with(DEMO / 'adapters/legal', project.folder / 'adapters/legal', name, NAN)
+    known = lorapack.must('help')
+    for command in (('plan',), ('build', 'legal'), ('lock',), ('emit', '--for', 'peft', '-o', project.folder / 'served'),
+                    ('mount', project.folder / 'models'), ('run', 'legal', '--', 'true', '{model}')):
+        if f'\n  {command[0]} ' not in known:
+            continue
+        for options, said in (('--limit', 'rank=4'), 'rank 8, the limit is 4'), (('--paranoid',), 'NaN or infinite, none may be'):
+            code, output, message = lorapack.run(command[0], *options, project.manifest, *command[1:])
+            expect(code, 1, (*command, *options))
+            expect_in(said, output + message, (*command, *options))
 
 
 PROGRAM, DEMO, DOCS, VECTORS, WITH_KIT = sys.argv[1], *map(pathlib.Path, sys.argv[2:5]), sys.argv[5] == '1'
-TESTS = {name: test for name, test in globals().items() if WITH_KIT or name != 'test_kit'}
+sys.path.insert(0, str(VECTORS))
+import build # noqa: E402
+TESTS = {name: test for name, test in globals().items() if WITH_KIT or not name.startswith('test_kit')}
 sys.exit(run_tests(TESTS, lambda folder: (Lorapack(PROGRAM), folder)))

@@ -234,7 +234,9 @@ def test_limits(_):
         lorafmt.open(path, limits={'rank': 2**21})
     with raises(lorafmt.LorafmtError, 'leave one of both out', status='MISUSE'):
         lorafmt.open(path, defer_digests=True, paranoid=True)
-    with raises(ValueError, "a limit 'ranks', must be one of 'index-size', "):
+    with raises(ValueError, 'the limit rank is 0, must be at least 1'):
+        lorafmt.open(path, limits={'rank': 0})
+    with raises(ValueError, "a limit 'ranks', must be one of 'file-size', 'index-size', "):
         lorafmt.open(path, limits={'ranks': 7})
 
 

@@ -77,6 +77,8 @@ static int check_args(const emit_args *args)
         return message_usage(NAME, "--json needs -o OUT, or both would be on standard output");
     if (jobs && args->n_threads)
         return message_usage(NAME, "--threads is for peft, vllm, sglang and lorax");
+    if (jobs && (args->trust.limits.n || args->trust.paranoid))
+        return message_usage(NAME, "--limit and --paranoid are for what opens adapters, as the builds that are written will");
     if (!jobs && args->parts)
         return message_usage(NAME, "--parts is for make, slurm and k8s");
     if (args->engine != FIRST_JOB + JOB_K8S && (args->image || args->claim))
@@ -175,13 +177,10 @@ static int emit_jobs_of(emit_job *job, const lorakit_manifest *manifest)
 static int run_jobs(emit_job *job)
 {
     lorakit_manifest *manifest;
-    lorafmt_limits limits;
     lorafmt_error err;
-    int code = limits_parse(NAME, &job->args->trust, &limits);
+    int code;
 
-    if (code)
-        return code;
-    if (lorakit_manifest_open(job->path, &limits, &manifest, &err))
+    if (lorakit_manifest_open(job->path, NULL, &manifest, &err))
         return message_failure(&err, job->path);
     code = emit_jobs_of(job, manifest);
     lorakit_manifest_free(manifest);

@@ -78,6 +78,11 @@ static void say_notes(const input *in)
         message_warning("%s: recovered: a root slot is damaged and the other one is used", in->path);
 }
 
+bool input_is_asked(const input_args *args)
+{
+    return args->alpha.given || args->rslora || args->experts_orientation || args->trust.limits.n || args->trust.paranoid;
+}
+
 int input_open_base(const char *path, lorafmt_model **out)
 {
     lorafmt_error err;
@@ -98,7 +103,7 @@ int input_open(const char *verb, const input_args *args, const lorafmt_model *ba
                                       .adapter = in->name,
                                       .defer_digests = args->defer_digests,
                                       .policy = args->policy,
-                                      .limits = &limits,
+                                      .limits = args->trust.limits.n ? &limits : NULL,
                                       .paranoid = args->trust.paranoid};
     lorafmt_error err;
     int code = limits_parse(verb, &args->trust, &limits);

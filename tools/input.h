@@ -31,6 +31,9 @@ typedef struct input_args {
     LIMIT_OPTIONS(args, member.trust)
 /* clang-format on */
 
+/* Is any of these options given? */
+bool input_is_asked(const input_args *args);
+
 typedef struct input {
     char *path;
     const char *name; /* of one adapter, inside path's memory; NULL = not given */

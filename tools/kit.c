@@ -9,7 +9,6 @@
 
 #include "lorafmt/files.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,19 +46,10 @@ int rank_parse(const char *verb, const rank_args *args, lorakit_rank *out)
     return EXIT_DONE;
 }
 
-bool whole_parse(const char *text, uint64_t most, uint64_t *out)
-{
-    char *end;
-
-    errno = 0;
-    *out = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && !*end && !errno && *out <= most;
-}
-
 int seed_parse(const char *verb, const char *text, uint64_t *out)
 {
     *out = 0;
-    if (text && !whole_parse(text, UINT64_MAX, out))
+    if (text && !parse_whole(text, UINT64_MAX, out))
         return message_usage(verb, "--seed %s: must be a whole number below 2^64", text);
     return EXIT_DONE;
 }

@@ -27,17 +27,29 @@ static int fail_name(const char *verb, const char *text, size_t size)
     return message_usage(verb, "--limit %s: no limit '%.*s'; there are %s", text, (int)size, text, names);
 }
 
+/* Sizes are bytes, which have units; the others are counted. */
+static bool parse_limit(const char *name, const char *text, uint64_t most, uint64_t *out)
+{
+    const size_t n = strlen(name);
+
+    if (n > 5 && !strcmp(name + n - 5, "-size"))
+        return parse_bytes(text, out) && *out <= most;
+    return parse_whole(text, most, out) && *out;
+}
+
 static int set_limit(const char *verb, const char *text, lorafmt_limits *out)
 {
     const size_t size = strcspn(text, "="), i = find_limit(text, size);
+    const char *name;
     uint64_t most;
 
     if (i == LORAFMT_N_LIMITS)
         return fail_name(verb, text, size);
+    name = lorafmt_limit_name((lorafmt_limit)i);
     most = lorafmt_limit_most((lorafmt_limit)i);
-    if (!text[size] || !parse_bytes(text + size + 1, &out->at_most[i]) || out->at_most[i] > most)
-        return message_usage(verb, "--limit %s: must be %s=N, N from 1 to %" PRIu64 ", also as 512K, 20M or 1.5G", text,
-                             lorafmt_limit_name((lorafmt_limit)i), most);
+    if (!text[size] || !parse_limit(name, text + size + 1, most, &out->at_most[i]))
+        return message_usage(verb, "--limit %s: must be %s=N, N from 1 to %" PRIu64 "; sizes also as 512K, 20M or 1.5G", text,
+                             name, most);
     return EXIT_DONE;
 }
 

@@ -4,6 +4,7 @@
 #include "tools/message.h"
 #include "tools/text.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,15 @@ bool parse_number(const char *text, double *out)
         return false;
     *out = strtod(text, &end);
     return !*end;
+}
+
+bool parse_whole(const char *text, uint64_t most, uint64_t *out)
+{
+    char *end;
+
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && !*end && !errno && *out <= most;
 }
 
 bool parse_bytes(const char *text, uint64_t *out)

@@ -64,7 +64,7 @@ int scenarios_open(const char *verb, const char *path, const limit_args *trust, 
     out->path = path;
     out->quiet = quiet;
     o.struct_size = sizeof o;
-    o.limits = &out->limits;
+    o.limits = trust->limits.n ? &out->limits : NULL;
     o.paranoid = trust->paranoid;
     o.progress = show_hashing;
     o.progress_ctx = out;

@@ -81,7 +81,7 @@ int serving_open(serving *s, const char *verb, const char *manifest, const char 
     options->problem = report_problem;
     options->progress = progress_update;
     options->progress_ctx = &p;
-    options->limits = &s->limits;
+    options->limits = trust->limits.n ? &s->limits : NULL;
     options->paranoid = trust->paranoid;
     progress_start(&p, "reading the base", s->quiet);
     st = lorakit_mount_open(manifest, directory, options, &s->mount, &err);

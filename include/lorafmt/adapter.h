@@ -274,9 +274,10 @@ typedef struct lorafmt_verify_result {
     size_t n_adapters;
     size_t n_sites;
     size_t n_tensors;
-    uint64_t n_bytes;     /**< of tensor data hashed */
-    uint64_t n_nonfinite; /**< NaN and infinite elements in float tensors; not an error; lorafmt_tensor_elements() says where */
-    bool recovered;       /**< nothing is wrong but a root slot that is not in use (spec 3): the status is CORRUPT all the same */
+    uint64_t n_bytes; /**< of tensor data hashed */
+    uint64_t
+        n_nonfinite; /**< NaN and infinite elements, a complex one counted by its parts; not an error; lorafmt_tensor_elements() says where */
+    bool recovered; /**< nothing is wrong but a root slot that is not in use (spec 3): the status is CORRUPT all the same */
 } lorafmt_verify_result;
 
 /**

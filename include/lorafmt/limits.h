@@ -14,6 +14,7 @@ extern "C" {
 
 /** Of a file, whatever of it is asked for. Sizes are bytes. */
 typedef enum lorafmt_limit {
+    LORAFMT_LIMIT_FILE_SIZE,   /**< the file that holds the tensors */
     LORAFMT_LIMIT_INDEX_SIZE,  /**< the index of a `.lora` */
     LORAFMT_LIMIT_HEADER_SIZE, /**< the header of an adapter's safetensors file */
     LORAFMT_LIMIT_CONFIG_SIZE, /**< adapter_config.json */
@@ -21,7 +22,7 @@ typedef enum lorafmt_limit {
     LORAFMT_LIMIT_SITES,       /**< of all its adapters together */
     LORAFMT_LIMIT_TENSORS,     /**< in a file */
     LORAFMT_LIMIT_METADATA,    /**< keys of all its adapters together */
-    LORAFMT_LIMIT_NAME_SIZE,   /**< the name of an adapter, of a target, of a tensor */
+    LORAFMT_LIMIT_NAME_SIZE,   /**< the name of an adapter, of a target */
     LORAFMT_LIMIT_RANK,
     LORAFMT_LIMIT_TENSOR_SIZE, /**< one tensor, decoded */
     LORAFMT_LIMIT_DATA_SIZE,   /**< all tensors of a file, decoded */
@@ -32,7 +33,7 @@ typedef enum lorafmt_limit {
     LORAFMT_LIMIT_YAML_VALUES, /**< keys, scalars, mappings and sequences of one file */
 } lorafmt_limit;
 
-#define LORAFMT_N_LIMITS 16
+#define LORAFMT_N_LIMITS 17
 
 typedef struct lorafmt_limits {
     size_t struct_size;                 /**< sizeof(lorafmt_limits) */

@@ -80,7 +80,7 @@ lorafmt_status lorafmt_history_open(const char *path, lorafmt_history **out, lor
     *out = NULL;
     if (!h)
         return lf_no_memory(err);
-    st = lf_container_open_file(path, false, &h->map, &h->container, err);
+    st = lf_container_open_file(path, NULL, &h->map, &h->container, err);
     if (!st)
         st = read_generations(h, err);
     if (st) {

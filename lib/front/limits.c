@@ -15,6 +15,7 @@ static const struct {
     const char *name;
     uint64_t most;
 } known[LORAFMT_N_LIMITS] = {
+    [LORAFMT_LIMIT_FILE_SIZE] = {"file-size", UINT64_C(1) << 62},
     [LORAFMT_LIMIT_INDEX_SIZE] = {"index-size", LF_MAX_INDEX_SIZE},
     [LORAFMT_LIMIT_HEADER_SIZE] = {"header-size", LF_SAFETENSORS_MAX_HEADER},
     [LORAFMT_LIMIT_CONFIG_SIZE] = {"config-size", UINT64_C(1) << 20},
@@ -79,6 +80,22 @@ static lorafmt_status within(const lorafmt_limits *limits, lorafmt_limit limit, 
                                    known[limit].name, found, most);
 }
 
+/* What was added up so far, with that of field. */
+static lorafmt_status sum_within(const lorafmt_limits *limits, lorafmt_limit limit, uint64_t sum, const char *field,
+                                 lorafmt_error *err)
+{
+    const uint64_t most = lorafmt_limits_get(limits, limit);
+
+    return sum <= most ? LORAFMT_OK
+                       : lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, field, "%s %" PRIu64 " with this, the limit is %" PRIu64,
+                                 known[limit].name, sum, most);
+}
+
+lorafmt_status lf_limits_check_file(const lorafmt_limits *limits, uint64_t size, lorafmt_error *err)
+{
+    return within(limits, LORAFMT_LIMIT_FILE_SIZE, size, NULL, err);
+}
+
 static lorafmt_status check_name(const lorafmt_limits *limits, const char *name, lorafmt_error *err)
 {
     return within(limits, LORAFMT_LIMIT_NAME_SIZE, strlen(name), name, err);
@@ -90,7 +107,7 @@ static lorafmt_status add_tensor(const lorafmt_limits *limits, const char *field
 {
     LF_TRY(within(limits, LORAFMT_LIMIT_TENSOR_SIZE, size, field, err));
     *total += size; // of 2^53 at most before, 2^46 more
-    return within(limits, LORAFMT_LIMIT_DATA_SIZE, *total, field, err);
+    return sum_within(limits, LORAFMT_LIMIT_DATA_SIZE, *total, field, err);
 }
 
 static lorafmt_status check_site(const lorafmt_limits *limits, const lorafmt_site *site, lorafmt_error *err)
@@ -99,17 +116,16 @@ static lorafmt_status check_site(const lorafmt_limits *limits, const lorafmt_sit
     return within(limits, LORAFMT_LIMIT_RANK, site->rank, site->target, err);
 }
 
-/* --- .lora --- */
+/* --- .lora: a record that cannot be read is an error where it is used, which may be nowhere --- */
 
 static lorafmt_status check_sites(const lorafmt_limits *limits, const lf_container *c, size_t first, size_t n, lorafmt_error *err)
 {
     lorafmt_site site;
     uint32_t first_factor;
 
-    for (size_t i = 0; i < n; i++) {
-        LF_TRY(lf_container_site(c, first + i, &site, &first_factor, err));
-        LF_TRY(check_site(limits, &site, err));
-    }
+    for (size_t i = 0; i < n; i++)
+        if (lf_container_site(c, first + i, &site, &first_factor, NULL) == LORAFMT_OK)
+            LF_TRY(check_site(limits, &site, err));
     return LORAFMT_OK;
 }
 
@@ -124,8 +140,8 @@ static lorafmt_status check_adapters(const lorafmt_limits *limits, const lf_cont
         LF_TRY(check_name(limits, adapter.name, err));
         n_sites += adapter.n_sites;
         n_metadata += adapter.n_metadata;
-        LF_TRY(within(limits, LORAFMT_LIMIT_SITES, n_sites, adapter.name, err));
-        LF_TRY(within(limits, LORAFMT_LIMIT_METADATA, n_metadata, adapter.name, err));
+        LF_TRY(sum_within(limits, LORAFMT_LIMIT_SITES, n_sites, adapter.name, err));
+        LF_TRY(sum_within(limits, LORAFMT_LIMIT_METADATA, n_metadata, adapter.name, err));
         LF_TRY(check_sites(limits, c, first_site, adapter.n_sites, err));
     }
     return LORAFMT_OK;
@@ -138,9 +154,9 @@ static lorafmt_status check_tensors(const lorafmt_limits *limits, const lf_conta
     char field[32];
 
     for (size_t i = 0; i < lf_container_n_tensors(c); i++) {
-        LF_TRY(lf_container_tensor(c, i, &record, err));
         snprintf(field, sizeof field, "tensor[%zu]", i);
-        LF_TRY(add_tensor(limits, field, record.tensor.size, &total, err));
+        if (lf_container_tensor(c, i, &record, NULL) == LORAFMT_OK)
+            LF_TRY(add_tensor(limits, field, record.tensor.size, &total, err));
     }
     return LORAFMT_OK;
 }
@@ -194,6 +210,7 @@ lorafmt_status lf_limits_check_config(const lorafmt_limits *limits, const char *
 
 lorafmt_status lf_limits_check_adapter(const lorafmt_limits *limits, const lorafmt_adapter *adapter, lorafmt_error *err)
 {
+    LF_TRY(check_name(limits, adapter->name, err));
     LF_TRY(within(limits, LORAFMT_LIMIT_SITES, adapter->n_sites, NULL, err));
     LF_TRY(within(limits, LORAFMT_LIMIT_METADATA, adapter->n_metadata, NULL, err));
     for (size_t i = 0; i < adapter->n_sites; i++)

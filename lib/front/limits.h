@@ -7,6 +7,9 @@
 #include "format/foreign/safetensors.h"
 #include "lorafmt/limits.h"
 
+/* Of so many bytes. */
+lorafmt_status lf_limits_check_file(const lorafmt_limits *limits, uint64_t size, lorafmt_error *err);
+
 /* What the index says, before any data is looked at. */
 lorafmt_status lf_limits_check_container(const lorafmt_limits *limits, const lf_container *container, lorafmt_error *err);
 

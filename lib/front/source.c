@@ -284,7 +284,7 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
 static lorafmt_status open_file(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
                                 lorafmt_error *err)
 {
-    const lorafmt_status st = lf_container_open_file(path, lf_policy_in_memory(options), &source->map, &source->container, err);
+    const lorafmt_status st = lf_container_open_file(path, options, &source->map, &source->container, err);
 
     if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);
@@ -356,8 +356,7 @@ static lorafmt_status open_directory(lorafmt_source *source, const char *path, c
         return no_adapter_here(path, err);
     config_path = lf_path_join(path, CONFIG_FILE);
     tensor_path = lf_path_join(path, TENSOR_FILE);
-    st = config_path && tensor_path ? lf_map_open(tensor_path, lf_policy_in_memory(options), &source->map, err)
-                                    : lf_no_memory(err);
+    st = config_path && tensor_path ? lf_source_map(tensor_path, options, &source->map, err) : lf_no_memory(err);
     if (!st)
         st = import_beside(source, path, config_path, options, err);
     if (st)
@@ -419,8 +418,10 @@ static const char *name_or_default(const char *name)
 static lorafmt_status open_bytes(lorafmt_source *source, const lorafmt_memory *in, const lorafmt_source_options *options,
                                  lorafmt_error *err)
 {
-    const lorafmt_status st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
+    lorafmt_status st;
 
+    LF_TRY(lf_limits_check_file(limits_of(options), source->map.size, err));
+    st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
     if (st != LORAFMT_NOT_LORAFMT)
         return st ? st : read_adapters(source, options, err);
     if (in->config)
@@ -454,6 +455,8 @@ lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_so
     *out = NULL;
     LF_TRY(new_source(options, &source, err));
     st = lf_file_size(fd, said, &size, err);
+    if (!st)
+        st = lf_limits_check_file(limits_of(options), size, err);
     if (!st)
         st = (lf_policy_in_memory(options) ? lf_map_copy : lf_map_file)(fd, said, size, &source->map, err);
     if (!st)

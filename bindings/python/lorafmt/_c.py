@@ -12,7 +12,7 @@ c_uint = ctypes.c_uint
 RELEASE = '0.1'  # of the library that has these structs: major and minor
 MAX_DIMS = 8
 MAX_SETS = 2
-N_LIMITS = 16
+N_LIMITS = 17
 NO_OFFSET = 2**64 - 1
 NO_TENSOR = ctypes.c_size_t(-1).value
 

@@ -285,5 +285,7 @@ def _limits(numbers):
     """Limits by their names."""
     names, limits = tuple(functions().limit_name(i).decode() for i in range(_c.N_LIMITS)), sized(_c.Limits)
     for name, most in numbers.items():
+        if most == 0: # which C takes for one that is not set
+            raise ValueError(f'the limit {name} is 0, must be at least 1')
         limits.at_most[choose(names, name, 'a limit')] = uint(most, name, 64)
     return limits
