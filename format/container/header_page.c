@@ -16,6 +16,10 @@ static const char *damage(const uint8_t *bytes, uint64_t size)
 
     if (size >= sizeof lfs - 1 && memcmp(bytes, lfs, sizeof lfs - 1) == 0)
         return ", but a Git-LFS pointer: the file itself was not fetched";
+    if (size == 0)
+        return ", but empty";
+    if (bytes[0] == '<')
+        return ", but perhaps a web page";
     if (size >= 8 && memcmp(bytes + 1, magic + 1, 7) == 0)
         return ", or it was damaged by a transfer in text mode";
     return "";

@@ -3,6 +3,7 @@
 
 #include "format/base/error.h"
 #include "format/foreign/json_scan.h"
+#include "format/foreign/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,16 @@ static lorafmt_status parse_scanned(lf_json_scan *scan, cJSON **out, lorafmt_err
     return st;
 }
 
+/* What is there instead of JSON, in words, or NULL. */
+static const char *recognise(const char *text, size_t size)
+{
+    size_t at = 0;
+
+    while (at < size && strchr(" \t\r\n", text[at]) && text[at])
+        at++;
+    return at < size && text[at] != '{' ? lf_foreign_recognise((const uint8_t *)text, size) : NULL;
+}
+
 lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSON **out, lorafmt_error *err)
 {
     lf_json_scan scan = {.text = text,
@@ -135,9 +146,12 @@ lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSO
                          .flags = flags,
                          .max_values = LF_JSON_FREE_VALUES + size / LF_JSON_BYTES_PER_VALUE,
                          .err = err};
+    const char *what = recognise(text, size);
     lorafmt_status st;
 
     *out = NULL;
+    if (what)
+        return lf_fail(err, LORAFMT_NOT_LORAFMT, 0, NULL, "this is %s", what);
     if (flags & LF_JSON_NONFINITE) {
         scan.copy = malloc(size ? size : 1);
         if (!scan.copy)
