@@ -8,199 +8,10 @@
  * and the index of an adapter in codec split.
  */
 #include "format/base/bytes.h"
-#include "format/container/internal.h"
-#include "lorafmt/index.h"
+#include "fuzz/container_use.h"
+#include "fuzz/fuzz.h"
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
-
-/* --- reading --- */
-
-/* All of an adapter, decoded; false when a record is refused. */
-static bool read_factors(const lf_container *c, uint32_t first, lorafmt_site *site, lf_arena *arena)
-{
-    lorafmt_factor *factors = lf_arena_alloc(arena, site->n_factors, sizeof *factors);
-    lorafmt_error err;
-    uint32_t tensor;
-
-    require(factors != NULL);
-    for (uint32_t k = 0; k < site->n_factors; k++) {
-        if (lf_container_factor(c, (size_t)first + k, &factors[k], &tensor, &err) != LORAFMT_OK)
-            return false;
-        if (!factors[k].tensor.data) {
-            void *decoded = lf_arena_alloc(arena, (size_t)factors[k].tensor.size, 1);
-            require(decoded != NULL);
-            if (lf_container_decode_tensor(c, tensor, decoded, &err) != LORAFMT_OK)
-                return false;
-            factors[k].tensor.data = decoded;
-        }
-    }
-    site->factors = factors;
-    return true;
-}
-
-static bool read_adapter(const lf_container *c, size_t i, lorafmt_adapter *out, lf_arena *arena)
-{
-    uint32_t first_site, first_metadata, first_factor;
-    lorafmt_metadata *metadata;
-    lorafmt_site *sites;
-    lorafmt_error err;
-    size_t found = 0;
-
-    if (lf_container_adapter(c, i, out, &first_site, &first_metadata, &err) != LORAFMT_OK)
-        return false;
-    sites = lf_arena_alloc(arena, out->n_sites, sizeof *sites);
-    metadata = lf_arena_alloc(arena, out->n_metadata, sizeof *metadata);
-    require(sites && metadata);
-    for (size_t k = 0; k < out->n_sites; k++) {
-        if (lf_container_site(c, first_site + k, &sites[k], &first_factor, &err) != LORAFMT_OK)
-            return false;
-        lf_container_find_site(c, i, sites[k].target, &found, &err);
-        if (!read_factors(c, first_factor, &sites[k], arena))
-            return false;
-    }
-    for (size_t k = 0; k < out->n_metadata; k++)
-        if (lf_container_metadata(c, first_metadata + k, &metadata[k], &err) != LORAFMT_OK)
-            return false;
-    out->sites = sites;
-    out->metadata = metadata;
-    return true;
-}
-
-/* --- what passes is written and read again --- */
-
-typedef struct buffer {
-    uint8_t *bytes;
-    size_t size;
-} buffer;
-
-static lorafmt_status to_buffer(void *ctx, const void *data, size_t size, lorafmt_error *err)
-{
-    buffer *b = ctx;
-    (void)err;
-
-    b->bytes = realloc(b->bytes, b->size + size);
-    require(b->bytes != NULL);
-    memcpy(b->bytes + b->size, data, size);
-    b->size += size;
-    return LORAFMT_OK;
-}
-
-static void require_same_ids(const buffer *written, const lorafmt_adapter *adapters, size_t n)
-{
-    uint32_t first_site, first_metadata;
-    lorafmt_adapter again;
-    lf_container *c;
-
-    require(lf_container_open(written->bytes, written->size, 0, &c, NULL) == LORAFMT_OK);
-    require(lf_container_check(c, NULL, NULL) == LORAFMT_OK);
-    require(lf_container_n_adapters(c) == n);
-    for (size_t i = 0; i < n; i++) {
-        require(lf_container_adapter(c, i, &again, &first_site, &first_metadata, NULL) == LORAFMT_OK);
-        require(memcmp(again.id, adapters[i].id, sizeof again.id) == 0);
-    }
-    lf_container_free(c);
-}
-
-static void encode_again(const lorafmt_adapter *adapters, size_t n, lf_arena *arena)
-{
-    static const lorafmt_codec codecs[] = {LORAFMT_CODEC_RAW, LORAFMT_CODEC_SPLIT};
-    const lorafmt_adapter **list = lf_arena_alloc(arena, n, sizeof *list);
-    uint64_t size;
-
-    require(list != NULL);
-    for (size_t i = 0; i < n; i++)
-        list[i] = &adapters[i];
-    for (size_t i = 0; i < 2; i++) {
-        buffer written = {0};
-        require(lf_container_encode(list, n, 6, codecs[i], to_buffer, &written, &size, NULL) == LORAFMT_OK);
-        require(size == written.size);
-        require_same_ids(&written, adapters, n);
-        free(written.bytes);
-    }
-}
-
-static void use(const lf_container *c)
-{
-    const size_t n = lf_container_n_adapters(c);
-    lf_arena arena = {0};
-    lorafmt_adapter *adapters = lf_arena_alloc(&arena, n, sizeof *adapters);
-    lorafmt_container_info info;
-    lorafmt_verify_result result;
-    lf_tensor_record tensor;
-    lorafmt_error err;
-    bool whole = true;
-    size_t site = 0;
-
-    require(adapters != NULL);
-    lf_container_info(c, &info);
-    for (size_t i = 0; i < n; i++)
-        whole = read_adapter(c, i, &adapters[i], &arena) && whole;
-    for (size_t i = 0; i < lf_container_n_tensors(c); i++)
-        lf_container_tensor(c, i, &tensor, &err);
-    lf_container_find_site(c, 0, "w", &site, &err);
-    if (lf_container_check(c, &result, &err) == LORAFMT_OK) {
-        require(whole && !info.recovered);
-        require(result.n_adapters == n);
-        encode_again(adapters, n, &arena);
-    }
-    lf_arena_free(&arena);
-}
-
-/* A loader's way: sites by number, then by name, and some of their data. */
-static void look_up_adapter(const lorafmt_index *index, size_t i)
-{
-    lorafmt_factor factors[LORAFMT_MAX_FACTORS];
-    lorafmt_site site, again;
-    lorafmt_adapter adapter;
-    size_t first, n, found = 0;
-    uint8_t data[4096];
-
-    if (lorafmt_index_adapter(index, i, &adapter, &first, &n, NULL) != LORAFMT_OK)
-        return;
-    for (size_t k = first; k < first + n; k++) {
-        if (lorafmt_index_site(index, k, &site, factors, NULL) != LORAFMT_OK)
-            continue;
-        for (uint32_t f = 0; f < site.n_factors; f++)
-            if (factors[f].tensor.size <= sizeof data)
-                lorafmt_index_load(index, k, f, data, NULL);
-        if (lorafmt_index_find(index, i, site.target, &found, NULL) == LORAFMT_OK &&
-            lorafmt_index_site(index, found, &again, factors, NULL) == LORAFMT_OK)
-            require(found >= first && found - first < n && strcmp(again.target, site.target) == 0);
-    }
-}
-
-static void look_up(const uint8_t *data, size_t size)
-{
-    const lorafmt_index_options options = {.struct_size = sizeof options, .defer_digest = true};
-    lorafmt_index *index;
-
-    if (lorafmt_index_open(data, size, &options, &index, NULL) != LORAFMT_OK)
-        return;
-    for (size_t i = 0; i < lorafmt_index_n_adapters(index); i++)
-        look_up_adapter(index, i);
-    lorafmt_index_free(index);
-}
-
-static void open_and_use(const uint8_t *data, size_t size)
-{
-    lf_container *c;
-    lorafmt_error err;
-
-    look_up(data, size);
-    if (lf_container_open(data, size, LF_CONTAINER_DEFER_DIGEST, &c, &err) == LORAFMT_OK)
-        use(c);
-    lf_container_free(c);
-}
-
-/* --- repairs --- */
 
 static void open_repaired(const uint8_t *data, size_t size)
 {
@@ -208,35 +19,9 @@ static void open_repaired(const uint8_t *data, size_t size)
 
     require(copy != NULL);
     memcpy(copy, data, size);
-    lf_store_u32le(copy + LF_HEADER_CRC32, lf_crc32_of(copy, LF_HEADER_CRC32));
-    for (unsigned slot = 0; slot < 2; slot++) {
-        uint8_t *root = copy + LF_SLOT_OFFSET(slot);
-        if (!lf_all_zero(root, LF_ROOT_SIZE))
-            lf_store_u32le(root + LF_ROOT_CRC32, lf_crc32_of(root, LF_ROOT_CRC32));
-    }
-    open_and_use(copy, size);
+    repair_checksums(copy);
+    use_file(copy, size);
     free(copy);
-}
-
-/* The ids of adapters and the digests of raw tensors become those of what is there. */
-static void repair_digests(const lf_container *c, uint8_t *file)
-{
-    uint8_t *index = file + c->root.index_offset;
-    lf_arena arena = {0};
-    lorafmt_adapter adapter;
-    lf_tensor_record t;
-
-    for (size_t i = 0; i < lf_container_n_tensors(c); i++) {
-        uint8_t *p = index + c->sections[LF_TENSORS].offset + i * LF_TENSOR_SIZE;
-        if (lf_container_tensor(c, i, &t, NULL) == LORAFMT_OK && t.tensor.data)
-            lf_sha256_of(t.tensor.data, (size_t)t.tensor.size, p + LF_TENSOR_SHA256);
-    }
-    for (size_t i = 0; i < lf_container_n_adapters(c); i++) {
-        uint8_t *p = index + c->sections[LF_ADAPTERS].offset + i * LF_ADAPTER_SIZE;
-        if (read_adapter(c, i, &adapter, &arena))
-            lf_adapter_id(&adapter, NULL, p + LF_ADAPTER_ID);
-    }
-    lf_arena_free(&arena);
 }
 
 static void encode_front(uint8_t *file, lf_root *root)
@@ -263,18 +48,18 @@ static void open_wrapped(const uint8_t *data, size_t size)
     memcpy(file + LF_SEGMENTS_OFFSET, data + 2, rest);
     encode_front(file, &root);
     if (lf_container_open(file, root.file_end, 0, &c, NULL) == LORAFMT_OK) {
-        use(c);
+        use_container(c);
         repair_digests(c, file);
         lf_container_free(c);
         encode_front(file, &root);
-        open_and_use(file, (size_t)root.file_end);
+        use_file(file, (size_t)root.file_end);
     }
     free(file);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    open_and_use(data, size);
+    use_file(data, size);
     if (size >= LF_SEGMENTS_OFFSET)
         open_repaired(data, size);
     if (size >= 2)

@@ -6,19 +6,13 @@
  * The seeds are streams of literals in codes of their own (as splitting writes them), in fixed codes and stored, and one with
  * matches.
  */
+#include "fuzz/fuzz.h"
+
 #include "format/base/bytes.h"
 #include "format/container/internal.h"
 
 #include <stdlib.h>
 #include <zlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void compare(const uint8_t *in, size_t size, uint8_t *fast, uint8_t *exact, size_t n)
 {

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The strict parser: what it accepts prints and parses again, and an edited object says what was put into it. */
+#include "fuzz/fuzz.h"
+
 #include "format/foreign/json.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int condition)
-{
-    if (!condition)
-        abort();
-}
 
 /* Parse a text that came from one that was accepted. */
 static cJSON *parse_again(const char *text, size_t size)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Manifests: a tree that is accepted is within its limits and in order; what is made of it refers to what is there. */
+#include "fuzz/fuzz.h"
+
 #include "lib/scenario/yaml.h"
 #include "lorakit/manifest.h"
 
@@ -9,14 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int condition)
-{
-    if (!condition)
-        abort();
-}
 
 static size_t check_node(const lk_yaml *node, int depth)
 {

@@ -4,6 +4,8 @@
  * byte for the dtype, a byte for the number of dimensions, and a byte for each. A name that starts with '@' is a tensor of the
  * base. What imports must export, and come back as the same.
  */
+#include "fuzz/fuzz.h"
+
 #include "lib/dialect/peft.h"
 
 #include "format/base/dtype.h"
@@ -12,8 +14,6 @@
 #include <string.h>
 
 #define MAX_TENSORS 64
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const uint8_t zeros[1u << 16];
 

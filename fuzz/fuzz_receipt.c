@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The receipt of a merge: what is accepted has options that hold together, and says what it says itself. */
+#include "fuzz/fuzz.h"
+
 #include "lib/front/receipt.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void check_options(const lorafmt_receipt_options *o)
 {

@@ -3,18 +3,12 @@
  * safetensors, twice: the input as a whole file, and the input as a header whose size is right, before as many bytes of data as
  * its first two bytes say. What is accepted encodes and parses to the same table.
  */
+#include "fuzz/fuzz.h"
+
 #include "format/foreign/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void check_same(const lf_safetensors *a, const lf_safetensors *b)
 {

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The shard index: what is accepted names plain files, is in order, and takes one more tensor. */
+#include "fuzz/fuzz.h"
+
 #include "format/foreign/shard_index.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void check_index(const lf_shard_index *index)
 {

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* A plain main for a fuzz target: runs it once on every file named, or in a directory named, on the command line. */
+#include "fuzz/fuzz.h"
+
 #include <dirent.h>
 #include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* The bytes in a block of exactly their size, so that a sanitizer sees the first byte read past the end. */
 static uint8_t *read_whole(const char *path, size_t size)

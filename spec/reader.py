@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""A second reader for the `.lora` container 0.1, written from the text to show that the text suffices.
+"""A second reader for the `.lora` container 1.0, written from the text to show that the text suffices.
 
 It was made from `lora-container.md` alone, keeps the order of its sections and its names, and uses only the
 standard library. It is meant to be read beside the text. It verifies all that section 9 calls verification.
@@ -121,9 +121,8 @@ def read_header(data):
         raise Refusal("corrupt", None, None, "the file has %d bytes; allowed: at least 12288" % len(data))
     header = Record(HEADER, data, 0, "header")
     header.require(header["crc32"] == zlib.crc32(data[:28]), "crc32", "the CRC-32 of bytes 0 .. 27")
-    for field, known in (("version_major", 0), ("version_minor", 1)):
-        if header[field] != known:
-            raise header.refusal(field, known, "unsupported")
+    if header["version_major"] != 1:
+        raise header.refusal("version_major", 1, "unsupported")
     require_zero(data, 16, 28, "header.reserved")
     require_zero(data, 32, PAGE, "header.reserved")
 

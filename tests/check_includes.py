@@ -18,6 +18,7 @@ ROOMS = {
     'format/foreign': ['include', 'format/base'],
     'lib/io': ['include', 'format/base'],
     'lib/threads': ['include', 'format/base'],
+    'lib/origin': ['include', 'format/base', 'lib/io'],
     'lib/kernels': [],
     'lib/adapter': ['include', 'format/base', 'format/container'],
     'lib/model': ['include', 'format/base', 'format/foreign', 'lib/io'],
@@ -28,13 +29,14 @@ ROOMS = {
     'lib/scenario': ['include', 'format/base', 'lib/algebra', 'lib/io', 'lib/threads'],
     'lib/mount': ['include', 'format/base', 'lib/io'],
     'lib/front': ['include', 'format/base', 'format/container', 'format/foreign', 'lib/adapter', 'lib/dialect', 'lib/io',
-                  'lib/kernels', 'lib/model', 'lib/threads', 'lib/view'],
+                  'lib/kernels', 'lib/model', 'lib/origin', 'lib/threads', 'lib/view'],
     'tools': ['include'],
 }
 
 # Who may include a library's headers. Headers of libc are free for all.
 LIBRARIES = {
     'zlib.h': ['format/base', 'format/container'],
+    'nettle/eddsa.h': ['lib/origin'],
     'nettle/': ['format/base'],
     'cjson/': ['format/foreign', 'lib/dialect', 'lib/model'],
     'pcre2.h': ['lib/dialect'],

@@ -6,8 +6,8 @@
 #include "format/base/arith.h"
 #include "format/base/bytes.h"
 #include "format/base/digest.h"
-#include "format/container/container.h"
 #include "format/container/format.h"
+#include "format/container/internal.h"
 
 #include <inttypes.h>
 #include <setjmp.h>

@@ -2,7 +2,9 @@
 """Running lorapack from a test, and comparing what it leaves behind."""
 import json
 import os
+import pathlib
 import subprocess
+import tempfile
 
 import tensors
 
@@ -93,3 +95,18 @@ def round_trip(lorapack, adapter, packed, is_stray=lambda name: False, extra=())
     if json.loads((unpacked / 'adapter_config.json').read_text()) != json.loads((adapter / 'adapter_config.json').read_text()):
         raise Complaint('unpacking gives another adapter_config.json')
     split_and_back(lorapack, packed, unpacked)
+
+
+def run_tests(module, start):
+    """Run each function test_* of a module's globals with what start(folder) gives, in a folder of its own; the exit code."""
+    tests = [(name, test) for name, test in module.items() if name.startswith('test_')]
+    n_failed = 0
+    for name, test in tests:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                test(*start(pathlib.Path(folder)))
+            except Complaint as complaint:
+                print(f'FAIL {name}: {complaint}')
+                n_failed += 1
+    print(f'{len(tests) - n_failed} passed, {n_failed} failed')
+    return 1 if n_failed else 0

@@ -56,6 +56,9 @@ class Schema:
     def check_items(self, value, part, _schema):
         return not isinstance(value, list) or all(self.allows(item, part) for item in value)
 
+    def check_minItems(self, value, least, _schema):
+        return not isinstance(value, list) or len(value) >= least
+
     def check_maxItems(self, value, most, _schema):
         return not isinstance(value, list) or len(value) <= most
 

@@ -27,7 +27,7 @@ CASES = [
     ('', 2, '', [r'Usage: lorapack COMMAND \.\.\.', r'  merge     add adapters into a base model and write the result']),
     ('help', 0, [r'Usage: lorapack COMMAND \.\.\.', r'  pack      put adapters into one \.lora file'], ''),
     ('--help', 0, [r'Usage: lorapack COMMAND \.\.\.'], ''),
-    ('--version', 0, [r'lorapack \d+\.\d+\.\d+, liblorafmt \d+\.\d+\.\d+, format 0\.1'], ''),
+    ('--version', 0, [r'lorapack \d+\.\d+\.\d+, liblorafmt \d+\.\d+\.\d+, format 1\.0'], ''),
     ('version', 0, [r'lorapack .*'], ''),
     ('mrege', 2, '', 'lorapack: unknown command mrege, did you mean merge?\n'),
     ('frobnicate', 2, '', 'lorapack: unknown command frobnicate (lorapack help lists them)\n'),
@@ -104,9 +104,36 @@ CASES = [
     ('unpack both.lora#scripture --output=peft --force', 0, None, ''),
     ('unpack peft -o . --force', 2, '', [r'lorapack: unpack: \.: the output must not hold the input peft .*']),
 
+    # A file that lives.
+    ('pack adapters/legal -o living.lora -q', 0, '', ''),
+    ('add living.lora adapters/scripture', 0, [r'living\.lora: generation 2, added scripture; \d+ KiB more'], ''),
+    ('add living.lora adapters/legal', 1, '',
+     'lorapack: living.lora: legal: an adapter of this name is there already; --replace puts this one in its place, --name gives it '
+     'another name\n'),
+    ('add living.lora adapters/legal --name again', 0, [r'living\.lora: generation 3, added again; \d+ KiB more'], ''),
+    ('add living.lora adapters/legal --replace --dtype f32 -q', 0, '', ''),
+    ('remove living.lora scripture again', 0, [r'living\.lora: generation 5, removed scripture, again; [\d.]+ KiB more'], ''),
+    ('remove living.lora scripture', 1, '', "lorapack: living.lora: no adapter 'scripture' in it\n"),
+    ('remove living.lora legal', 1, '', 'lorapack: living.lora: these are all its adapters, and a file holds at least one\n'),
+    ('rollback living.lora', 0, [r'living\.lora: generation 6, as generation 4 was; \d+ KiB more'], ''),
+    ('rollback living.lora --to 1', 0, [r'living\.lora: generation 7, as generation 1 was; [\d.]+ KiB more'], ''),
+    ('rollback living.lora --to 0', 2, '', [r'lorapack: rollback: --to 0: must be the number of a generation, .*']),
+    ('rollback living.lora --to 8', 1, '', 'lorapack: living.lora: there is no generation 8 in its history\n'),
+    ('history living.lora', 0,
+     [r'  generation   adapters +bytes  change', r'  7 \(current\) +1 .*  replaced legal, removed scripture, removed again',
+      r'  6 +3 .*  added scripture, added again', r'  5 +1 .*  removed scripture, removed again', r'  4 +3 .*  replaced legal',
+      r'  3 +3 .*  added again', r'  2 +2 .*  added scripture', r'  1 +1 .*  added legal'], ''),
+    ('verify living.lora', 0, [r'living\.lora: good, 1 adapter, 18 sites, 36 tensors, .*, every digest right'], ''),
+    ('compact living.lora -o compact.lora', 0, [r'compact\.lora: 92 KiB, of \d+ KiB'], ''),
+    ('compact living.lora', 0, [r'living\.lora: 92 KiB, of \d+ KiB'], ''),
+    ('rollback living.lora', 1, '', 'lorapack: living.lora: has one generation, and nothing to go back to\n'),
+    ('add living.lora', 2, '', [r'lorapack: add: .*usage: lorapack add FILE\.lora IN .*']),
+    ('add nowhere.lora adapters/legal', 1, '', [r'lorapack: nowhere\.lora: cannot open for writing: .*']),
+    ('history adapters/legal', 1, '', [r'lorapack: adapters/legal: .*']),
+
     # Looking at it.
     ('inspect s.lora', 0,
-     [r's\.lora: lora file, format 0\.1, \d+ bytes', r'  generation 1, 84 tensors aligned to 64 bytes, .*', r'adapter scripture',
+     [r's\.lora: lora file, format 1\.0, \d+ bytes', r'  generation 1, 84 tensors aligned to 64 bytes, .*', r'adapter scripture',
       rf'  id          {HEX}', r'  base        base', r'  sites       42 linear', r'  update      rank 8; alpha 16; scale 2',
       r'  parameters  \d+ in \d+ KiB, F32', r'    peft.adapter_config: \d+ bytes of JSON', r'  nothing odd about it'], ''),
     ('inspect s.lora --sites', 0,
@@ -253,7 +280,8 @@ def check_places(folder):
 def check_left_over(folder):
     """No command left a temporary file behind; yield what is wrong."""
     known = {'base', 'adapters', 'odd#1', 'lr=0.5', 's.lora', 'holy.lora', 'l.lora', 'both.lora', 'one.lora', 'peft', 'm', 'mix',
-             'r.json', 'm.safetensors', 'json.lora', 'json.peft', 'json.model', 'json.receipt', 'esc.lora', 'split.lora'}
+             'r.json', 'm.safetensors', 'json.lora', 'json.peft', 'json.model', 'json.receipt', 'esc.lora', 'split.lora', 'living.lora',
+             'compact.lora'}
     found = {path.name for path in folder.iterdir()}
     yield 'what is left behind', '' if found == known else f'{sorted(found ^ known)}'
 

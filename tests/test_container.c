@@ -234,9 +234,8 @@ typedef struct bad_value {
 /* The sample's pool starts with the empty string and "MIT", the value of metadata[0]; 2 is the offset of "IT". */
 static const bad_value bad_values[] = {
     BAD_HEADER(0, 1, 0x88, LORAFMT_NOT_LORAFMT, "header.magic"),
-    BAD_HEADER(12, 2, 1, LORAFMT_UNSUPPORTED, "header.version_major"),
-    BAD_HEADER(14, 2, 0, LORAFMT_UNSUPPORTED, "header.version_minor"),
-    BAD_HEADER(14, 2, 2, LORAFMT_UNSUPPORTED, "header.version_minor"),
+    BAD_HEADER(12, 2, 0, LORAFMT_UNSUPPORTED, "header.version_major"),
+    BAD_HEADER(12, 2, 2, LORAFMT_UNSUPPORTED, "header.version_major"),
     BAD_HEADER(16, 1, 1, LORAFMT_CORRUPT, "header.reserved"),
     BAD_HEADER(32, 1, 1, LORAFMT_CORRUPT, "header.reserved"),
 

@@ -14,11 +14,10 @@ import stat
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 
 import tensors
-from lorapack import Complaint, Lorapack, merge, names, same_files
+from lorapack import Complaint, Lorapack, merge, names, run_tests, same_files
 
 HIDDEN, KV, WIDE, VOCAB, LAYERS = 8, 4, 12, 10, 2
 SHAPES = {'q_proj': (HIDDEN, HIDDEN), 'k_proj': (KV, HIDDEN), 'v_proj': (KV, HIDDEN), 'o_proj': (HIDDEN, HIDDEN),
@@ -452,20 +451,5 @@ def test_wrong_usage(place):
     expect((code, 'one' in message), (1, True), message)
 
 
-def main():
-    lorapack = Lorapack(sys.argv[1])
-    tests = [value for name, value in globals().items() if name.startswith('test_')]
-    n_failed = 0
-    for test in tests:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                test(Place(lorapack, pathlib.Path(folder).resolve()))
-            except Complaint as complaint:
-                print(f'FAIL {test.__name__}: {complaint}')
-                n_failed += 1
-    print(f'{len(tests) - n_failed} passed, {n_failed} failed')
-    return 1 if n_failed else 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_tests(globals(), lambda folder: (Place(Lorapack(sys.argv[1]), folder.resolve()),)))

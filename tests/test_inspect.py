@@ -14,10 +14,9 @@ import re
 import struct
 import subprocess
 import sys
-import tempfile
 
 import tensors
-from lorapack import Complaint, Lorapack
+from lorapack import Complaint, Lorapack, run_tests
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
@@ -481,20 +480,5 @@ def test_finite(lorapack, folder):
     expect('every element finite' in lorapack.must('verify', fine, '--finite'), 'verify --finite does not say that it looked')
 
 
-def main():
-    lorapack = Lorapack(sys.argv[1])
-    tests = [value for name, value in globals().items() if name.startswith('test_')]
-    n_failed = 0
-    for test in tests:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                test(lorapack, pathlib.Path(folder))
-            except Complaint as complaint:
-                print(f'FAIL {test.__name__}: {complaint}')
-                n_failed += 1
-    print(f'{len(tests) - n_failed} passed, {n_failed} failed')
-    return 1 if n_failed else 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_tests(globals(), lambda folder: (Lorapack(sys.argv[1]), folder)))

@@ -8,10 +8,9 @@ import os
 import pathlib
 import struct
 import sys
-import tempfile
 
 import tensors
-from lorapack import Complaint, Lorapack, merge
+from lorapack import Complaint, Lorapack, merge, run_tests
 from tensors import Tensor
 
 PREFIX = 'base_model.model.'
@@ -282,18 +281,5 @@ def test_a_flipped_bit_in_tensor_data_stops_all_that_read_it(lorapack, folder):
         expect((code, 'sha256' in message, (folder / 'out').exists()), (1, True, False), f'{arguments[0]} says {message}')
 
 
-def main():
-    lorapack, failed = Lorapack(sys.argv[1]), 0
-    tests = [(name, test) for name, test in globals().items() if name.startswith('test_')]
-    for name, test in tests:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                test(lorapack, pathlib.Path(folder))
-            except Complaint as complaint:
-                failed += 1
-                print(f'FAIL {name}: {complaint}')
-    print(f'{len(tests) - failed} passed, {failed} failed')
-    sys.exit(1 if failed else 0)
-
-
-main()
+if __name__ == '__main__':
+    sys.exit(run_tests(globals(), lambda folder: (Lorapack(sys.argv[1]), folder)))

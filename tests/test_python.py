@@ -252,7 +252,7 @@ def test_containers(_):
                     for site in adapter.sites:
                         for factor in site.factors.values():
                             expect(len(factor.data), factor.size, f'{path.name}: bytes')
-                expect((source.kind, source.container.version_minor), ('lora', 1), path.name)
+                expect((source.kind, source.container.version_major), ('lora', 1), path.name)
         except lorafmt.LorafmtError as error:
             if good or not error.text or str(path) != error.file:
                 raise Complaint(f'{path.name}: {error.status} {error}') from error

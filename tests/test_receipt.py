@@ -7,15 +7,13 @@ import array
 import hashlib
 import json
 import math
-import pathlib
 import random
 import shutil
 import struct
 import sys
-import tempfile
 
 import tensors
-from lorapack import Complaint, Lorapack, merge, replay
+from lorapack import Complaint, Lorapack, merge, replay, run_tests
 from tensors import Tensor
 
 PREFIX = 'base_model.model.'
@@ -432,18 +430,5 @@ def test_hostile_receipts(lorapack, folder):
     expect_failure(lorapack, replay(folder, case.base, [case.adapter], case.out), 'a directory, must be a regular file')
 
 
-def main():
-    lorapack, failed = Lorapack(sys.argv[1]), 0
-    tests = [(name, test) for name, test in globals().items() if name.startswith('test_')]
-    for name, test in tests:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                test(lorapack, pathlib.Path(folder))
-            except Complaint as complaint:
-                failed += 1
-                print(f'FAIL {name}: {complaint}')
-    print(f'{len(tests) - failed} passed, {failed} failed')
-    sys.exit(1 if failed else 0)
-
-
-main()
+if __name__ == '__main__':
+    sys.exit(run_tests(globals(), lambda folder: (Lorapack(sys.argv[1]), folder)))

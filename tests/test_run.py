@@ -223,6 +223,8 @@ def check_refused(project):
 
 
 def main():
+    for number in signal.SIGHUP, signal.SIGINT, signal.SIGQUIT: # whoever started this may ignore them
+        signal.signal(number, signal.SIG_DFL)
     lorapack, demo, tinylm = Lorapack(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
     checks = {'refused': (check_refused, ()), 'early': (check_early, ())}
     mounting = {'arguments': (check_arguments, ()), 'bytes': (check_bytes, ()), 'status': (check_status, ()), 'streams': (check_streams, ()),

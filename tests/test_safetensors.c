@@ -151,6 +151,12 @@ static const head_case heads[] = {
     {HEAD("GGUF\x03\x00\x00\x00\x01\x00\x00\x00"), 9000, LORAFMT_NOT_LORAFMT, 0, "a GGUF file"},
     {HEAD("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"), 9000, LORAFMT_NOT_LORAFMT, 0, "gzip data"},
     {HEAD("{\"weight_map\": {}}"), 9000, LORAFMT_NOT_LORAFMT, 0, "JSON text"},
+    {HEAD("{"), 1, LORAFMT_NOT_LORAFMT, 0, "JSON text"},
+    {HEAD("\t{}"), 3, LORAFMT_NOT_LORAFMT, 0, "JSON text"},
+    {HEAD("\r\n{\n"), 4, LORAFMT_NOT_LORAFMT, 0, "JSON text"},
+    {HEAD("{\t\"weight_map\": {}}"), 9000, LORAFMT_NOT_LORAFMT, 0, "JSON text"},
+    {HEAD("{weight_map}"), 12, LORAFMT_NOT_LORAFMT, 8, "byte 0x6d"},
+    {HEAD("        "), 8, LORAFMT_CORRUPT, 0, "2314885530818453536 bytes, the file has 0"},
     {HEAD("  {\n  \"weight_map\": {}}"), 9000, LORAFMT_NOT_LORAFMT, 0, "JSON text"},
     {HEAD("Not found"), 9, LORAFMT_NOT_LORAFMT, 8, "byte 0x64 where its JSON header begins with '{'"},
     {HEAD("\x02\x00\x00\x00\x00\x00\x00\x00[]"), 10, LORAFMT_NOT_LORAFMT, 8, "byte 0x5b"},
@@ -313,11 +319,64 @@ static void test_encode_refuses(void **state)
     free(out);
 }
 
+/* The data of all tensors together end at 2^53 at most, which is 128 of the largest. */
+static void test_encode_limit(void **state)
+{
+    enum { N = 129 };
+    lf_safetensors_tensor t[N];
+    lorafmt_error err = {0};
+    uint8_t *out;
+    size_t size;
+
+    (void)state;
+    for (size_t i = 0; i < N; i++)
+        t[i] = (lf_safetensors_tensor){.name = i == N - 1 ? "last" : "t",
+                                       .dtype = LORAFMT_U8,
+                                       .n_dims = 1,
+                                       .shape = {UINT64_C(1) << 46},
+                                       .size = UINT64_C(1) << 46};
+    assert_int_equal(lf_safetensors_encode_header(t, N - 1, NULL, 0, &out, &size, NULL), LORAFMT_OK);
+    free(out);
+    assert_int_equal(lf_safetensors_encode_header(t, N, NULL, 0, &out, &size, &err), LORAFMT_LIMIT);
+    assert_null(out);
+    assert_string_equal(err.field, "last");
+    assert_non_null(strstr(err.text, "beyond 2^53 bytes"));
+}
+
+/* A header of a size that lf_safetensors_header_size() did not give, and one that is no object. */
+static void test_parse_misused(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t header_size, file_size;
+        lorafmt_status status;
+        uint64_t offset;
+    } misuses[] = {
+        {"{}", LF_SAFETENSORS_MAX_HEADER + 1, UINT64_MAX, LORAFMT_MISUSE, LORAFMT_NO_OFFSET},
+        {"{}", 2, 7, LORAFMT_MISUSE, LORAFMT_NO_OFFSET},
+        {"{}", 2, 9, LORAFMT_MISUSE, LORAFMT_NO_OFFSET},
+        {"", 0, 8, LORAFMT_CORRUPT, 8},
+        {"[]", 2, 10, LORAFMT_CORRUPT, 8},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof misuses / sizeof misuses[0]; i++) {
+        lf_safetensors *table;
+        lorafmt_error err = {0};
+        assert_int_equal(lf_safetensors_parse((const uint8_t *)misuses[i].text, misuses[i].header_size, misuses[i].file_size,
+                                              &table, &err),
+                         misuses[i].status);
+        assert_null(table);
+        assert_int_equal(err.offset, misuses[i].offset);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_header),    cmocka_unit_test(test_head),        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_bit_flips), cmocka_unit_test(test_truncations), cmocka_unit_test(test_encode_refuses),
+        cmocka_unit_test(test_header),       cmocka_unit_test(test_head),          cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_bit_flips),    cmocka_unit_test(test_truncations),   cmocka_unit_test(test_encode_refuses),
+        cmocka_unit_test(test_encode_limit), cmocka_unit_test(test_parse_misused),
     };
     lf_safetensors_free(NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

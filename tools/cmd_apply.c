@@ -5,6 +5,7 @@
 #include "tools/loader.h"
 #include "tools/message.h"
 #include "tools/stack.h"
+#include "tools/syntax.h"
 #include "tools/text.h"
 
 #include <inttypes.h>
@@ -95,19 +96,6 @@ static timing timing_of(double *seconds, size_t n)
     return (timing){seconds[n / 2], seconds[0], seconds[n - 1]};
 }
 
-/* K/N */
-static bool parse_rank(const char *text, unsigned *rank, unsigned *n_ranks)
-{
-    char *slash, *end;
-    const unsigned long k = strtoul(text, &slash, 10), n = *slash == '/' ? strtoul(slash + 1, &end, 10) : 0;
-
-    if (text[strspn(text, "0123456789/")] || n < 1 || n > OPTION_COUNT_MAX || *end || k >= n)
-        return false;
-    *rank = (unsigned)k;
-    *n_ranks = (unsigned)n;
-    return true;
-}
-
 static int check_args(apply_job *job)
 {
     const apply_args *args = job->args;
@@ -119,7 +107,7 @@ static int check_args(apply_job *job)
         return message_usage(NAME, "--adapter is missing (or --swap)");
     if (args->repeat && !args->swaps.n)
         return message_usage(NAME, "--repeat needs --swap");
-    if (args->rank && !parse_rank(args->rank, &job->rank, &job->n_ranks))
+    if (args->rank && (!fraction_parse(args->rank, OPTION_COUNT_MAX, &job->rank, &job->n_ranks) || job->rank == job->n_ranks))
         return message_usage(NAME, "--rank %s: must be K/N with K below N, 0/2 for the first of two", args->rank);
     return EXIT_DONE;
 }

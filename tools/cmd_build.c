@@ -4,6 +4,7 @@
 #include "tools/message.h"
 #include "tools/progress.h"
 #include "tools/scenarios.h"
+#include "tools/syntax.h"
 #include "tools/text.h"
 
 #include "lorakit/build.h"
@@ -59,26 +60,14 @@ typedef struct build_job {
 
 /* --- the command line --- */
 
-static bool parse_number_to(const char **text, unsigned *out)
-{
-    char *end;
-    const unsigned long value = strtoul(*text, &end, 10);
-
-    if (**text < '1' || **text > '9' || value > MOST_PARTS)
-        return false;
-    *out = (unsigned)value;
-    *text = end;
-    return true;
-}
-
 static int parse_part(build_job *job)
 {
-    const char *text = job->args->part, *at = text;
+    const char *text = job->args->part;
     lorakit_build_options *o = &job->options;
 
     if (!text)
         return EXIT_DONE;
-    if (!parse_number_to(&at, &o->part) || *at++ != '/' || !parse_number_to(&at, &o->n_parts) || *at || o->part > o->n_parts)
+    if (!fraction_parse(text, MOST_PARTS, &o->part, &o->n_parts) || o->part < 1)
         return message_usage(NAME, "--part %s: must be K/N, as 1/4, with K from 1 to N and N at most %d", text, MOST_PARTS);
     if (job->args->force)
         return message_usage(NAME, "--part with --force: a part does not know which files of the others are old");

@@ -7,6 +7,7 @@
 #include "tools/page.h"
 #include "tools/progress.h"
 #include "tools/stack.h"
+#include "tools/syntax.h"
 #include "tools/table.h"
 #include "tools/text.h"
 
@@ -170,20 +171,16 @@ static int find_term(const compose_job *job, const char *name, size_t *out)
                          name);
 }
 
-/* NAME:PATTERN=W, cut at the first ':' and the last '='. */
+/* NAME:PATTERN=W */
 static int parse_weight(compose_job *job, size_t i)
 {
     const char *text = job->args->weights.items[i];
-    char *copy = job->weight_texts[i] = strdup(text), *colon = copy ? strchr(copy, ':') : NULL,
-         *equals = copy ? strrchr(copy, '=') : NULL;
+    char *copy = job->weight_texts[i] = strdup(text);
 
     if (!copy)
         return message_no_memory();
-    if (!colon || !equals || equals < colon + 2 || !parse_number(equals + 1, &job->weights[i].weight) ||
-        !isfinite(job->weights[i].weight))
+    if (!weight_rule_cut(copy, &job->weights[i].pattern, &job->weights[i].weight))
         return message_usage(NAME, "--weight %s: must be NAME:PATTERN=W, as 'y:*.mlp.*=0.2'", text);
-    *colon = *equals = '\0';
-    job->weights[i].pattern = colon + 1;
     return find_term(job, copy, &job->weights[i].term);
 }
 

@@ -116,7 +116,7 @@ static int write_jobs(const emit_job *job, const job_list *list)
         job_write(stdout, engine, list);
         return EXIT_DONE;
     }
-    if ((code = output_begin(&out, job->args->output)))
+    if ((code = output_begin(&out, job->args->output, "")))
         return code;
     job_write(out.stream, engine, list);
     return output_commit(&out);

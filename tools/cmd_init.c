@@ -313,7 +313,7 @@ static int write_adapter(init_job *job)
     if (lorafmt_pack(&adapter, 1, job->args->output, &options, &err))
         return progress_failure(&bar, &err, job->args->output);
     if (lorafmt_source_open(job->args->output, NULL, &job->written, &err)) // its id is that of what was recorded, too
-        return message_failure(&err, job->args->output);
+        return message_unread(&err, job->args->output);
     return EXIT_DONE;
 }
 

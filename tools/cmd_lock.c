@@ -122,7 +122,7 @@ static int run_lock(const void *args, size_t n_inputs, char *const *inputs)
     (void)n_inputs;
     if (code == EXIT_DONE)
         code = write_lock(&job);
-    if (job.found == LORAKIT_LOCK_OTHER && !job.is_written)
+    if (job.found == LORAKIT_LOCK_OTHER && !job.args->update)
         say_drift(&job);
     if (job.args->json && (code == EXIT_DONE || job.found == LORAKIT_LOCK_OTHER))
         said = json_result(&job);

@@ -58,6 +58,7 @@ typedef struct merge_job {
     lorafmt_model *model;
     adapter_stack stack;
     lorafmt_view *view;
+    receipt_structure structure;
     lorafmt_change *changes; /* for the receipt, or NULL */
     uint8_t (*digests)[32];  /* the same */
     left_behind *left;
@@ -194,7 +195,7 @@ static void say_left(const merge_job *job)
 static int write_receipt(const receipt *r, const char *path)
 {
     output_file out;
-    int code = output_begin(&out, path);
+    int code = output_begin(&out, path, r->dry_run ? "" : "; the model is written");
 
     if (code != EXIT_DONE)
         return code;
@@ -208,6 +209,7 @@ static int report(const merge_job *job)
     const lorafmt_counts *counts = &job->result.counts;
     const receipt r = {.base_path = args->base,
                        .model = job->model,
+                       .structure = job->structure,
                        .view = job->view,
                        .stack = &job->stack,
                        .binding = &args->binding,
@@ -248,6 +250,8 @@ static int merge(merge_job *job)
     if ((code = binding_bind(NAME, &args->binding, false, job->model, job->stack.entries, job->stack.n,
                              job->stack.n == 1 ? job->stack.inputs[0].path : args->base, &job->view)))
         return code;
+    if ((args->receipt || args->json) && !receipt_find_structure(job->model, &job->structure))
+        return message_no_memory();
     if (args->dry_run)
         receipt_foresee(job->model, job->view, &job->result);
     else if ((code = reserve_receipt(job)) || (code = write_model(job)))

@@ -5,6 +5,7 @@
 #include "tools/json_out.h"
 #include "tools/message.h"
 #include "tools/nonfinite.h"
+#include "tools/origin.h"
 #include "tools/replay.h"
 #include "tools/stats.h"
 #include "tools/text.h"
@@ -24,12 +25,17 @@ typedef struct verify_args {
     const char *receipt;
     text_list adapters;
     unsigned n_threads;
+    text_list keys;
+    const char *signature;
 } verify_args;
 
 static const option verify_options[] = {
     {"base", 0, "BASE", OPTION_TEXT, offsetof(verify_args, base), "a model that every adapter must fit"},
     BINDING_OPTIONS(verify_args, binding),
     {"finite", 0, NULL, OPTION_FLAG, offsetof(verify_args, finite), "fail when an element is NaN or infinite, and say where"},
+    {"key", 'k', "KEY.pub.pem", OPTION_LIST, offsetof(verify_args, keys),
+     "a public key: every adapter must be signed by one of them"},
+    {"signature", 0, "FILE", OPTION_TEXT, offsetof(verify_args, signature), "with --key: a signature in a file of its own"},
     INPUT_OPTIONS(verify_args, input),
     {"receipt", 0, "FILE.json", OPTION_TEXT, offsetof(verify_args, receipt),
      "IN is a merged model: merge again as this receipt says, and compare"},
@@ -47,6 +53,7 @@ typedef struct fit {
 
 typedef struct verified {
     const lorafmt_model *model; /* --base, or NULL */
+    const key_ring *ring;       /* --key, or NULL; the input was opened under its policy */
     lorafmt_verify_result result;
     nonfinite_list nonfinite;
     fit *fits; /* one for each adapter that was asked for */
@@ -69,6 +76,17 @@ static int bind_each(const verify_args *args, const input *in, const verified *v
     return code;
 }
 
+static void print_signers(const verified *v)
+{
+    char text[DIGEST_TEXT_SIZE];
+
+    for (size_t i = 0; v->ring && i < v->n_fits; i++) {
+        const size_t key = key_ring_signer(v->ring, v->fits[i].adapter);
+        print_line(stdout, "%s: signed by %s, key %s", v->fits[i].adapter->name, v->ring->paths[key],
+                   fingerprint_text(&v->ring->keys[key], text));
+    }
+}
+
 static void print_result(const verify_args *args, const input *in, const verified *v)
 {
     const bool digests = lorafmt_source_get_kind(in->source) == LORAFMT_SOURCE_LORA;
@@ -80,6 +98,22 @@ static void print_result(const verify_args *args, const input *in, const verifie
                digests ? ", every digest right" : "", args->finite ? ", every element finite" : "");
     for (size_t i = 0; args->base && i < v->n_fits; i++)
         print_line(stdout, "%s: fits %s, %s", v->fits[i].adapter->name, args->base, coverage_text(&v->fits[i].coverage, text));
+    print_signers(v);
+}
+
+static void json_signers(json_out *j, const verified *v)
+{
+    json_array(j, "signed_by");
+    for (size_t i = 0; i < v->n_fits; i++) {
+        const size_t key = key_ring_signer(v->ring, v->fits[i].adapter);
+        json_object(j, NULL);
+        json_text(j, "name", v->fits[i].adapter->name);
+        json_adapter_id(j, v->fits[i].adapter);
+        json_text(j, "key", v->ring->paths[key]);
+        json_fingerprint(j, &v->ring->keys[key]);
+        json_object_end(j);
+    }
+    json_array_end(j);
 }
 
 static void json_fits(json_out *j, const char *base, const verified *v)
@@ -116,6 +150,10 @@ static void json_result(const verify_args *args, const input *in, const verified
         json_fits(&j, args->base, v);
     else
         json_null(&j, "fit");
+    if (v->ring)
+        json_signers(&j, v);
+    else
+        json_null(&j, "signed_by");
     json_object_end(&j);
 }
 
@@ -150,9 +188,9 @@ static int verify(const verify_args *args, const input *in, verified *v)
     return EXIT_DONE;
 }
 
-static int verify_adapters(const verify_args *args, const lorafmt_model *model, const input *in)
+static int verify_adapters(const verify_args *args, const lorafmt_model *model, const key_ring *ring, const input *in)
 {
-    verified v = {.model = model};
+    verified v = {.model = model, .ring = ring};
     const lorafmt_adapter **adapters;
     int code = input_adapters(in, &adapters, &v.n_fits);
 
@@ -184,48 +222,70 @@ static int run_replay(const verify_args *args, const char *output)
         return message_usage(NAME, "--receipt needs --base");
     if (!args->adapters.n)
         return message_usage(NAME, "--receipt needs --adapter, as often as the merge had it");
-    if (args->finite || binding_is_asked(&args->binding) || input_is_asked(&args->input))
+    if (args->finite || args->keys.n || args->signature || binding_is_asked(&args->binding) || input_is_asked(&args->input))
         return message_usage(NAME,
                              "the receipt says how to read and bind: with --receipt go --base, --adapter, --threads, --json");
     return replay(NAME, &with, output);
 }
 
+static int check_args(const verify_args *args)
+{
+    if (args->adapters.n || args->n_threads)
+        return message_usage(NAME, "--adapter and --threads need --receipt");
+    if (!args->base && binding_is_asked(&args->binding))
+        return message_usage(NAME, "--map, --orientation, --any-base and --allow-unmatched need --base");
+    if (args->signature && !args->keys.n)
+        return message_usage(NAME, "--signature needs --key");
+    return EXIT_DONE;
+}
+
+static int verify_input(const verify_args *args, const key_ring *ring, input *in)
+{
+    input_args how = args->input;
+    lorafmt_model *model = NULL;
+    int code = input_open_base(args->base, &model);
+
+    how.policy = ring ? &ring->policy : NULL;
+    if (code == EXIT_DONE)
+        code = input_open(NAME, &how, model, false, in);
+    if (code == EXIT_DONE)
+        code = verify_adapters(args, model, ring, in);
+    lorafmt_model_free(model);
+    return code;
+}
+
 static int run_verify(const void *args_, size_t n_inputs, char *const *inputs)
 {
     const verify_args *args = args_;
-    lorafmt_model *model = NULL;
+    key_ring ring = {0};
     input in;
     int code;
 
     (void)n_inputs;
     if (args->receipt)
         return run_replay(args, inputs[0]);
-    if (args->adapters.n || args->n_threads)
-        return message_usage(NAME, "--adapter and --threads need --receipt");
     code = input_parse(NAME, inputs[0], false, &in);
-    if (code == EXIT_DONE && !args->base && binding_is_asked(&args->binding))
-        code = message_usage(NAME, "--map, --orientation, --any-base and --allow-unmatched need --base");
     if (code == EXIT_DONE)
-        code = input_open_base(args->base, &model);
+        code = check_args(args);
     if (code == EXIT_DONE)
-        code = input_open(NAME, &args->input, model, false, &in);
+        code = key_ring_open(&args->keys, args->signature, &ring);
     if (code == EXIT_DONE)
-        code = verify_adapters(args, model, &in);
+        code = verify_input(args, args->keys.n ? &ring : NULL, &in);
+    key_ring_close(&ring);
     input_close(&in);
-    lorafmt_model_free(model);
     return code;
 }
 
 const command cmd_verify = {
     .name = NAME,
-    .usage = "verify IN[#NAME] [--base BASE] [--finite] [options]",
+    .usage = "verify IN[#NAME] [--base BASE] [--key KEY.pub.pem] [--finite] [options]",
     .summary = "check every digest and rule, and whether it fits a base",
-    .about =
-        "Check all there is to check: every digest, id, order and padding of a .lora file, every rule of "
-        "other files. With --base, bind each adapter to that model as merging would, and print how many of its targets were "
-        "found. NaN and infinite elements are allowed, unless --finite is given. With --receipt, IN is a model that merge wrote: "
-        "everything is computed again from base and adapters as the receipt says, and every byte of IN and every number of "
-        "the receipt compared. Side files are not.",
+    .about = "Check all there is to check: every digest, id, order and padding of a .lora file, every rule of "
+             "other files. With --base, bind each adapter to that model as merging would, and print how many of its targets were "
+             "found. With --key, fail unless each adapter is signed by one of the keys, and print by which. "
+             "NaN and infinite elements are allowed, unless --finite is given. With --receipt, IN is a model that merge wrote: "
+             "everything is computed again from base and adapters as the receipt says, and every byte of IN and every number of "
+             "the receipt compared. Side files are not.",
     .example = "lorapack verify legal.lora --base model\n"
                "lorapack verify --receipt receipt.json --base model --adapter legal.lora merged\n",
     .options = verify_options,

@@ -29,6 +29,8 @@ typedef struct command {
 } command;
 
 extern const command cmd_pack, cmd_unpack, cmd_inspect, cmd_verify, cmd_merge, cmd_apply;
+extern const command cmd_add, cmd_compact, cmd_doctor, cmd_history, cmd_remove, cmd_rollback;
+extern const command cmd_keygen, cmd_sign;
 
 /* With liblorakit. */
 extern const command cmd_build, cmd_compose, cmd_diff, cmd_emit, cmd_extract, cmd_init, cmd_lock, cmd_plan, cmd_resize;

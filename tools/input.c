@@ -95,7 +95,8 @@ int input_open(const char *verb, const input_args *args, const lorafmt_model *ba
                                       .alpha = args->alpha.value,
                                       .use_rslora = args->rslora,
                                       .adapter = in->name,
-                                      .defer_digests = args->defer_digests};
+                                      .defer_digests = args->defer_digests,
+                                      .policy = args->policy};
     lorafmt_error err;
 
     if (base)

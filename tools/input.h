@@ -7,6 +7,7 @@
 
 #include "lorafmt/adapter.h"
 #include "lorafmt/model.h"
+#include "lorafmt/origin.h"
 
 #include <stdbool.h>
 
@@ -16,6 +17,7 @@ typedef struct input_args {
     bool rslora;
     unsigned experts_orientation; /* place in the option's choices */
     bool defer_digests;
+    const lorafmt_policy *policy; /* whose adapters may be opened; NULL = anybody's */
 } input_args;
 
 /* clang-format off */

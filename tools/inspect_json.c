@@ -3,9 +3,11 @@
 
 #include "tools/command.h"
 #include "tools/json_out.h"
+#include "tools/origin.h"
 #include "tools/stats.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static void json_container(json_out *j, const lorafmt_source *source)
 {
@@ -114,6 +116,21 @@ static void json_metadata(json_out *j, const lorafmt_adapter *adapter)
     json_array_end(j);
 }
 
+static void json_signatures(json_out *j, const lorafmt_adapter *adapter)
+{
+    json_array(j, "signatures");
+    for (size_t i = 0; i < adapter->n_signatures; i++) {
+        lorafmt_public_key key;
+        memcpy(key.bytes, adapter->signatures[i].public_key, sizeof key.bytes);
+        json_object(j, NULL);
+        json_u64(j, "algorithm", adapter->signatures[i].algorithm);
+        json_digest(j, "public_key", key.bytes);
+        json_fingerprint(j, &key);
+        json_object_end(j);
+    }
+    json_array_end(j);
+}
+
 static void json_oddities(json_out *j, const oddity_list *list)
 {
     json_array(j, "oddities");
@@ -172,6 +189,7 @@ static void json_adapter(json_out *j, const inspected *in)
         json_site(j, &facts->sites[i]);
     json_array_end(j);
     json_metadata(j, adapter);
+    json_signatures(j, adapter);
     json_object_end(j);
 }
 

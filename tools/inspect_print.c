@@ -3,6 +3,7 @@
 
 #include "tools/command.h"
 #include "tools/option.h"
+#include "tools/origin.h"
 #include "tools/sites.h"
 #include "tools/stats.h"
 #include "tools/text.h"
@@ -167,6 +168,20 @@ static void print_fit(const page *p, const adapter_facts *facts, const base_fit 
     page_field(p, "", line);
 }
 
+/* No key was given, so that anybody may have written them. */
+static void print_signatures(const page *p, const lorafmt_adapter *adapter)
+{
+    char digest[DIGEST_TEXT_SIZE];
+
+    for (size_t i = 0; i < adapter->n_signatures; i++) {
+        lorafmt_public_key key;
+        memcpy(key.bytes, adapter->signatures[i].public_key, sizeof key.bytes);
+        page_field(p, i ? "" : "signed by", fingerprint_text(&key, digest));
+    }
+    if (adapter->n_signatures)
+        page_field(p, "", "so the file says, which was not checked; verify --key does that");
+}
+
 static void print_metadata(const page *p, const lorafmt_adapter *adapter)
 {
     char line[LINE_SIZE], key[SHORT_TEXT_SIZE];
@@ -209,6 +224,7 @@ static int print_adapter(const page *p, const inspected *in, bool sites)
     page_line(p, STYLE_TITLE, "adapter %s", text_shorten(adapter->name, PAGE_COLUMNS - strlen("adapter "), name));
     lorafmt_adapter_id(adapter, id);
     page_field(p, "id", digest_text(id, digest));
+    print_signatures(p, adapter);
     print_base(p, adapter);
     print_what(p, &in->facts);
     print_parameters(p, &in->facts);

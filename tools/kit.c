@@ -95,7 +95,7 @@ static int read_id(const char *path, uint8_t id[32])
     lorafmt_error err;
 
     if (lorafmt_source_open(path, &options, &source, &err))
-        return message_failure(&err, path);
+        return message_unread(&err, path);
     lorafmt_adapter_id(lorafmt_source_adapter(source, 0), id);
     lorafmt_source_free(source);
     return EXIT_DONE;

@@ -47,14 +47,15 @@ static const command cmd_version = {
 };
 
 static const command *const commands[] = {
-    &cmd_pack,  &cmd_unpack,  &cmd_inspect, &cmd_verify,  &cmd_merge, &cmd_apply,
+    &cmd_pack,     &cmd_unpack,  &cmd_inspect, &cmd_verify,  &cmd_merge,  &cmd_apply, &cmd_add,  &cmd_remove, &cmd_history,
+    &cmd_rollback, &cmd_compact, &cmd_keygen,  &cmd_sign,    &cmd_doctor,
 #ifdef WITH_KIT
-    &cmd_diff,  &cmd_compose, &cmd_resize,  &cmd_extract, &cmd_init,  &cmd_plan,  &cmd_lock, &cmd_build, &cmd_emit,
+    &cmd_diff,     &cmd_compose, &cmd_resize,  &cmd_extract, &cmd_init,   &cmd_plan,  &cmd_lock, &cmd_build,  &cmd_emit,
 #endif
 #ifdef WITH_MOUNT
-    &cmd_mount, &cmd_run,
+    &cmd_mount,    &cmd_run,
 #endif
-    &cmd_help,  &cmd_version,
+    &cmd_help,     &cmd_version,
 };
 
 #define N_COMMANDS (sizeof commands / sizeof commands[0])

@@ -92,6 +92,10 @@ static const char *hint_text(lorafmt_hint hint)
         return "; say how names correspond: --map OLD=NEW of merge and verify, or map of a manifest";
     case LORAFMT_HINT_ANY_BASE:
         return "; --any-base lets it pass";
+    case LORAFMT_HINT_REPLACE:
+        return "; --replace puts this one in its place, --name gives it another name";
+    case LORAFMT_HINT_ROLLBACK:
+        return "; lorapack rollback FILE --to the generation that lorapack history shows first accepts it";
     case LORAFMT_HINT_LOCK:
         return "; lorapack lock MANIFEST --update accepts it";
     }
@@ -107,4 +111,12 @@ int message_failure(const lorafmt_error *err, const char *file)
         snprintf(placed.file, sizeof placed.file, "%s", file);
     lorafmt_error_format(&placed, line, sizeof line);
     return message_error("%s%s", line, hint_text(err->hint));
+}
+
+int message_unread(const lorafmt_error *err, const char *output)
+{
+    lorafmt_error told = *err;
+
+    snprintf(told.text, sizeof told.text, "is written, but cannot be read again: %.*s", (int)sizeof told.text / 2, err->text);
+    return message_failure(&told, output);
 }

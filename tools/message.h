@@ -30,4 +30,7 @@ int message_no_memory(void);
 /* "lorapack: FILE: FIELD at 0xOFFSET: TEXT"; file stands in when the error names none. Returns EXIT_FAILED. */
 int message_failure(const lorafmt_error *err, const char *file);
 
+/* The same of an output that is in its place and was to be read for what is said of it. */
+int message_unread(const lorafmt_error *err, const char *output);
+
 #endif

@@ -116,35 +116,40 @@ int path_check_output(const char *verb, const char *base, const char *output)
     return EXIT_DONE;
 }
 
-int output_begin(output_file *out, const char *path)
+static int not_written(const output_file *out, int why)
+{
+    return message_error("%s: cannot be written: %s%s", out->path, strerror(why), out->after);
+}
+
+int output_begin(output_file *out, const char *path, const char *after)
 {
     const size_t size = strlen(path) + 32;
 
-    out->path = path;
-    if (!(out->temporary = malloc(size)))
-        return message_no_memory();
+    *out = (output_file){.path = path, .after = after, .temporary = malloc(size)};
+    if (!out->temporary)
+        return not_written(out, ENOMEM);
     snprintf(out->temporary, size, "%s.tmp-%ld", path, (long)getpid());
     if (!(out->stream = fopen(out->temporary, "wx"))) {
-        message_error("%s: cannot be written: %s", path, strerror(errno));
+        not_written(out, errno);
         free(out->temporary);
         return EXIT_FAILED;
     }
     return EXIT_DONE;
 }
 
-/* So that the new name survives a crash; a file system that cannot sync a directory has its own way. */
-static void sync_parent(char *path)
+/* So that the new name survives a crash: 0 or an errno. A file system that cannot sync a directory has its own way. */
+static int sync_parent(char *path)
 {
     char *slash = strrchr(path, '/');
-    int fd;
+    int fd, e;
 
     if (slash)
         slash[slash == path] = '\0';
     fd = open(slash ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd);
+    e = fd < 0 || (fsync(fd) && errno != EINVAL) ? errno : 0;
+    if (fd >= 0)
         close(fd);
-    }
+    return e;
 }
 
 int output_commit(output_file *out)
@@ -160,11 +165,14 @@ int output_commit(output_file *out)
         why = errno;
         good = false;
     }
-    if (good) {
-        sync_parent(out->temporary);
-    } else {
+    if (good && (why = sync_parent(out->temporary))) {
+        message_error("%s: is written, but syncing its directory failed: %s", out->path, strerror(why));
+        free(out->temporary);
+        return EXIT_FAILED;
+    }
+    if (!good) {
         unlink(out->temporary);
-        message_error("%s: cannot be written: %s", out->path, strerror(why));
+        not_written(out, why);
     }
     free(out->temporary);
     return good ? EXIT_DONE : EXIT_FAILED;

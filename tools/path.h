@@ -34,11 +34,12 @@ int path_check_output(const char *verb, const char *base, const char *output);
 typedef struct output_file {
     FILE *stream;
     char *temporary;
-    const char *path; /* borrowed */
+    const char *path;  /* borrowed */
+    const char *after; /* what a message of failure ends with */
 } output_file;
 
 /* Both return an exit code, having said why it is not 0, and leave nothing behind on failure. */
-int output_begin(output_file *out, const char *path);
+int output_begin(output_file *out, const char *path, const char *after);
 int output_commit(output_file *out);
 
 #endif

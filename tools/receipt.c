@@ -34,15 +34,20 @@ void receipt_foresee(const lorafmt_model *model, const lorafmt_view *view, loraf
     }
 }
 
+bool receipt_find_structure(const lorafmt_model *model, receipt_structure *out)
+{
+    const lorafmt_status st = lorafmt_base_structure(lorafmt_model_base(model), out->sha256, NULL);
+
+    out->known = st == LORAFMT_OK;
+    return st != LORAFMT_NO_MEMORY;
+}
+
 static void json_base(const receipt *r, json_out *j)
 {
-    uint8_t structure[32];
-    const bool known = lorafmt_base_structure(lorafmt_model_base(r->model), structure, NULL) == LORAFMT_OK;
-
     json_object(j, "base");
     if (r->base_path)
         json_text(j, "path", r->base_path);
-    json_digest(j, "structure", known ? structure : NULL);
+    json_digest(j, "structure", r->structure.known ? r->structure.sha256 : NULL);
     json_u64(j, "n_tensors", lorafmt_model_base(r->model)->n_tensors);
     json_object_end(j);
 }

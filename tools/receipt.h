@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /* A file of the base that has no place in the output. */
@@ -18,9 +19,16 @@ typedef struct left_behind {
     char *why;
 } left_behind;
 
+/* The fingerprint of the base's structure, if its names have one. */
+typedef struct receipt_structure {
+    bool known;
+    uint8_t sha256[32];
+} receipt_structure;
+
 typedef struct receipt {
     const char *base_path;
     const lorafmt_model *model;
+    receipt_structure structure;
     const lorafmt_view *view;
     const adapter_stack *stack;
     const binding_args *binding;
@@ -33,6 +41,9 @@ typedef struct receipt {
     const left_behind *left;
     size_t n_left;
 } receipt;
+
+/* False when out of memory. */
+bool receipt_find_structure(const lorafmt_model *model, receipt_structure *out);
 
 /* What a merge would do to the tensors. */
 void receipt_foresee(const lorafmt_model *model, const lorafmt_view *view, lorafmt_merge_result *out);

@@ -23,6 +23,7 @@ typedef struct replay_job {
     binding_args binding; /* as recorded */
     input_args input;
     lorafmt_model *base, *merged;
+    receipt_structure structure; /* of the base */
     adapter_stack stack;
     lorafmt_view *view;
     lorafmt_change *changes;
@@ -78,6 +79,8 @@ static int open_inputs(replay_job *job)
 
     if (code == EXIT_DONE)
         code = input_open_base(job->args->base, &job->base);
+    if (code == EXIT_DONE && !receipt_find_structure(job->base, &job->structure))
+        code = message_no_memory();
     if (code == EXIT_DONE)
         code = stack_open(job->verb, &job->input, job->base, true, &job->stack);
     if (code == EXIT_DONE && lorafmt_model_open(job->output, &job->merged, &err))
@@ -92,11 +95,13 @@ static lorafmt_status hold_against_receipt(const replay_job *job, const receipt 
     size_t size;
     FILE *stream = open_memstream(&text, &size);
     lorafmt_status st = LORAFMT_NO_MEMORY;
+    bool whole;
 
     *err = (lorafmt_error){.status = LORAFMT_NO_MEMORY, .offset = LORAFMT_NO_OFFSET, .text = "out of memory"};
     if (stream) {
         receipt_replay_json(replayed, stream);
-        if (!fclose(stream))
+        whole = !ferror(stream);
+        if (!fclose(stream) && whole && text)
             st = lorafmt_receipt_compare(job->receipt, text, size, err);
     }
     free(text);
@@ -105,7 +110,7 @@ static lorafmt_status hold_against_receipt(const replay_job *job, const receipt 
 
 static receipt what_is_known(const replay_job *job)
 {
-    receipt r = {.model = job->base, .view = job->view, .stack = &job->stack};
+    receipt r = {.model = job->base, .structure = job->structure, .view = job->view, .stack = &job->stack};
 
     if (job->view)
         receipt_foresee(job->base, job->view, &r.result);

@@ -9,6 +9,8 @@
 
 #define LF_SHA256_SIZE 32
 
+typedef uint8_t lf_digest[LF_SHA256_SIZE];
+
 typedef struct sha256_ctx lf_sha256;
 
 static inline void lf_sha256_init(lf_sha256 *h)

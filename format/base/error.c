@@ -122,6 +122,8 @@ const char *lorafmt_status_name(lorafmt_status status)
         return "MISUSE";
     case LORAFMT_CANCELLED:
         return "CANCELLED";
+    case LORAFMT_UNTRUSTED:
+        return "UNTRUSTED";
     }
     return "UNKNOWN";
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "format/base/text.h"
 
-#include <stdint.h>
 #include <string.h>
 
 /* Length of the UTF-8 sequence at p, of at most n bytes; 0 when it is not well-formed (Unicode 15, table 3-7). */
@@ -73,6 +72,18 @@ bool lf_adapter_name_valid(const char *s)
     if (n == 0 || n > LF_MAX_ADAPTER_NAME || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
         return false;
     return !strpbrk(s, "/\\#=") && lf_name_valid(s, n);
+}
+
+const char *lf_hex(const uint8_t digest[32], char buf[LF_HEX_SIZE])
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < 32; i++) {
+        buf[2 * i] = digits[digest[i] >> 4];
+        buf[2 * i + 1] = digits[digest[i] & 15];
+    }
+    buf[64] = '\0';
+    return buf;
 }
 
 bool lf_ends_with(const char *s, const char *suffix)

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Limits of spec 4.2 to 4.7. */
 #define LF_MAX_NAME 1024
@@ -23,6 +24,10 @@ bool lf_name_valid(const char *s, size_t n);
 bool lf_adapter_name_valid(const char *s);
 
 bool lf_ends_with(const char *s, const char *suffix);
+
+/* A digest as 64 hexadecimal digits in small letters; returns buf. */
+#define LF_HEX_SIZE 65
+const char *lf_hex(const uint8_t digest[32], char buf[LF_HEX_SIZE]);
 
 /* n bytes of text against a pattern: * stands for any, ? for one, [a-c] and [!a-c] for one of those or not; \ before one takes it as it is. */
 bool lf_glob_matches(const char *pattern, const char *text, size_t n);

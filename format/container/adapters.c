@@ -48,6 +48,7 @@ lorafmt_status lf_container_adapter(const lf_container *c, size_t i, lorafmt_ada
     out->n_sites = n_sites;
     LF_TRY(lf_record_check_part(&r, LF_ADAPTER_FIRST_METADATA, "first_metadata", LF_ADAPTER_N_METADATA, "n_metadata", LF_METADATA,
                                 err));
+    out->n_signatures = lf_signatures_count(c, i);
     out->has_base_structure = flags & LF_ADAPTER_FLAG_BASE_STRUCTURE;
     LF_TRY(lf_record_digest(&r, LF_ADAPTER_ID, "adapter_id", true, out->id, err));
     LF_TRY(lf_record_digest(&r, LF_ADAPTER_BASE_STRUCTURE, "base_structure", out->has_base_structure, out->base_structure, err));

@@ -162,37 +162,39 @@ lorafmt_status lf_check_records(const lf_container *c, lf_arena *arena, lorafmt_
 {
     LF_TRY(lf_name_pool_check(c, err));
     LF_TRY(check_tables(c, err));
+    LF_TRY(lf_signatures_check(c, err));
     return check_unique(c, arena, err);
 }
 
-/* What is wrong with the slot that is not in use. */
-static lorafmt_status check_other_slot(const lf_container *c, lorafmt_error *err)
-{
-    lf_root root;
-
-    if (lf_all_zero(c->bytes + LF_SLOT_OFFSET(1 - c->slot), LF_PAGE_SIZE))
-        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(1 - c->slot), c->slot ? "root[0]" : "root[1]",
-                       "empty, though the other slot is of generation %" PRIu64, c->root.generation);
-    return lf_root_slot_decode(c->bytes, c->size, 1 - c->slot, &root, err);
-}
-
-/* Hashing data comes last: only then are ranges known not to overlap, so that a small index cannot ask for much work. */
-static lorafmt_status check_all(const lf_container *c, lf_arena *arena, lorafmt_verify_result *result, lorafmt_error *err)
+static lorafmt_status check_but_data(const lf_container *c, lf_arena *arena, lorafmt_error *err)
 {
     LF_TRY(lf_container_check_digest(c, err));
     LF_TRY(lf_index_check_padding(c, err));
     LF_TRY(lf_check_records(c, arena, err));
     LF_TRY(lf_segments_check(c, err));
-    LF_TRY(lf_signatures_check(c, err));
     LF_TRY(lf_check_coverage(c, arena, err));
-    LF_TRY(lf_history_check(c, err));
-    for (size_t i = 0; i < lf_container_n_tensors(c); i++)
-        LF_TRY(lf_check_tensor_data(c, i, &result->n_bytes, &result->n_nonfinite, err));
-    result->recovered = c->recovered; // said last, after what else is wrong
-    return c->recovered ? check_other_slot(c, err) : LORAFMT_OK;
+    return lf_history_check(c, err);
 }
 
-lorafmt_status lf_container_check(const lf_container *c, lorafmt_verify_result *out, lorafmt_error *err)
+/* Hashing data comes last: only then are ranges known not to overlap, so that a small index cannot ask for much work. */
+static lorafmt_status check_all(const lf_container *c, lf_arena *arena, lorafmt_verify_result *result, lorafmt_error *err)
+{
+    LF_TRY(check_but_data(c, arena, err));
+    for (size_t i = 0; i < lf_container_n_tensors(c); i++)
+        LF_TRY(lf_check_tensor_data(c, i, &result->n_bytes, &result->n_nonfinite, err));
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_container_check_but_data(const lf_container *c, lorafmt_error *err)
+{
+    lf_arena arena = {0};
+    const lorafmt_status status = check_but_data(c, &arena, err);
+
+    lf_arena_free(&arena);
+    return status;
+}
+
+lorafmt_status lf_container_check_generation(const lf_container *c, lorafmt_verify_result *out, lorafmt_error *err)
 {
     lorafmt_verify_result result = {
         .n_adapters = lf_container_n_adapters(c),
@@ -204,6 +206,18 @@ lorafmt_status lf_container_check(const lf_container *c, lorafmt_verify_result *
 
     lf_arena_free(&arena);
     if (out)
-        *out = status == LORAFMT_OK ? result : (lorafmt_verify_result){.recovered = result.recovered};
+        *out = status == LORAFMT_OK ? result : (lorafmt_verify_result){0};
+    return status;
+}
+
+lorafmt_status lf_container_check(const lf_container *c, lorafmt_verify_result *out, lorafmt_error *err)
+{
+    lorafmt_status status = lf_container_check_generation(c, out, err);
+
+    if (status == LORAFMT_OK && c->recovered) { // said last, after what else is wrong
+        if (out)
+            *out = (lorafmt_verify_result){.recovered = true};
+        status = lf_root_check_other_slot(c, err);
+    }
     return status;
 }

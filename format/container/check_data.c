@@ -102,9 +102,8 @@ lorafmt_status lf_check_coverage(const lf_container *c, lf_arena *arena, lorafmt
         LF_TRY(check_gap(c, i ? &ranges[i - 1] : NULL, &ranges[i], err));
     end = ranges[n - 1].end;
     if (end != c->root.file_end)
-        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(c->slot) + LF_ROOT_FILE_END,
-                       c->slot ? "root[1].file_end" : "root[0].file_end",
-                       "file end %" PRIu64 ", but the last range ends at %" PRIu64, c->root.file_end, end);
+        return lf_root_fail(c, LORAFMT_CORRUPT, LF_ROOT_FILE_END, "file_end", err,
+                            "file end %" PRIu64 ", but the last range ends at %" PRIu64, c->root.file_end, end);
     return LORAFMT_OK;
 }
 

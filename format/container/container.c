@@ -11,7 +11,7 @@
 static lorafmt_status open_index(lf_container *c, unsigned flags, lorafmt_error *err)
 {
     LF_TRY(lf_header_page_decode(c->bytes, c->size, err));
-    LF_TRY(lf_root_choose(c->bytes, c->size, &c->root, &c->slot, &c->recovered, err));
+    LF_TRY(lf_root_choose(c, err));
     c->index = c->bytes + c->root.index_offset;
     if (!(flags & LF_CONTAINER_DEFER_DIGEST))
         LF_TRY(lf_container_check_digest(c, err));
@@ -40,7 +40,7 @@ void lf_container_info(const lf_container *c, lorafmt_container_info *out)
 {
     *out = (lorafmt_container_info){
         .version_major = LORAFMT_FORMAT_MAJOR,
-        .version_minor = LORAFMT_FORMAT_MINOR,
+        .version_minor = lf_load_u16le(c->bytes + LF_HEADER_VERSION_MINOR),
         .generation = c->root.generation,
         .file_end = c->root.file_end,
         .index_size = c->root.index_size,
@@ -56,6 +56,11 @@ void lf_container_info(const lf_container *c, lorafmt_container_info *out)
             out->saved += lf_round_up(t.tensor.size, out->align) - lf_round_up(t.stored_size, out->align);
     }
     memcpy(out->index_sha256, c->root.index_sha256, sizeof out->index_sha256);
+}
+
+bool lf_container_is_recovered(const lf_container *c)
+{
+    return c->recovered;
 }
 
 size_t lf_container_n_adapters(const lf_container *c)

@@ -9,6 +9,8 @@
 #ifndef LF_CONTAINER_H
 #define LF_CONTAINER_H
 
+#include "format/base/arena.h"
+#include "format/base/digest.h"
 #include "lorafmt/adapter.h"
 #include "lorafmt/error.h"
 
@@ -28,6 +30,9 @@ typedef struct lf_container lf_container;
 lorafmt_status lf_container_open(const uint8_t *bytes, uint64_t size, unsigned flags, lf_container **out, lorafmt_error *err);
 void lf_container_free(lf_container *container);
 
+/* Is a root slot damaged, so that the other one was used: spec 3, rule 3? */
+bool lf_container_is_recovered(const lf_container *container);
+
 /* The index against its digest. */
 lorafmt_status lf_container_check_digest(const lf_container *container, lorafmt_error *err);
 
@@ -38,7 +43,7 @@ size_t lf_container_n_adapters(const lf_container *container);
 size_t lf_container_n_tensors(const lf_container *container);
 
 /*
- * Adapter i of the table. out->sites and out->metadata are NULL; n_sites and n_metadata are set; sites are records
+ * Adapter i of the table. out->sites, metadata and signatures are NULL, but their numbers are set; sites are records
  * [*first_site, *first_site + n_sites), and so for metadata. Strings point into the file.
  */
 lorafmt_status lf_container_adapter(const lf_container *container, size_t i, lorafmt_adapter *out, uint32_t *first_site,
@@ -90,6 +95,32 @@ lorafmt_status lf_container_decode_block(const lf_container *container, size_t i
 
 lorafmt_status lf_container_metadata(const lf_container *container, size_t i, lorafmt_metadata *out, lorafmt_error *err);
 
+/* One adapter with all that its records say. */
+typedef struct lf_adapter_records {
+    lorafmt_adapter adapter;
+    uint32_t first_site, first_metadata; /* which records are its own */
+    size_t n_factors;                    /* of all its sites */
+    lorafmt_factor *factors;             /* of all its sites, in their order; data is NULL unless the codec is raw */
+    uint32_t *tensors;                   /* the tensor record of each */
+    lf_digest *digests;                  /* what that states of its data, which was not looked at */
+} lf_adapter_records;
+
+/* All records of adapter i, each checked by itself. Memory is from the arena, strings and data lie in the file. */
+lorafmt_status lf_container_read(const lf_container *container, size_t i, lf_arena *arena, lf_adapter_records *out,
+                                 lorafmt_error *err);
+
+/* Adapters as they are written: those of a container, and others. */
+typedef struct lf_adapter_list {
+    size_t n;
+    const lorafmt_adapter **adapters;
+    const lf_digest **digests;   /* per adapter, of its factors, for one whose data is in a container; NULL: hash its data */
+    lf_adapter_records *records; /* of those that were read, in the order of the file */
+} lf_adapter_list;
+
+/* All adapters of a container, with room for n_more. */
+lorafmt_status lf_container_read_all(const lf_container *container, size_t n_more, lf_arena *arena, lf_adapter_list *out,
+                                     lorafmt_error *err);
+
 /*
  * The first site of that target in an adapter: a binary search. *site says where to look first: the site found last is a good
  * place, any number may be given. NOT_FOUND leaves *site alone and fills no text.
@@ -102,6 +133,12 @@ lorafmt_status lf_container_find_site(const lf_container *container, size_t adap
  * unique tensors, overlap, segments, history, padding. A recovered file is CORRUPT here. out may be NULL.
  */
 lorafmt_status lf_container_check(const lf_container *container, lorafmt_verify_result *out, lorafmt_error *err);
+
+/* The same, and recovered files pass: the generation is whole. */
+lorafmt_status lf_container_check_generation(const lf_container *container, lorafmt_verify_result *out, lorafmt_error *err);
+
+/* The same but for the data of tensors: what has to hold before anything is built on a file. */
+lorafmt_status lf_container_check_but_data(const lf_container *container, lorafmt_error *err);
 
 /* Takes bytes in file order. */
 typedef lorafmt_status (*lf_sink)(void *ctx, const void *data, size_t size, lorafmt_error *err);
@@ -117,6 +154,43 @@ typedef lorafmt_status (*lf_sink)(void *ctx, const void *data, size_t size, lora
  */
 lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_t n_adapters, uint32_t align_log2,
                                    lorafmt_codec codec, lf_sink sink, void *ctx, uint64_t *file_size, lorafmt_error *err);
+
+/*
+ * Write the generation of a container again as a new file of one generation: the same adapters, ids, signatures, codecs and
+ * stored bytes, without what no longer counts. Records must have been checked: lf_container_check_but_data().
+ */
+lorafmt_status lf_container_compact(const lf_container *container, lf_sink sink, void *ctx, uint64_t *file_size,
+                                    lorafmt_error *err);
+
+/* Another generation for a file. */
+typedef struct lf_append {
+    const lf_container *file; /* the current generation, checked as for lf_container_compact() */
+    const lf_container *kept; /* it or an earlier one: tensors that it has stay where they are */
+    lf_adapter_list list;     /* all that the file is to hold from then on */
+    lorafmt_codec codec;      /* of tensors that kept does not have, as in lf_container_encode() */
+} lf_append;
+
+/* What is to be written where. */
+typedef struct lf_appended {
+    uint64_t begin, end;  /* of the file, what goes to the sink; set when that is first called */
+    uint64_t slot_offset; /* then, when that is on the disk, */
+    uint8_t slot[4096];   /* this makes it count */
+} lf_appended;
+
+/* UNSUPPORTED for a file that a newer version wrote, which this one may read but not append to. */
+lorafmt_status lf_container_check_appendable(const lf_container *container, lorafmt_error *err);
+
+/* As lf_container_encode() for the rest. Nothing of the file is touched that any of its generations reaches. */
+lorafmt_status lf_container_append(const lf_append *append, lf_sink sink, void *ctx, lf_appended *out, lorafmt_error *err);
+
+/* Generations before the current one that the history has, newest first: which, and where they ended. */
+size_t lf_container_n_earlier(const lf_container *container);
+lorafmt_status lf_container_earlier(const lf_container *container, size_t i, uint64_t *generation, uint64_t *file_end,
+                                    lorafmt_error *err);
+
+/* Open one of them, with its digest checked. NOT_FOUND. It lives no longer than the bytes of container. */
+lorafmt_status lf_container_open_earlier(const lf_container *container, uint64_t generation, lf_container **out,
+                                         lorafmt_error *err);
 
 /* spec 6.1. Hashes every tensor, unless sha256s (one per factor in site and factor order) is given. */
 void lf_adapter_id(const lorafmt_adapter *adapter, const uint8_t (*sha256s)[32], uint8_t out[32]);

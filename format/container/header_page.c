@@ -36,12 +36,8 @@ lorafmt_status lf_header_page_decode(const uint8_t *bytes, uint64_t size, lorafm
         return lf_fail(err, LORAFMT_CORRUPT, LF_HEADER_CRC32, "header.crc32", "the header does not match its checksum");
     if (lf_load_u16le(bytes + LF_HEADER_VERSION_MAJOR) != LORAFMT_FORMAT_MAJOR)
         return lf_fail(err, LORAFMT_UNSUPPORTED, LF_HEADER_VERSION_MAJOR, "header.version_major",
-                       "format version %u.%u, this reader knows %d.%d", lf_load_u16le(bytes + LF_HEADER_VERSION_MAJOR),
-                       lf_load_u16le(bytes + LF_HEADER_VERSION_MINOR), LORAFMT_FORMAT_MAJOR, LORAFMT_FORMAT_MINOR);
-    if (lf_load_u16le(bytes + LF_HEADER_VERSION_MINOR) != LORAFMT_FORMAT_MINOR)
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LF_HEADER_VERSION_MINOR, "header.version_minor",
-                       "format version %d.%u, this reader knows %d.%d", LORAFMT_FORMAT_MAJOR,
-                       lf_load_u16le(bytes + LF_HEADER_VERSION_MINOR), LORAFMT_FORMAT_MAJOR, LORAFMT_FORMAT_MINOR);
+                       "format version %u.%u, this reader knows %d.x", lf_load_u16le(bytes + LF_HEADER_VERSION_MAJOR),
+                       lf_load_u16le(bytes + LF_HEADER_VERSION_MINOR), LORAFMT_FORMAT_MAJOR);
     if (!lf_all_zero(bytes + LF_HEADER_RESERVED, LF_HEADER_CRC32 - LF_HEADER_RESERVED))
         return lf_fail(err, LORAFMT_CORRUPT, LF_HEADER_RESERVED, "header.reserved", "reserved bytes are not zero");
     if (!lf_all_zero(bytes + LF_HEADER_RESERVED_TAIL, LF_PAGE_SIZE - LF_HEADER_RESERVED_TAIL))

@@ -4,7 +4,19 @@
 #include "format/base/error.h"
 #include "format/container/internal.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+lorafmt_status lf_history_decode(const lf_container *c, size_t i, lf_root *out, lorafmt_error *err)
+{
+    char name[32];
+    lf_record r;
+
+    LF_TRY(lf_record_get(c, LF_HISTORY, i, &r, err));
+    snprintf(name, sizeof name, "history[%zu]", i);
+    return lf_root_decode(r.p, c->root.index_offset + (uint64_t)(r.p - c->index), name, out, err);
+}
 
 /* Does a superseded segment hold the whole index of an earlier root? Segments are in order and checked. */
 static lorafmt_status check_superseded(const lf_container *c, size_t i, const lf_root *root, lorafmt_error *err)
@@ -32,21 +44,19 @@ static lorafmt_status check_superseded(const lf_container *c, size_t i, const lf
 /* Each generation was appended to the one before it, so their indexes cannot overlap and hashing all of them is linear. */
 static lorafmt_status check_entry(const lf_container *c, size_t i, lf_root *newer, lorafmt_error *err)
 {
-    const uint8_t *other_slot = c->bytes + LF_SLOT_OFFSET(1 - c->slot);
     uint8_t sha256[LF_SHA256_SIZE];
-    char name[32];
     lf_record r;
     lf_root root;
 
+    LF_TRY(lf_history_decode(c, i, &root, err));
     LF_TRY(lf_record_get(c, LF_HISTORY, i, &r, err));
-    snprintf(name, sizeof name, "history[%zu]", i);
-    LF_TRY(lf_root_decode(r.p, c->root.index_offset + (uint64_t)(r.p - c->index), name, &root, err));
     if (root.generation >= newer->generation)
         return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_GENERATION, "generation", err, "generations must descend");
     if (root.file_end > newer->index_offset)
         return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_FILE_END, "file_end", err,
                               "beyond the index of the generation after it");
-    if (!c->recovered && root.generation == c->root.generation - 1 && memcmp(r.p, other_slot, LF_ROOT_SIZE) != 0)
+    if (!c->is_earlier && !c->recovered && root.generation == c->root.generation - 1 &&
+        memcmp(r.p, c->other_root, LF_ROOT_SIZE) != 0)
         return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_MAGIC, NULL, err, "not the root of the other slot");
     LF_TRY(check_superseded(c, i, &root, err));
     lf_sha256_of(c->bytes + root.index_offset, (size_t)root.index_size, sha256);
@@ -63,5 +73,57 @@ lorafmt_status lf_history_check(const lf_container *c, lorafmt_error *err)
 
     for (size_t i = 0; i < c->sections[LF_HISTORY].n_records; i++)
         LF_TRY(check_entry(c, i, &newer, err));
+    return LORAFMT_OK;
+}
+
+/* The entry of a generation; SIZE_MAX when the history has none. */
+static lorafmt_status find_entry(const lf_container *c, uint64_t generation, size_t *out, lf_root *root, lorafmt_error *err)
+{
+    *out = SIZE_MAX;
+    for (size_t i = 0; i < c->sections[LF_HISTORY].n_records && *out == SIZE_MAX; i++) {
+        LF_TRY(lf_history_decode(c, i, root, err));
+        if (root->generation == generation)
+            *out = i;
+    }
+    return LORAFMT_OK;
+}
+
+size_t lf_container_n_earlier(const lf_container *c)
+{
+    return c->sections[LF_HISTORY].n_records;
+}
+
+lorafmt_status lf_container_earlier(const lf_container *c, size_t i, uint64_t *generation, uint64_t *file_end, lorafmt_error *err)
+{
+    lf_root root;
+
+    LF_TRY(lf_history_decode(c, i, &root, err));
+    *generation = root.generation;
+    *file_end = root.file_end;
+    return LORAFMT_OK;
+}
+
+lorafmt_status lf_container_open_earlier(const lf_container *c, uint64_t generation, lf_container **out, lorafmt_error *err)
+{
+    lf_container earlier = {.bytes = c->bytes, .size = c->size, .slot = c->slot, .is_earlier = true};
+    size_t i;
+
+    *out = NULL;
+    LF_TRY(find_entry(c, generation, &i, &earlier.root, err));
+    if (i == SIZE_MAX)
+        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no generation %" PRIu64 " in its history",
+                       generation);
+    if (earlier.root.file_end > c->root.index_offset)
+        return lf_record_corrupt(c, LF_HISTORY, i, LF_ROOT_FILE_END, "file_end", "beyond the index of the generation after it",
+                                 err);
+    snprintf(earlier.root_name, sizeof earlier.root_name, "history[%zu]", i);
+    earlier.root_at = c->root.index_offset + c->sections[LF_HISTORY].offset + i * LF_ROOT_SIZE;
+    earlier.index = c->bytes + earlier.root.index_offset;
+    LF_TRY(lf_root_check_features(&earlier, err));
+    LF_TRY(lf_container_check_digest(&earlier, err));
+    LF_TRY(lf_index_decode(&earlier, err));
+    if (!(*out = malloc(sizeof **out)))
+        return lf_no_memory(err);
+    **out = earlier;
     return LORAFMT_OK;
 }

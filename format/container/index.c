@@ -118,9 +118,8 @@ static lorafmt_status decode_section_table(lf_container *c, uint32_t n_sections,
         offset = lf_round_up(offset + e.size, 8); // index_size is a multiple of 8, so this cannot pass it
     }
     if (offset != index_size)
-        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(c->slot) + LF_ROOT_INDEX_SIZE,
-                       c->slot ? "root[1].index_size" : "root[0].index_size", "%" PRIu64 " bytes more than the sections are",
-                       index_size - offset);
+        return lf_root_fail(c, LORAFMT_CORRUPT, LF_ROOT_INDEX_SIZE, "index_size", err,
+                            "%" PRIu64 " bytes more than the sections are", index_size - offset);
     return LORAFMT_OK;
 }
 
@@ -155,8 +154,7 @@ lorafmt_status lf_container_check_digest(const lf_container *c, lorafmt_error *e
 
     lf_sha256_of(c->index, (size_t)c->root.index_size, sha256);
     if (memcmp(sha256, c->root.index_sha256, sizeof sha256) != 0)
-        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(c->slot) + LF_ROOT_INDEX_SHA256,
-                       c->slot ? "root[1].index_sha256" : "root[0].index_sha256", "the index does not match its digest");
+        return lf_root_fail(c, LORAFMT_CORRUPT, LF_ROOT_INDEX_SHA256, "index_sha256", err, "the index does not match its digest");
     return LORAFMT_OK;
 }
 
@@ -177,12 +175,19 @@ lorafmt_status lf_index_check_padding(const lf_container *c, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_index_layout(const uint64_t n_records[LF_N_REQUIRED], uint64_t offsets[LF_N_REQUIRED], uint64_t *index_size,
+/* The last one, signatures, is left out when it is empty. */
+static int n_sections_of(const uint64_t n_records[LF_N_SECTIONS])
+{
+    return n_records[LF_SIGNATURES] ? LF_N_SECTIONS : LF_N_REQUIRED;
+}
+
+lorafmt_status lf_index_layout(const uint64_t n_records[LF_N_SECTIONS], uint64_t offsets[LF_N_SECTIONS], uint64_t *index_size,
                                lorafmt_error *err)
 {
-    uint64_t offset = LF_INDEX_SECTION_TABLE + LF_SECTION_SIZE * LF_N_REQUIRED;
+    const int n_sections = n_sections_of(n_records);
+    uint64_t offset = LF_INDEX_SECTION_TABLE + LF_SECTION_SIZE * (uint64_t)n_sections;
 
-    for (int k = 0; k < LF_N_REQUIRED; k++) {
+    for (int k = 0; k < n_sections; k++) {
         const lf_section_type *type = &lf_section_types[k];
         if (n_records[k] > type->max_records)
             return lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, type->name, "%" PRIu64 " records, the limit is %" PRIu64,
@@ -197,13 +202,15 @@ lorafmt_status lf_index_layout(const uint64_t n_records[LF_N_REQUIRED], uint64_t
     return LORAFMT_OK;
 }
 
-void lf_index_encode(uint64_t generation, uint32_t align_log2, const uint64_t n_records[LF_N_REQUIRED], uint8_t *index)
+void lf_index_encode(uint64_t generation, uint32_t align_log2, const uint64_t n_records[LF_N_SECTIONS], uint8_t *index)
 {
+    const int n_sections = n_sections_of(n_records);
+
     memcpy(index + LF_INDEX_MAGIC, magic, sizeof magic);
     lf_store_u64le(index + LF_INDEX_GENERATION, generation);
     lf_store_u32le(index + LF_INDEX_ALIGN_LOG2, align_log2);
-    lf_store_u32le(index + LF_INDEX_N_SECTIONS, LF_N_REQUIRED);
-    for (int k = 0; k < LF_N_REQUIRED; k++) {
+    lf_store_u32le(index + LF_INDEX_N_SECTIONS, (uint32_t)n_sections);
+    for (int k = 0; k < n_sections; k++) {
         uint8_t *p = index + LF_INDEX_SECTION_TABLE + LF_SECTION_SIZE * k;
         lf_store_u32le(p + LF_SECTION_ID, lf_section_types[k].id);
         lf_store_u32le(p + LF_SECTION_RECORD_SIZE, lf_section_types[k].record_size);

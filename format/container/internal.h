@@ -32,12 +32,17 @@ typedef struct lf_root {
 lorafmt_status lf_root_decode(const uint8_t *p, uint64_t offset, const char *name, lf_root *out, lorafmt_error *err);
 void lf_root_encode(const lf_root *root, uint8_t *p);
 
-/* Choose the current root. *recovered: the other slot is damaged. */
-lorafmt_status lf_root_choose(const uint8_t *bytes, uint64_t size, lf_root *out, unsigned *slot, bool *recovered,
-                              lorafmt_error *err);
+/* Choose the current root of container->bytes, and fill all that container says of it. */
+lorafmt_status lf_root_choose(lf_container *container, lorafmt_error *err);
+lorafmt_status lf_root_check_features(const lf_container *container, lorafmt_error *err);
 
-/* Is the slot valid, and if not, why not? */
-lorafmt_status lf_root_slot_decode(const uint8_t *bytes, uint64_t size, unsigned slot, lf_root *out, lorafmt_error *err);
+/* What is wrong with the slot that is not in use, of a file that is recovered. */
+lorafmt_status lf_root_check_other_slot(const lf_container *container, lorafmt_error *err);
+
+/* A failed check of the field at byte `at` of the root in use. */
+__attribute__((format(printf, 6, 7))) lorafmt_status lf_root_fail(const lf_container *container, lorafmt_status status,
+                                                                  unsigned at, const char *field, lorafmt_error *err,
+                                                                  const char *format, ...);
 
 /* --- index, spec 4.1 --- */
 
@@ -75,8 +80,12 @@ struct lf_container {
     uint64_t size;        /* of the file, at least root.file_end */
     const uint8_t *index;
     lf_root root;
-    unsigned slot;
-    bool recovered;
+    char root_name[32];               /* "root[1]"; "history[2]" for an earlier generation */
+    uint64_t root_at;                 /* where it lies in the file */
+    unsigned slot;                    /* of the current root */
+    bool recovered;                   /* the other slot is damaged */
+    bool is_earlier;                  /* a generation of the history, not the current one */
+    uint8_t other_root[LF_ROOT_SIZE]; /* what the other slot held when it was looked at */
     uint32_t align_log2;
     lf_section sections[LF_N_SECTIONS]; /* an absent section has no records */
     uint32_t n_ignored;                 /* sections of a newer format */
@@ -86,10 +95,10 @@ struct lf_container {
 lorafmt_status lf_index_decode(lf_container *container, lorafmt_error *err);
 lorafmt_status lf_index_check_padding(const lf_container *container, lorafmt_error *err);
 
-/* Where the required sections of an index go that has so many records of each; LIMIT when that is too much. */
-lorafmt_status lf_index_layout(const uint64_t n_records[LF_N_REQUIRED], uint64_t offsets[LF_N_REQUIRED], uint64_t *index_size,
+/* Where the sections of an index go that has so many records of each; LIMIT when that is too much. None without signatures. */
+lorafmt_status lf_index_layout(const uint64_t n_records[LF_N_SECTIONS], uint64_t offsets[LF_N_SECTIONS], uint64_t *index_size,
                                lorafmt_error *err);
-void lf_index_encode(uint64_t generation, uint32_t align_log2, const uint64_t n_records[LF_N_REQUIRED], uint8_t *index);
+void lf_index_encode(uint64_t generation, uint32_t align_log2, const uint64_t n_records[LF_N_SECTIONS], uint8_t *index);
 
 /* --- records --- */
 
@@ -243,11 +252,21 @@ typedef struct lf_segment {
 
 lorafmt_status lf_segment_decode(const lf_container *container, size_t i, lf_segment *out, lorafmt_error *err);
 lorafmt_status lf_segments_check(const lf_container *container, lorafmt_error *err);
+void lf_segment_encode(const lf_segment *segment, uint8_t *p);
+
+/* Entry i of the history, by itself. */
+lorafmt_status lf_history_decode(const lf_container *container, size_t i, lf_root *out, lorafmt_error *err);
 lorafmt_status lf_history_check(const lf_container *container, lorafmt_error *err);
 
 /* --- signatures, spec 4.10 --- */
 
 lorafmt_status lf_signatures_check(const lf_container *container, lorafmt_error *err);
+size_t lf_signatures_count(const lf_container *container, size_t adapter);
+
+/* All of them, in memory of the arena. */
+lorafmt_status lf_signatures_read(const lf_container *container, size_t adapter, lf_arena *arena, const lorafmt_signature **out,
+                                  lorafmt_error *err);
+void lf_signature_encode(const lorafmt_signature *signature, uint32_t adapter, uint8_t *p);
 
 /* --- adapter id, spec 6.1, fed piece by piece --- */
 

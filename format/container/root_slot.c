@@ -67,10 +67,12 @@ lorafmt_status lf_root_decode(const uint8_t *p, uint64_t offset, const char *nam
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_root_slot_decode(const uint8_t *bytes, uint64_t size, unsigned slot, lf_root *out, lorafmt_error *err)
+static const char *const slot_names[2] = {"root[0]", "root[1]"};
+
+/* Is the slot valid, and if not, why not? */
+static lorafmt_status decode_slot(const uint8_t *p, uint64_t size, unsigned slot, lf_root *out, lorafmt_error *err)
 {
-    const uint8_t *p = bytes + LF_SLOT_OFFSET(slot);
-    const place at = {LF_SLOT_OFFSET(slot), slot ? "root[1]" : "root[0]", err};
+    const place at = {LF_SLOT_OFFSET(slot), slot_names[slot], err};
 
     LF_TRY(lf_root_decode(p, at.offset, at.name, out, err));
     if (out->generation % 2 == slot)
@@ -84,37 +86,78 @@ lorafmt_status lf_root_slot_decode(const uint8_t *bytes, uint64_t size, unsigned
     return LORAFMT_OK;
 }
 
-static lorafmt_status check_features(const lf_root *root, unsigned slot, lorafmt_error *err)
+lorafmt_status lf_root_check_features(const lf_container *c, lorafmt_error *err)
 {
-    if (root->incompatible)
-        return lf_fail(err, LORAFMT_UNSUPPORTED, LF_SLOT_OFFSET(slot) + LF_ROOT_INCOMPATIBLE,
-                       slot ? "root[1].incompatible" : "root[0].incompatible",
-                       "features 0x%" PRIx64 " are needed, this reader knows none", root->incompatible);
+    if (c->root.incompatible)
+        return lf_root_fail(c, LORAFMT_UNSUPPORTED, LF_ROOT_INCOMPATIBLE, "incompatible", err,
+                            "features 0x%" PRIx64 " are needed, this reader knows none", c->root.incompatible);
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_root_choose(const uint8_t *bytes, uint64_t size, lf_root *out, unsigned *slot, bool *recovered,
-                              lorafmt_error *err)
+lorafmt_status lf_container_check_appendable(const lf_container *c, lorafmt_error *err)
 {
+    if (c->root.compatible)
+        return lf_root_fail(c, LORAFMT_UNSUPPORTED, LF_ROOT_COMPATIBLE, "compatible", err,
+                            "features 0x%" PRIx64 ", which a writer must know, and this one knows none", c->root.compatible);
+    return LORAFMT_OK;
+}
+
+/*
+ * Somebody may append to the file meanwhile, so each slot is looked at once, as a copy: what was checked is then what is used.
+ */
+lorafmt_status lf_root_choose(lf_container *c, lorafmt_error *err)
+{
+    uint8_t page[2][LF_PAGE_SIZE];
     lf_root root[2];
     bool valid[2], empty[2];
+    unsigned slot;
 
     for (unsigned i = 0; i < 2; i++) {
-        empty[i] = lf_all_zero(bytes + LF_SLOT_OFFSET(i), LF_PAGE_SIZE);
-        valid[i] = lf_root_slot_decode(bytes, size, i, &root[i], NULL) == LORAFMT_OK;
+        memcpy(page[i], c->bytes + LF_SLOT_OFFSET(i), LF_PAGE_SIZE);
+        empty[i] = lf_all_zero(page[i], LF_PAGE_SIZE);
+        valid[i] = decode_slot(page[i], c->size, i, &root[i], NULL) == LORAFMT_OK;
     }
     if (empty[0] && empty[1])
         return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(0), "root", "both root slots are empty");
     if (!valid[0] && !valid[1])
-        return lf_root_slot_decode(bytes, size, empty[0] ? 1 : 0, out, err);
-    *slot = valid[0] && (!valid[1] || root[0].generation > root[1].generation) ? 0 : 1;
-    if (valid[0] && valid[1] && root[*slot].generation - root[1 - *slot].generation != 1)
-        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(*slot) + LF_ROOT_GENERATION,
-                       *slot ? "root[1].generation" : "root[0].generation",
-                       "generations %" PRIu64 " and %" PRIu64 ", must differ by one", root[0].generation, root[1].generation);
-    *recovered = !valid[1 - *slot] && (!empty[1 - *slot] || root[*slot].generation > 1);
-    *out = root[*slot];
-    return check_features(out, *slot, err);
+        return decode_slot(page[empty[0] ? 1 : 0], c->size, empty[0] ? 1 : 0, &c->root, err);
+    slot = valid[0] && (!valid[1] || root[0].generation > root[1].generation) ? 0 : 1;
+    c->root = root[slot];
+    strcpy(c->root_name, slot_names[slot]);
+    c->root_at = LF_SLOT_OFFSET(slot);
+    c->slot = slot;
+    c->recovered = !valid[1 - slot] && (!empty[1 - slot] || c->root.generation > 1);
+    memcpy(c->other_root, page[1 - slot], LF_ROOT_SIZE);
+    if (valid[1 - slot] && c->root.generation - root[1 - slot].generation != 1)
+        return lf_root_fail(c, LORAFMT_CORRUPT, LF_ROOT_GENERATION, "generation", err,
+                            "generations %" PRIu64 " and %" PRIu64 ", must differ by one", root[0].generation,
+                            root[1].generation);
+    return lf_root_check_features(c, err);
+}
+
+lorafmt_status lf_root_check_other_slot(const lf_container *c, lorafmt_error *err)
+{
+    const unsigned other = 1 - c->slot;
+    const uint8_t *page = c->bytes + LF_SLOT_OFFSET(other);
+    lf_root root;
+
+    if (lf_all_zero(page, LF_PAGE_SIZE))
+        return lf_fail(err, LORAFMT_CORRUPT, LF_SLOT_OFFSET(other), slot_names[other],
+                       "empty, though the other slot is of generation %" PRIu64, c->root.generation);
+    return decode_slot(page, c->size, other, &root, err);
+}
+
+lorafmt_status lf_root_fail(const lf_container *c, lorafmt_status status, unsigned at, const char *field, lorafmt_error *err,
+                            const char *format, ...)
+{
+    char path[64], text[160];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    snprintf(path, sizeof path, "%s.%s", c->root_name, field);
+    return lf_fail(err, status, c->root_at + at, path, "%s", text);
 }
 
 void lf_root_encode(const lf_root *root, uint8_t *p)

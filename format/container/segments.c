@@ -34,6 +34,15 @@ lorafmt_status lf_segment_decode(const lf_container *c, size_t i, lf_segment *ou
     return lf_record_check_reserved(&r, LF_SEGMENT_RESERVED, LF_SEGMENT_SIZE - LF_SEGMENT_RESERVED, err);
 }
 
+void lf_segment_encode(const lf_segment *segment, uint8_t *p)
+{
+    memset(p, 0, LF_SEGMENT_SIZE);
+    lf_store_u64le(p + LF_SEGMENT_OFFSET, segment->offset);
+    lf_store_u64le(p + LF_SEGMENT_LENGTH, segment->size);
+    lf_store_u64le(p + LF_SEGMENT_GENERATION, segment->generation);
+    lf_store_u32le(p + LF_SEGMENT_KIND, segment->kind);
+}
+
 lorafmt_status lf_segments_check(const lf_container *c, lorafmt_error *err)
 {
     uint64_t end = 0;

@@ -254,8 +254,8 @@ lorafmt_status lf_json_scan_value(lf_json_scan *s)
     const char c = s->at < s->size ? s->text[s->at] : '\0';
 
     if (++s->n_values > s->max_values && s->max_values)
-        return lf_fail(s->err, LORAFMT_LIMIT, s->at, NULL, "more than %zu values, the most for a text of %zu bytes", s->max_values,
-                       s->size);
+        return lf_fail(s->err, LORAFMT_LIMIT, s->at, NULL, "more than %zu values, the most for a text of %zu bytes",
+                       s->max_values, s->size);
     if (c == '{')
         return scan_container(s, '}');
     if (c == '[')

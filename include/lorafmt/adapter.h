@@ -93,6 +93,15 @@ typedef struct lorafmt_metadata {
     uint32_t flags; /**< LORAFMT_METADATA_* */
 } lorafmt_metadata;
 
+enum { LORAFMT_SIGNATURE_ED25519 = 1 };
+
+/** spec 4.10: somebody's word for an adapter id. lorafmt_signature_is_genuine() (lorafmt/origin.h) looks whether it is genuine. */
+typedef struct lorafmt_signature {
+    uint32_t algorithm; /**< LORAFMT_SIGNATURE_ED25519, or a number of a newer format, which proves nothing */
+    uint8_t public_key[32];
+    uint8_t signature[64];
+} lorafmt_signature;
+
 /** One adapter: spec 4.3. Sites are in the order of spec 4.4, metadata by key. */
 typedef struct lorafmt_adapter {
     const char *name;
@@ -106,6 +115,8 @@ typedef struct lorafmt_adapter {
     const lorafmt_site *sites;
     size_t n_metadata;
     const lorafmt_metadata *metadata;
+    size_t n_signatures;
+    const lorafmt_signature *signatures; /**< of id, in ascending order of public_key */
 } lorafmt_adapter;
 
 /** The identity of spec 6.1: as stated by the `.lora`, else computed, which hashes all tensor data. */
@@ -143,7 +154,8 @@ typedef enum lorafmt_source_kind {
 /** An opened input. */
 typedef struct lorafmt_source lorafmt_source;
 
-struct lorafmt_base; /* lorafmt/view.h */
+struct lorafmt_base;   /* lorafmt/view.h */
+struct lorafmt_policy; /* lorafmt/origin.h */
 
 typedef struct lorafmt_source_options {
     size_t struct_size; /**< sizeof(lorafmt_source_options) */
@@ -170,6 +182,8 @@ typedef struct lorafmt_source_options {
      * open.
      */
     bool in_memory;
+    /** Open what these people signed and nothing else; not with defer_digests. Borrowed for the call. NULL = anything. */
+    const struct lorafmt_policy *policy;
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */
@@ -195,7 +209,8 @@ typedef struct lorafmt_container_info {
  * @param options  may be NULL
  * @param out      a source to be freed with lorafmt_source_free(); NULL on failure
  *
- * @return LORAFMT_OK; NOT_LORAFMT, UNSUPPORTED, CORRUPT, LIMIT for what is in the file; NOT_FOUND, IO, NO_MEMORY, MISUSE
+ * @return LORAFMT_OK; NOT_LORAFMT, UNSUPPORTED, CORRUPT, LIMIT for what is in the file; UNTRUSTED (the policy); NOT_FOUND, IO,
+ *         NO_MEMORY, MISUSE
  *
  * A source that is not in_memory must not be truncated while open; replacing it by renaming is fine.
  */
@@ -218,7 +233,8 @@ LORAFMT_API lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memo
 /**
  * lorafmt_source_open() of an open regular file that holds a `.lora`, or a safetensors file that says its scale or is given it.
  *
- * @param fd    open for reading; mapped, so it may be closed afterwards. Where it stands does not matter.
+ * @param fd    open for reading; mapped, so it may be closed afterwards. Where it stands does not matter. A file that somebody is
+ *              just appending to may look recovered or truncated: unlike lorafmt_source_open() this looks once.
  * @param name  as in lorafmt_memory
  */
 LORAFMT_API lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_source_options *options,

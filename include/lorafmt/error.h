@@ -32,6 +32,7 @@ typedef enum lorafmt_status {
     LORAFMT_MISMATCH,  /**< adapter and base are both intact but do not belong together */
     LORAFMT_MISUSE,    /**< the arguments break the contract of the function */
     LORAFMT_CANCELLED, /**< the caller's progress callback asked to stop */
+    LORAFMT_UNTRUSTED, /**< intact, but not from whom it must be; or a key that others could use */
 } lorafmt_status;
 
 /** What a person can do about a failure, where the text alone does not say how: a program names its own way. */
@@ -43,6 +44,8 @@ typedef enum lorafmt_hint {
     LORAFMT_HINT_ORIENTATION, /**< say how the base stores linear layers: lorafmt_bind_options.orientation */
     LORAFMT_HINT_MAP,         /**< say how names correspond: lorafmt_bind_options.renames */
     LORAFMT_HINT_ANY_BASE,    /**< lorafmt_bind_options.any_base lets it pass */
+    LORAFMT_HINT_REPLACE,     /**< lorafmt_pack_options.force lets an adapter take the place of another */
+    LORAFMT_HINT_ROLLBACK,    /**< lorafmt_rollback() to the generation that is shown accepts it */
     LORAFMT_HINT_LOCK,        /**< what is there is not what was locked: lorakit_scenarios_lock() accepts it */
 } lorafmt_hint;
 

@@ -11,8 +11,8 @@ extern "C" {
 
 #define LORAFMT_API_VERSION 0
 #define LORAFMT_RELEASE "0.1.0"
-#define LORAFMT_FORMAT_MAJOR 0
-#define LORAFMT_FORMAT_MINOR 1
+#define LORAFMT_FORMAT_MAJOR 1
+#define LORAFMT_FORMAT_MINOR 0
 
 /** LORAFMT_RELEASE of the library that is linked. */
 LORAFMT_API const char *lorafmt_release(void);

@@ -32,6 +32,7 @@ typedef struct lorakit_manifest_adapter {
     uint8_t id[32];
     size_t n_map;
     const lorafmt_rename *map;
+    const char *signature; /**< a detached one, path as that of the base; NULL = none */
 } lorakit_manifest_adapter;
 
 /** Another weight for some targets; of those that match, the last counts. */
@@ -73,6 +74,9 @@ typedef struct lorakit_manifest {
     const char *output;    /**< where `build` puts models, as the base's path; defaults.output, or "build" */
     size_t n_roots;
     const char *const *roots; /**< absolute, links resolved: what paths must lie beneath */
+    size_t n_keys;
+    const char *const
+        *keys; /**< of public keys, paths as that of the base: one must have signed each adapter; none = anybody may */
     lorakit_manifest_base base;
     size_t n_adapters;
     const lorakit_manifest_adapter *adapters; /**< in the order of the manifest */

@@ -43,7 +43,8 @@ typedef struct lorakit_scenarios_options {
  *
  * @return LORAFMT_OK; what lorakit_manifest_open() and lorafmt_model_open() return; CORRUPT (a lock that is none); UNSUPPORTED
  *         (a newer one); MISUSE (a manifest with the name of its own lock, an empty output);
- *         MISMATCH (the base is not the one that the manifest or the lock says; LORAFMT_HINT_LOCK); CANCELLED
+ *         MISMATCH (the base is not the one that the manifest or the lock says; LORAFMT_HINT_LOCK); what
+ *         lorafmt_public_key_load() returns; CANCELLED
  */
 LORAKIT_API lorafmt_status lorakit_scenarios_open(const char *path, const lorakit_scenarios_options *options,
                                                   lorakit_scenarios **out, lorafmt_error *err);
@@ -62,7 +63,8 @@ LORAKIT_API lorafmt_status lorakit_scenarios_base_sha256(lorakit_scenarios *set,
  * Adapter i of the manifest, opened at the first call and borrowed from the set. Not from two threads at a time, as all functions that
  * follow.
  *
- * @return LORAFMT_OK; what lorafmt_source_open() returns; MISMATCH (another id than the manifest or the lock says; made for a base of
+ * @return LORAFMT_OK; what lorafmt_source_open() returns, UNTRUSTED among it when the manifest requires signatures, and
+ *         lorafmt_signature_load(); MISMATCH (another id than the manifest or the lock says; made for a base of
  *         another name or revision than the manifest says)
  */
 LORAKIT_API lorafmt_status lorakit_scenarios_adapter(lorakit_scenarios *set, size_t adapter, const lorafmt_adapter **out,

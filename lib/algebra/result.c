@@ -3,6 +3,7 @@
 
 #include "format/base/dtype.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/algebra/algebra.h"
 #include "lib/algebra/numbers.h"
 
@@ -179,12 +180,10 @@ lorafmt_status lk_result_note(lorakit_adapter *r, const char *method, const lora
     const char *lines = "";
 
     for (size_t i = 0; i < n && lines; i++) {
-        char hex[65];
+        char hex[LF_HEX_SIZE];
         uint8_t id[32];
         lorafmt_adapter_id(parents[i], id);
-        for (size_t k = 0; k < sizeof id; k++)
-            snprintf(hex + 2 * k, 3, "%02x", id[k]);
-        lines = lf_arena_printf(&r->arena, "%s%s%s %.17g %s", lines, i ? "\n" : "", hex, weights ? weights[i] : 1.0,
+        lines = lf_arena_printf(&r->arena, "%s%s%s %.17g %s", lines, i ? "\n" : "", lf_hex(id, hex), weights ? weights[i] : 1.0,
                                 parents[i]->name);
     }
     if (n)

@@ -216,8 +216,7 @@ void lf_peft_patterns_free(lf_peft_patterns *patterns)
 static lorafmt_status matches(const lf_peft_patterns *patterns, const regex *r, const char *module, size_t length, bool *out,
                               lorafmt_error *err)
 {
-    const int rc =
-        pcre2_match(r->code, (PCRE2_SPTR)module, length, 0, PCRE2_NO_UTF_CHECK, patterns->match, patterns->limits);
+    const int rc = pcre2_match(r->code, (PCRE2_SPTR)module, length, 0, PCRE2_NO_UTF_CHECK, patterns->match, patterns->limits);
 
     *out = rc >= 0;
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)

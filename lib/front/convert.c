@@ -151,7 +151,7 @@ lorafmt_status lf_adapter_convert(lf_converter *c, const lorafmt_adapter *in, lo
     lorafmt_status st = sites ? LORAFMT_OK : lf_no_memory(err);
 
     *out = *in;
-    out->has_id = false; // computed anew from what is written
+    out->has_id = false; // computed anew from what is written; id stays, since signatures are of it
     if (sites)
         memcpy(sites, in->sites, in->n_sites * sizeof *sites);
     out->sites = sites;

@@ -3,42 +3,13 @@
 #include "format/base/text.h"
 #include "lib/front/convert.h"
 #include "lib/front/source.h"
+#include "lib/front/writer.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define REPORT_SIZE (UINT64_C(8) << 20) // between two calls of the progress callback
-
-/* Where the encoder's bytes go. */
-typedef struct writer {
-    int fd;
-    const char *path;
-    uint64_t written, total, reported;
-    const lorafmt_pack_options *options;
-} writer;
-
-static lorafmt_status write_bytes(void *ctx, const void *data, size_t size, lorafmt_error *err)
-{
-    writer *w = ctx;
-
-    if (w->written == 0)
-        LF_TRY(lf_file_reserve(w->fd, w->path, w->total, err));
-    for (size_t at = 0; at < size;) {
-        const size_t n = size - at < REPORT_SIZE ? size - at : REPORT_SIZE;
-        LF_TRY(lf_file_write(w->fd, w->path, w->written, (const uint8_t *)data + at, n, err));
-        at += n;
-        w->written += n;
-        if (w->options->progress && w->written - w->reported >= REPORT_SIZE) {
-            w->reported = w->written;
-            if (!w->options->progress(w->options->progress_ctx, w->written, w->total))
-                return lf_fail(err, LORAFMT_CANCELLED, LORAFMT_NO_OFFSET, NULL, "stopped after %" PRIu64 " bytes", w->written);
-        }
-    }
-    return LORAFMT_OK;
-}
-
-static lorafmt_status check_options(const lorafmt_pack_options *o, size_t n_adapters, uint32_t *align_log2, lorafmt_error *err)
+lorafmt_status lf_pack_options_check(const lorafmt_pack_options *o, size_t n_adapters, lorafmt_error *err)
 {
     LF_TRY(lf_check_struct_size(o->struct_size, sizeof *o, err));
     if (n_adapters == 0)
@@ -54,7 +25,6 @@ static lorafmt_status check_options(const lorafmt_pack_options *o, size_t n_adap
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "align %" PRIu32 ", must be 64, 4096 or 65536", o->align);
     if (o->codec != LORAFMT_CODEC_RAW && o->codec != LORAFMT_CODEC_SPLIT)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "codec %d, must be raw or split", (int)o->codec);
-    *align_log2 = o->align == 65536 ? 16 : o->align == 4096 ? 12 : 6;
     return LORAFMT_OK;
 }
 
@@ -79,8 +49,8 @@ static lorafmt_status check_names(const lorafmt_adapter *const *adapters, size_t
     return LORAFMT_OK;
 }
 
-static lorafmt_status convert_all(const lorafmt_adapter *const *adapters, size_t n, const lorafmt_pack_options *options,
-                                  lf_arena *arena, const lorafmt_adapter ***out, lorafmt_error *err)
+lorafmt_status lf_adapters_convert(const lorafmt_adapter *const *adapters, size_t n, const lorafmt_pack_options *options,
+                                   lf_arena *arena, const lorafmt_adapter ***out, lorafmt_error *err)
 {
     const lorafmt_adapter **converted = lf_arena_alloc(arena, n, sizeof *converted);
     lf_converter converter = {.options = options, .arena = arena, .converted = {.arena = arena}, .row_indexes = {.arena = arena}};
@@ -98,17 +68,18 @@ static lorafmt_status convert_all(const lorafmt_adapter *const *adapters, size_t
     return check_names(converted, n, arena, err);
 }
 
-static lorafmt_status write_container(const lorafmt_adapter *const *adapters, size_t n, uint32_t align_log2, const char *path,
+static lorafmt_status write_container(const lorafmt_adapter *const *adapters, size_t n, const char *path,
                                       const lorafmt_pack_options *options, lorafmt_error *err)
 {
+    const uint32_t align_log2 = options->align == 65536 ? 16 : options->align == 4096 ? 12 : 6;
+    lf_writer w = {.progress = options->progress, .progress_ctx = options->progress_ctx};
     lf_output *output;
     lorafmt_status st;
-    writer w = {.options = options};
 
     LF_TRY(lf_output_begin_file(path, options->force, &output, err));
     w.fd = lf_output_fd(output);
     w.path = lf_output_path(output);
-    st = lf_container_encode(adapters, n, align_log2, options->codec, write_bytes, &w, &w.total, err);
+    st = lf_container_encode(adapters, n, align_log2, options->codec, lf_writer_put, &w, &w.end, err);
     if (st) {
         lf_output_abort(output);
         return st;
@@ -123,13 +94,12 @@ lorafmt_status lorafmt_pack(const lorafmt_adapter *const *adapters, size_t n_ada
     const lorafmt_pack_options *o = options ? options : &defaults;
     const lorafmt_adapter **converted = NULL;
     lf_arena arena = {0};
-    uint32_t align_log2 = 0;
     lorafmt_status st;
 
-    LF_TRY(check_options(o, n_adapters, &align_log2, err));
-    st = convert_all(adapters, n_adapters, o, &arena, &converted, err);
+    LF_TRY(lf_pack_options_check(o, n_adapters, err));
+    st = lf_adapters_convert(adapters, n_adapters, o, &arena, &converted, err);
     if (!st)
-        st = write_container(converted, n_adapters, align_log2, path, o, err);
+        st = write_container(converted, n_adapters, path, o, err);
     lf_arena_free(&arena);
     return st;
 }

@@ -6,6 +6,7 @@
 #include "format/base/text.h"
 #include "format/foreign/json.h"
 #include "lib/front/load.h"
+#include "lib/front/policy.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -38,10 +39,6 @@ static lorafmt_status note_extras(lorafmt_source *source, lorafmt_error *err)
     if (info.n_ignored_sections &&
         lf_note(&source->notes, &source->arena, "ignored %zu section%s of a newer format, which packing leaves out",
                 info.n_ignored_sections, info.n_ignored_sections == 1 ? "" : "s"))
-        return lf_no_memory(err);
-    if (info.n_signatures &&
-        lf_note(&source->notes, &source->arena, "%zu signature%s not checked by this version, and left out by packing",
-                info.n_signatures, info.n_signatures == 1 ? " is" : "s are"))
         return lf_no_memory(err);
     return LORAFMT_OK;
 }
@@ -275,10 +272,8 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
 static lorafmt_status open_file(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
                                 lorafmt_error *err)
 {
-    lorafmt_status st;
+    const lorafmt_status st = lf_container_open_file(path, lf_policy_in_memory(options), &source->map, &source->container, err);
 
-    LF_TRY(lf_map_open(path, options && options->in_memory, &source->map, err));
-    st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
     if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);
     return st ? st : read_adapters(source, options, err);
@@ -349,7 +344,7 @@ static lorafmt_status open_directory(lorafmt_source *source, const char *path, c
         return no_adapter_here(path, err);
     config_path = lf_path_join(path, CONFIG_FILE);
     tensor_path = lf_path_join(path, TENSOR_FILE);
-    st = config_path && tensor_path ? lf_map_open(tensor_path, options && options->in_memory, &source->map, err)
+    st = config_path && tensor_path ? lf_map_open(tensor_path, lf_policy_in_memory(options), &source->map, err)
                                     : lf_no_memory(err);
     if (!st)
         st = import_beside(source, path, config_path, options, err);
@@ -367,14 +362,18 @@ static lorafmt_status new_source(const lorafmt_source_options *options, lorafmt_
         LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
     if (options && options->base)
         LF_TRY(lf_check_struct_size(options->base->struct_size, sizeof *options->base, err));
+    if (options && options->policy)
+        LF_TRY(lf_policy_check_options(options, err));
     *out = calloc(1, sizeof **out);
     return *out ? LORAFMT_OK : lf_no_memory(err);
 }
 
-/* Give back a source that was opened, or say of which file a failure is. */
-static lorafmt_status opened(lorafmt_source *source, lorafmt_status st, const char *name, lorafmt_source **out,
-                             lorafmt_error *err)
+/* Give back a source that was opened and may be used, or say of which file a failure is. */
+static lorafmt_status opened(lorafmt_source *source, lorafmt_status st, const char *name, const lorafmt_source_options *options,
+                             lorafmt_source **out, lorafmt_error *err)
 {
+    if (!st && options && options->policy)
+        st = lf_policy_check_source(options->policy, source, err);
     if (st) {
         lf_error_set_file(err, name);
         lorafmt_source_free(source);
@@ -395,7 +394,7 @@ lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_option
         st = open_directory(source, path, options, err);
     else
         st = open_file(source, path, options, err);
-    return opened(source, st, path, out, err);
+    return opened(source, st, path, options, out, err);
 }
 
 /* What bytes without a path are called. */
@@ -428,7 +427,7 @@ lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memory, const lo
     LF_TRY(new_source(options, &source, err));
     source->map = (lf_map){memory->bytes, memory->size};
     source->is_borrowed = true;
-    return opened(source, open_bytes(source, memory, options, err), name_or_default(memory->name), out, err);
+    return opened(source, open_bytes(source, memory, options, err), name_or_default(memory->name), options, out, err);
 }
 
 lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_source_options *options, lorafmt_source **out,
@@ -444,10 +443,10 @@ lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_so
     LF_TRY(new_source(options, &source, err));
     st = lf_file_size(fd, said, &size, err);
     if (!st)
-        st = (options && options->in_memory ? lf_map_copy : lf_map_file)(fd, said, size, &source->map, err);
+        st = (lf_policy_in_memory(options) ? lf_map_copy : lf_map_file)(fd, said, size, &source->map, err);
     if (!st)
         st = open_bytes(source, &in, options, err);
-    return opened(source, st, said, out, err);
+    return opened(source, st, said, options, out, err);
 }
 
 void lorafmt_source_free(lorafmt_source *source)

@@ -3,10 +3,12 @@
  * The front ends: what a person asks for, from path to path. This room puts the others together and adds nothing to
  * what bytes or numbers mean.
  *
- *   source.c   open a .lora, a PEFT directory or a safetensors file     load.c  the tensors of a .lora
+ *   source.c   open a .lora, a PEFT directory or a safetensors file     open.c  a .lora that may be appended to   load.c  its tensors
+ *     policy.c  is it by somebody whose adapters may be opened?
  *   verify.c   check all there is to check
  *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
  *   unpack.c   adapter -> PEFT directory
+ *   append.c   a file that is appended to   generations.c  what is done so   history.c  what that was   writer.c  the bytes
  *   image.c    base + view -> the files of a merged model, which are not there
  *     layout.c  those with tensors   edits.c  those that change with them   range.c  any bytes   tasks.c, write.c  all of them
  *   merge.c    an image -> new model          digests.c  what its tensors are
@@ -36,5 +38,11 @@ struct lorafmt_source {
     const lorafmt_adapter *adapters;
     lf_notes notes;
 };
+
+/*
+ * Map a file and open it as a container. While somebody appends to it, a root slot may be half written, and both may lead beyond
+ * the size that the file had a moment ago: what looks damaged is looked at again. *map is to be closed in any case.
+ */
+lorafmt_status lf_container_open_file(const char *path, bool in_memory, lf_map *map, lf_container **out, lorafmt_error *err);
 
 #endif

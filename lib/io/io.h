@@ -33,6 +33,24 @@ lorafmt_status lf_file_size(int fd, const char *path, uint64_t *size, lorafmt_er
 lorafmt_status lf_file_read(int fd, const char *path, uint64_t offset, void *dst, size_t size, lorafmt_error *err);
 lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const void *src, size_t size, lorafmt_error *err);
 
+/*
+ * Open for reading and writing, and lock it against whoever opens it so: IO with EWOULDBLOCK when another one has it, or when path
+ * leads to another file by now. The lock goes with the last close.
+ */
+lorafmt_status lf_file_open_locked(const char *path, int *fd, uint64_t *size, lorafmt_error *err);
+void lf_file_close(int fd); /* nothing for -1 */
+
+lorafmt_status lf_file_sync(int fd, const char *path, lorafmt_error *err);
+
+/* Take away what was written behind the first `size` bytes, if that can be done. */
+void lf_file_cut(int fd, uint64_t size);
+
+/* Give one file the permissions of another. */
+lorafmt_status lf_file_copy_mode(int from, int to, const char *path, lorafmt_error *err);
+
+/* An absolute path without links, malloc()ed, to what is there. */
+lorafmt_status lf_path_resolve(const char *path, char **out, lorafmt_error *err);
+
 /* The whole of a small file, malloc()ed and NUL-terminated (the NUL is not counted). LIMIT beyond max_size. */
 lorafmt_status lf_file_load(const char *path, uint64_t max_size, char **out, size_t *size, lorafmt_error *err);
 
@@ -69,6 +87,7 @@ int lf_directory_remove(int parent, const char *name);
 typedef struct lf_output lf_output;
 
 lorafmt_status lf_output_begin_file(const char *path, bool force, lf_output **out, lorafmt_error *err);
+lorafmt_status lf_output_begin_private_file(const char *path, lf_output **out, lorafmt_error *err); /* mode 0600; never forced */
 lorafmt_status lf_output_begin_directory(const char *path, bool force, lf_output **out, lorafmt_error *err);
 
 /* The open file of a file output. */

@@ -29,7 +29,9 @@ struct lf_output {
     char temp[NAME_MAX + 1]; /* what is written, in the same directory; empty when there is nothing to remove */
     int parent;              /* that directory, or -1 */
     int fd;                  /* the temporary file or directory, or -1 */
+    DIR *members;            /* the temporary directory, fd being its, so that removing it takes no memory and no descriptor */
     bool is_directory;
+    bool is_private; /* a file that nobody else may read */
     bool force;
 };
 
@@ -44,9 +46,11 @@ static DIR *open_directory(int parent, const char *name)
 {
     const int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    const int e = errno;
 
     if (fd >= 0 && !dir)
         close(fd);
+    errno = e;
     return dir;
 }
 
@@ -75,16 +79,13 @@ int lf_directory_remove(int parent, const char *name)
 }
 
 /* Remove what this output wrote itself: files, and directories of files. */
-static void remove_members(int parent, const char *name)
+static void remove_members(const lf_output *o)
 {
-    DIR *dir = open_directory(parent, name);
-
-    for (const struct dirent *entry; dir && (entry = next_entry(dir));)
-        if (unlinkat(dirfd(dir), entry->d_name, 0) != 0)
-            lf_directory_remove(dirfd(dir), entry->d_name);
-    if (dir)
-        closedir(dir);
-    unlinkat(parent, name, AT_REMOVEDIR);
+    rewinddir(o->members);
+    for (const struct dirent *entry; (entry = next_entry(o->members));)
+        if (unlinkat(o->fd, entry->d_name, 0) != 0)
+            lf_directory_remove(o->fd, entry->d_name);
+    unlinkat(o->parent, o->temp, AT_REMOVEDIR);
 }
 
 /* path and name; a target that has no name of its own cannot be renamed to. */
@@ -175,23 +176,25 @@ static void make_temp_name(lf_output *o, unsigned attempt)
     snprintf(o->temp, sizeof o->temp, ".%.*s.lorapack-%s", MAX_NAME_IN_TEMP, o->name, suffix);
 }
 
-/* 0 or an errno. The modes leave what may be done with the output to the umask. */
+/* 0 or an errno. The other modes leave what may be done with the output to the umask. */
 static int make_temp(lf_output *o)
 {
-    int e = 0;
+    int e;
 
     if (!o->is_directory) {
-        o->fd = openat(o->parent, o->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        o->fd = openat(o->parent, o->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, o->is_private ? 0600 : 0666);
         return o->fd >= 0 ? 0 : errno;
     }
     if (mkdirat(o->parent, o->temp, 0777) != 0)
         return errno;
-    o->fd = openat(o->parent, o->temp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (o->fd < 0) {
+    o->members = open_directory(o->parent, o->temp);
+    if (!o->members) {
         e = errno;
         unlinkat(o->parent, o->temp, AT_REMOVEDIR);
+        return e;
     }
-    return e;
+    o->fd = dirfd(o->members);
+    return 0;
 }
 
 static lorafmt_status create_temp(lf_output *o, lorafmt_error *err)
@@ -209,7 +212,7 @@ static lorafmt_status create_temp(lf_output *o, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-static lorafmt_status begin(const char *path, bool is_directory, bool force, lf_output **out, lorafmt_error *err)
+static lorafmt_status begin(const char *path, const lf_output *how, lf_output **out, lorafmt_error *err)
 {
     lf_output *o = calloc(1, sizeof *o);
     lorafmt_status st;
@@ -218,9 +221,8 @@ static lorafmt_status begin(const char *path, bool is_directory, bool force, lf_
     *out = NULL;
     if (!o)
         return lf_no_memory(err);
+    *o = *how;
     o->parent = o->fd = -1;
-    o->is_directory = is_directory;
-    o->force = force;
     if ((st = set_path(o, path, err)) || (st = open_parent(o, err)) || (st = check_target(o, &exists, err)) ||
         (st = create_temp(o, err))) {
         lf_output_abort(o);
@@ -232,12 +234,17 @@ static lorafmt_status begin(const char *path, bool is_directory, bool force, lf_
 
 lorafmt_status lf_output_begin_file(const char *path, bool force, lf_output **out, lorafmt_error *err)
 {
-    return begin(path, false, force, out, err);
+    return begin(path, &(lf_output){.force = force}, out, err);
+}
+
+lorafmt_status lf_output_begin_private_file(const char *path, lf_output **out, lorafmt_error *err)
+{
+    return begin(path, &(lf_output){.is_private = true}, out, err);
 }
 
 lorafmt_status lf_output_begin_directory(const char *path, bool force, lf_output **out, lorafmt_error *err)
 {
-    return begin(path, true, force, out, err);
+    return begin(path, &(lf_output){.is_directory = true, .force = force}, out, err);
 }
 
 int lf_output_fd(const lf_output *output)
@@ -389,11 +396,13 @@ void lf_output_abort(lf_output *output)
 {
     if (!output)
         return;
-    if (output->fd >= 0)
+    if (output->members && output->temp[0])
+        remove_members(output);
+    if (output->members)
+        closedir(output->members);
+    else if (output->fd >= 0)
         close(output->fd);
-    if (output->temp[0] && output->is_directory)
-        remove_members(output->parent, output->temp);
-    else if (output->temp[0])
+    if (!output->is_directory && output->temp[0])
         unlinkat(output->parent, output->temp, 0);
     if (output->parent >= 0)
         close(output->parent);

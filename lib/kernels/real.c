@@ -2,10 +2,20 @@
 #include "lib/kernels/real.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the kernels use tensor data as it lies in the file, which is little-endian"
+/* Elements are little-endian in memory, whatever the machine is: what lies there to what is meant, and back. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define IS_BIG_ENDIAN true
+#define LITTLE_U16(x) __builtin_bswap16(x)
+#define LITTLE_U32(x) __builtin_bswap32(x)
+#define LITTLE_U64(x) __builtin_bswap64(x)
+#else
+#define IS_BIG_ENDIAN false
+#define LITTLE_U16(x) (x)
+#define LITTLE_U32(x) (x)
+#define LITTLE_U64(x) (x)
 #endif
 
 /* Elements that lf_widen_f64() takes through float at once. */
@@ -21,6 +31,20 @@ static uint32_t bits_of_f32(float x)
 static float f32_of_bits(uint32_t u)
 {
     float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static uint64_t bits_of_f64(double x)
+{
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static double f64_of_bits(uint64_t u)
+{
+    double x;
     memcpy(&x, &u, sizeof x);
     return x;
 }
@@ -91,23 +115,46 @@ static float canonical_f32(float x)
 
 static double canonical_f64(double x)
 {
-    const uint64_t quiet = UINT64_C(0x7ff8000000000000);
-
-    if (isnan(x))
-        memcpy(&x, &quiet, sizeof x);
-    return x;
+    return isnan(x) ? f64_of_bits(UINT64_C(0x7ff8000000000000)) : x;
 }
 
 static uint16_t load_u16(const void *p, size_t i)
 {
     uint16_t u;
     memcpy(&u, (const uint8_t *)p + 2 * i, sizeof u);
-    return u;
+    return LITTLE_U16(u);
 }
 
 static void store_u16(void *p, size_t i, uint16_t u)
 {
+    u = LITTLE_U16(u);
     memcpy((uint8_t *)p + 2 * i, &u, sizeof u);
+}
+
+static uint32_t load_u32(const void *p, size_t i)
+{
+    uint32_t u;
+    memcpy(&u, (const uint8_t *)p + 4 * i, sizeof u);
+    return LITTLE_U32(u);
+}
+
+static void store_u32(void *p, size_t i, uint32_t u)
+{
+    u = LITTLE_U32(u);
+    memcpy((uint8_t *)p + 4 * i, &u, sizeof u);
+}
+
+static uint64_t load_u64(const void *p, size_t i)
+{
+    uint64_t u;
+    memcpy(&u, (const uint8_t *)p + 8 * i, sizeof u);
+    return LITTLE_U64(u);
+}
+
+static void store_u64(void *p, size_t i, uint64_t u)
+{
+    u = LITTLE_U64(u);
+    memcpy((uint8_t *)p + 8 * i, &u, sizeof u);
 }
 
 void lf_widen_f32(lf_real from, const void *src, float *dst, size_t n)
@@ -115,6 +162,8 @@ void lf_widen_f32(lf_real from, const void *src, float *dst, size_t n)
     switch (from) {
     case LF_REAL_F32:
         memcpy(dst, src, n * sizeof *dst);
+        for (size_t i = 0; IS_BIG_ENDIAN && i < n; i++)
+            dst[i] = f32_of_bits(load_u32(src, i));
         break;
     case LF_REAL_F16:
         for (size_t i = 0; i < n; i++)
@@ -125,11 +174,8 @@ void lf_widen_f32(lf_real from, const void *src, float *dst, size_t n)
             dst[i] = f32_of_bits((uint32_t)load_u16(src, i) << 16);
         break;
     case LF_REAL_F64:
-        for (size_t i = 0; i < n; i++) {
-            double x;
-            memcpy(&x, (const uint8_t *)src + 8 * i, sizeof x);
-            dst[i] = (float)x;
-        }
+        for (size_t i = 0; i < n; i++)
+            dst[i] = (float)f64_of_bits(load_u64(src, i));
         break;
     }
 }
@@ -138,6 +184,8 @@ void lf_widen_f64(lf_real from, const void *src, double *dst, size_t n)
 {
     if (from == LF_REAL_F64) {
         memcpy(dst, src, n * sizeof *dst);
+        for (size_t i = 0; IS_BIG_ENDIAN && i < n; i++)
+            dst[i] = f64_of_bits(load_u64(src, i));
         return;
     }
     for (size_t done = 0; done < n;) {
@@ -169,7 +217,7 @@ static void narrow_f32_to_f32(const float *src, void *dst, size_t n, lf_tally *t
 {
     for (size_t i = 0; i < n; i++) {
         const float out = canonical_f32(src[i]);
-        memcpy((uint8_t *)dst + 4 * i, &out, sizeof out);
+        store_u32(dst, i, bits_of_f32(out));
         tally_f64(tally, (double)out);
     }
 }
@@ -196,7 +244,7 @@ static void narrow_f64_to_f64(const double *src, void *dst, size_t n, lf_tally *
 {
     for (size_t i = 0; i < n; i++) {
         const double out = canonical_f64(src[i]);
-        memcpy((uint8_t *)dst + 8 * i, &out, sizeof out);
+        store_u64(dst, i, bits_of_f64(out));
         tally_f64(tally, out);
     }
 }
@@ -248,9 +296,8 @@ static int64_t steps_to(lf_real type, const uint8_t *element)
 {
     const size_t unit = lf_real_size(type);
     const uint64_t sign = UINT64_C(1) << (8 * unit - 1);
-    uint64_t bits = 0;
+    const uint64_t bits = unit == 8 ? load_u64(element, 0) : unit == 4 ? load_u32(element, 0) : load_u16(element, 0);
 
-    memcpy(&bits, element, unit);
     return bits & sign ? -(int64_t)(bits ^ sign) : (int64_t)bits;
 }
 

@@ -6,6 +6,7 @@
  */
 #include "format/base/digest.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/algebra/work.h"
 #include "lib/io/io.h"
 #include "lib/scenario/record.h"
@@ -119,12 +120,12 @@ static void read_cache(job *j)
 
 static void print_stats(FILE *to, const file_stat *stats, size_t n)
 {
-    char hex[LK_HEX_SIZE];
+    char hex[LF_HEX_SIZE];
 
     fputs(FIRST_LINE "\n", to);
     for (size_t i = 0; i < n; i++)
         fprintf(to, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 " %" PRId64 " %" PRId64 " %s\n", stats[i].device,
-                stats[i].inode, stats[i].size, stats[i].mtime, stats[i].ctime, stats[i].hashed, lk_hex(stats[i].sha256, hex));
+                stats[i].inode, stats[i].size, stats[i].mtime, stats[i].ctime, stats[i].hashed, lf_hex(stats[i].sha256, hex));
 }
 
 /* A cache that cannot be written costs time and nothing else. */

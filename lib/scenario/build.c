@@ -4,6 +4,7 @@
 
 #include "format/base/digest.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/io/io.h"
 #include "lib/scenario/record.h"
 
@@ -40,7 +41,7 @@ const char *lk_build_path(lorakit_build *build, const char *directory, const cha
 static void print_adapter(FILE *to, const lk_stack *stack, size_t i)
 {
     const lorafmt_entry_options *o = &stack->options[i];
-    char id[LK_HEX_SIZE], map[LK_HEX_SIZE] = "-", weights[LK_HEX_SIZE] = "-";
+    char id[LF_HEX_SIZE], map[LF_HEX_SIZE] = "-", weights[LF_HEX_SIZE] = "-";
     uint8_t digest[32];
     lf_sha256 h;
 
@@ -51,16 +52,16 @@ static void print_adapter(FILE *to, const lk_stack *stack, size_t i)
             lf_sha256_str(&h, o->renames[k].to);
         }
         lf_sha256_final(&h, digest);
-        lk_hex(digest, map);
+        lf_hex(digest, map);
     }
     if (o->weights) {
         lf_sha256_init(&h);
         for (size_t k = 0; k < stack->entries[i].adapter->n_sites; k++)
             lf_sha256_f64(&h, o->weights[k]);
         lf_sha256_final(&h, digest);
-        lk_hex(digest, weights);
+        lf_hex(digest, weights);
     }
-    fprintf(to, "adapter %zu: %s weight ", i + 1, lk_hex(stack->opened[i]->id, id));
+    fprintf(to, "adapter %zu: %s weight ", i + 1, lf_hex(stack->opened[i]->id, id));
     lk_put_number(to, stack->entries[i].weight);
     fprintf(to, " weights %s map %s\n", weights, map);
 }
@@ -83,7 +84,7 @@ static lorafmt_status hash_image_file(lorafmt_image *image, size_t i, uint8_t ou
 
 static lorafmt_status print_side_files(FILE *to, lorafmt_image *image, lorafmt_error *err)
 {
-    char hex[LK_HEX_SIZE];
+    char hex[LF_HEX_SIZE];
     uint8_t digest[32];
 
     for (size_t i = 0; i < lorafmt_image_n_files(image); i++) {
@@ -94,7 +95,7 @@ static lorafmt_status print_side_files(FILE *to, lorafmt_image *image, lorafmt_e
         if (file->has_tensors)
             continue;
         LF_TRY(hash_image_file(image, i, digest, err));
-        fprintf(to, "%s: %s\n", file->name, lk_hex(digest, hex));
+        fprintf(to, "%s: %s\n", file->name, lf_hex(digest, hex));
     }
     return LORAFMT_OK;
 }
@@ -103,14 +104,14 @@ static lorafmt_status print_inputs(lorakit_build *build, FILE *to, lorafmt_error
 {
     const lorafmt_dtype dtype = build->stack.scenario->dtype;
     uint8_t base[32];
-    char hex[LK_HEX_SIZE];
+    char hex[LF_HEX_SIZE];
 
     if (build->image)
         LF_TRY(lorakit_scenarios_base_sha256(build->set, base, err));
     else
         memcpy(base, build->set->structure, sizeof base);
     fprintf(to, "the form of builds: %s 1\nthe arithmetic: %d\nthe base: %s\n", build->image ? "model" : "lora",
-            LORAKIT_ARITHMETIC, lk_hex(base, hex));
+            LORAKIT_ARITHMETIC, lf_hex(base, hex));
     for (size_t i = 0; i < build->stack.scenario->n_adapters; i++)
         print_adapter(to, &build->stack, i);
     if (!build->image)
@@ -121,12 +122,12 @@ static lorafmt_status print_inputs(lorakit_build *build, FILE *to, lorafmt_error
 
 static lorafmt_status set_inputs(lorakit_build *build, const lk_text *text, lorafmt_error *err)
 {
-    char hex[LK_HEX_SIZE];
+    char hex[LF_HEX_SIZE];
     uint8_t key[32];
 
     lf_sha256_of(text->bytes, text->size, key);
     build->staging =
-        lf_arena_printf(&build->arena, "%s/%s-%.*s", build->state, build->stack.scenario->name, LK_KEY_DIGITS, lk_hex(key, hex));
+        lf_arena_printf(&build->arena, "%s/%s-%.*s", build->state, build->stack.scenario->name, LK_KEY_DIGITS, lf_hex(key, hex));
     build->inputs = build->staging ? lf_arena_strdup(&build->arena, text->bytes) : NULL;
     return build->inputs ? LORAFMT_OK : lf_no_memory(err);
 }

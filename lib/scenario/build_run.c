@@ -125,20 +125,47 @@ static lorafmt_status settle(run *r, lorafmt_error *err)
     return is_done(r) ? LORAFMT_OK : lk_build_check_own(r->build, err);
 }
 
+/* What is in its place now; which may already be changed again, or the machine does not let it be seen. */
+static lorafmt_status look_again(run *r, lorafmt_error *err)
+{
+    lorakit_build_state *after = &r->result->after;
+
+    LF_TRY(lorakit_build_look(r->build, after, err));
+    if (after->built == LORAKIT_FRESH)
+        return LORAFMT_OK;
+    lf_fail(err, LORAFMT_IO, LORAFMT_NO_OFFSET, NULL, "is written, but is not found as it was written%s%s",
+            after->why[0] ? ": " : "", after->why);
+    lf_error_set_file(err, r->build->target);
+    return LORAFMT_IO;
+}
+
+/* A tensor file that is not there: others may still write it, but what was for this process to write should be. */
+static lorafmt_status not_staged(const run *r, size_t file, size_t n, lorafmt_error *err)
+{
+    const char *name = lorafmt_image_get_file(r->build->image, file)->name;
+
+    return is_ours(r, n) ? lf_fail_os(err, ENOENT, r->build->staging, "%s is not there any more", name) : LORAFMT_OK;
+}
+
 /* Whoever finds all tensor files there finishes the model. */
 static lorafmt_status finish(run *r, lorafmt_error *err)
 {
     lorakit_build_state *after = &r->result->after;
+    size_t n_tensor_files = 0;
 
     LF_TRY(lk_build_recover(r->build, err));
     LF_TRY(lorakit_build_look(r->build, after, err));
     if (after->built == LORAKIT_FRESH && !(r->options->force && r->result->n_written))
         return lk_build_remove(r->build->staging, err);
-    for (size_t i = 0; i < lorafmt_image_n_files(r->build->image); i++)
-        if (lorafmt_image_get_file(r->build->image, i)->has_tensors && !lk_build_is_staged(r->build, i))
-            return LORAFMT_OK;
+    for (size_t i = 0; i < lorafmt_image_n_files(r->build->image); i++) {
+        if (!lorafmt_image_get_file(r->build->image, i)->has_tensors)
+            continue;
+        if (!lk_build_is_staged(r->build, i))
+            return not_staged(r, i, n_tensor_files, err);
+        n_tensor_files++;
+    }
     LF_TRY(lk_build_publish(r->build, err));
-    return lorakit_build_look(r->build, after, err);
+    return look_again(r, err);
 }
 
 static lorafmt_status build_model(run *r, lorafmt_error *err)
@@ -191,7 +218,7 @@ static lorafmt_status build_lora(run *r, lorafmt_error *err)
     LF_TRY(lk_build_record_write(build, build->record, &file, 1, err));
     r->result->n_written = 1;
     r->result->n_bytes_written = file.size;
-    return lorakit_build_look(build, &r->result->after, err);
+    return look_again(r, err);
 }
 
 /* --- both --- */

@@ -175,19 +175,15 @@ static void put_load(const writer *w, FILE *to)
 static lorafmt_status put_file(const writer *w, lf_output *output, const char *name, void (*put)(const writer *w, FILE *to),
                                lorafmt_error *err)
 {
-    char *text = NULL;
-    size_t size;
-    FILE *to = open_memstream(&text, &size);
+    lk_text text;
     lorafmt_status st;
-    bool ok;
 
-    if (!to)
-        return lf_no_memory(err);
-    put(w, to);
-    ok = !ferror(to);
-    ok = fclose(to) == 0 && ok;
-    st = ok ? lf_output_put(output, name, text, size, err) : lf_no_memory(err);
-    free(text);
+    LF_TRY(lk_text_begin(&text, err));
+    put(w, text.stream);
+    st = lk_text_finish(&text, err);
+    if (!st)
+        st = lf_output_put(output, name, text.bytes, text.size, err);
+    free(text.bytes);
     return st;
 }
 

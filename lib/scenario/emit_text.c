@@ -106,18 +106,13 @@ const lorafmt_metadata *lk_emit_config(lf_arena *arena, const lorafmt_adapter *a
 {
     const char **modules = lk_module_names(arena, adapter);
     lorafmt_metadata *entry = lf_arena_alloc(arena, 1, sizeof *entry);
-    char *text = NULL;
-    size_t size;
-    FILE *to = modules && entry ? open_memstream(&text, &size) : NULL;
-    bool ok;
+    lk_text text;
 
-    if (!to)
+    if (!modules || !entry || lk_text_begin(&text, NULL))
         return NULL;
-    put_config(to, adapter, modules, rank, alpha);
-    ok = !ferror(to);
-    ok = fclose(to) == 0 && ok;
-    if (ok)
-        *entry = (lorafmt_metadata){.key = "peft.adapter_config", .value = lf_arena_strdup(arena, text)}; // spec 4.7
-    free(text);
-    return ok && entry->value ? entry : NULL;
+    put_config(text.stream, adapter, modules, rank, alpha);
+    if (!lk_text_finish(&text, NULL))
+        *entry = (lorafmt_metadata){.key = "peft.adapter_config", .value = lf_arena_strdup(arena, text.bytes)}; // spec 4.7
+    free(text.bytes);
+    return entry->value ? entry : NULL;
 }

@@ -140,17 +140,17 @@ static void print_quoted(FILE *to, const char *text)
 
 static lorafmt_status print_base(lorakit_scenarios *set, FILE *to, lorafmt_error *err)
 {
-    char hex[LK_HEX_SIZE];
+    char hex[LF_HEX_SIZE];
 
     LF_TRY(lk_base_digest(set, err));
-    fprintf(to, "base:\n  structure: \"%s\"\n  files:\n", lk_hex(set->structure, hex));
+    fprintf(to, "base:\n  structure: \"%s\"\n  files:\n", lf_hex(set->structure, hex));
     for (size_t i = 0; i < set->n_files; i++) {
         if (!lf_name_valid(set->files[i].name, strlen(set->files[i].name)))
             return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, "base.files",
                            "a file of the base has a name that is no text: %s", set->files[i].name);
         fputs("    ", to);
         print_quoted(to, set->files[i].name);
-        fprintf(to, ": {size: %" PRIu64 ", sha256: \"%s\"}\n", set->files[i].size, lk_hex(set->files[i].sha256, hex));
+        fprintf(to, ": {size: %" PRIu64 ", sha256: \"%s\"}\n", set->files[i].size, lf_hex(set->files[i].sha256, hex));
     }
     return LORAFMT_OK;
 }
@@ -158,7 +158,7 @@ static lorafmt_status print_base(lorakit_scenarios *set, FILE *to, lorafmt_error
 static lorafmt_status print_adapters(lorakit_scenarios *set, FILE *to, lorafmt_error *err)
 {
     const lorakit_manifest *m = set->manifest;
-    char hex[LK_HEX_SIZE];
+    char hex[LF_HEX_SIZE];
 
     fputs(m->n_adapters ? "adapters:\n" : "adapters: {}\n", to);
     for (size_t i = 0; i < m->n_adapters; i++) {
@@ -166,7 +166,7 @@ static lorafmt_status print_adapters(lorakit_scenarios *set, FILE *to, lorafmt_e
         LF_TRY(lk_set_adapter(set, i, &opened, err));
         fputs("  ", to);
         print_quoted(to, m->adapters[i].name);
-        fprintf(to, ": \"%s\"\n", lk_hex(opened->id, hex));
+        fprintf(to, ": \"%s\"\n", lf_hex(opened->id, hex));
     }
     return LORAFMT_OK;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Is what is there what was locked? */
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/io/io.h"
 #include "lib/scenario/record.h"
 #include "lib/scenario/set.h"
@@ -32,11 +33,11 @@ __attribute__((format(printf, 4, 5))) static lorafmt_status drift(const lorakit_
 static lorafmt_status drift_digest(const lorakit_scenarios *set, lorafmt_error *err, const char *what, const char *of,
                                    const uint8_t found[32], const uint8_t locked[32])
 {
-    char f[LK_HEX_SIZE], l[LK_HEX_SIZE];
+    char f[LF_HEX_SIZE], l[LF_HEX_SIZE];
 
     if (memcmp(found, locked, 32) == 0)
         return LORAFMT_OK;
-    return drift(set, err, what, "its %s is %s, the lock says %s", of, lk_hex(found, f), lk_hex(locked, l));
+    return drift(set, err, what, "its %s is %s, the lock says %s", of, lf_hex(found, f), lf_hex(locked, l));
 }
 
 static const char *file_field(const char *name, char buf[sizeof((lorafmt_error *)0)->field])

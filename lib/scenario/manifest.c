@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define MAX_NAME 64
+#define MAX_KEYS 64
 
 /* --- values --- */
 
@@ -81,6 +82,37 @@ static lorafmt_status read_base(lk_manifest *m, const lk_yaml *node, lorafmt_err
     return read_optional_sha256(lk_yaml_get(node, "sha256"), &base->has_sha256, base->sha256, err);
 }
 
+/* --- whose adapters: spec/manifest.md 3.6 --- */
+
+static lorafmt_status read_keys(lk_manifest *m, const lk_yaml *node, lorafmt_error *err)
+{
+    const char **keys;
+
+    if (!node)
+        return LORAFMT_OK;
+    LF_TRY(lk_yaml_sequence(node, err));
+    if (node->n == 0)
+        return lk_yaml_fail(node, LORAFMT_CORRUPT, err,
+                            "names no key, must name at least one; without the key anybody's will do");
+    if (node->n > MAX_KEYS)
+        return lk_yaml_fail(node, LORAFMT_LIMIT, err, "%zu keys, at most %d", node->n, MAX_KEYS);
+    if (!(m->shown.keys = keys = lf_arena_alloc(&m->arena, node->n, sizeof *keys)))
+        return lf_no_memory(err);
+    for (size_t i = 0; i < node->n; i++)
+        LF_TRY(lk_manifest_read_path(m, node->value[i], &keys[i], err));
+    m->shown.n_keys = node->n;
+    return LORAFMT_OK;
+}
+
+static lorafmt_status read_signature(lk_manifest *m, const lk_yaml *node, const char **out, lorafmt_error *err)
+{
+    if (!node)
+        return LORAFMT_OK;
+    if (!m->shown.n_keys)
+        return lk_yaml_fail(node->key, LORAFMT_CORRUPT, err, "nobody would check it: the manifest has no require-signature");
+    return lk_manifest_read_path(m, node, out, err);
+}
+
 /* --- adapters: spec/manifest.md 3.3 --- */
 
 static lorafmt_status read_map(lk_manifest *m, const lk_yaml *node, lorakit_manifest_adapter *adapter, lorafmt_error *err)
@@ -112,7 +144,7 @@ static lorafmt_status refuse_number_sign(const lk_yaml *path, lorafmt_error *err
 
 static lorafmt_status read_adapter(lk_manifest *m, const lk_yaml *node, lorakit_manifest_adapter *adapter, lorafmt_error *err)
 {
-    static const char *const keys[] = {"path", "select", "id", "map", NULL};
+    static const char *const keys[] = {"path", "select", "id", "map", "signature", NULL};
     const lk_yaml *path, *map;
 
     LF_TRY(lk_manifest_check_name(node, err));
@@ -124,6 +156,7 @@ static lorafmt_status read_adapter(lk_manifest *m, const lk_yaml *node, lorakit_
         return LORAFMT_OK;
     LF_TRY(read_optional_text(lk_yaml_get(node, "select"), &adapter->selected, err));
     LF_TRY(read_optional_sha256(lk_yaml_get(node, "id"), &adapter->has_id, adapter->id, err));
+    LF_TRY(read_signature(m, lk_yaml_get(node, "signature"), &adapter->signature, err));
     map = lk_yaml_get(node, "map");
     return map ? read_map(m, map, adapter, err) : LORAFMT_OK;
 }
@@ -176,7 +209,8 @@ static lorafmt_status read_defaults(lk_manifest *m, const lk_yaml *root, lorafmt
 
 static lorafmt_status read_root(lk_manifest *m, const lk_yaml *root, lorafmt_error *err)
 {
-    static const char *const keys[] = {"version", "base", "roots", "adapters", "defaults", "scenarios", NULL};
+    static const char *const keys[] = {"version",  "base",     "roots",     "require-signature",
+                                       "adapters", "defaults", "scenarios", NULL};
     lorafmt_dtype default_dtype = (lorafmt_dtype)0;
     const lk_yaml *base;
 
@@ -185,6 +219,7 @@ static lorafmt_status read_root(lk_manifest *m, const lk_yaml *root, lorafmt_err
     LF_TRY(lk_yaml_require(root, "base", &base, err));
     LF_TRY(lk_manifest_read_roots(m, lk_yaml_get(root, "roots"), err));
     LF_TRY(read_base(m, base, err));
+    LF_TRY(read_keys(m, lk_yaml_get(root, "require-signature"), err));
     LF_TRY(read_adapters(m, lk_yaml_get(root, "adapters"), err));
     LF_TRY(read_defaults(m, root, &default_dtype, err));
     return lk_manifest_read_scenarios(m, root, default_dtype, err);

@@ -3,6 +3,7 @@
 
 #include "format/base/digest.h"
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/io/io.h"
 
 #include <errno.h>
@@ -22,7 +23,8 @@ lorafmt_status lk_text_finish(lk_text *text, lorafmt_error *err)
 {
     const bool failed = ferror(text->stream) != 0;
 
-    return fclose(text->stream) == 0 && !failed ? LORAFMT_OK : lf_no_memory(err);
+    return fclose(text->stream) == 0 && !failed && text->bytes ? LORAFMT_OK
+                                                               : lf_no_memory(err); // glibc may succeed without bytes
 }
 
 void lk_put_number(FILE *to, double number)
@@ -39,18 +41,6 @@ void lk_put_number(FILE *to, double number)
         fputs(text, to);
     else
         fprintf(to, "%.*s.%s", (int)(point - text), text, fraction);
-}
-
-const char *lk_hex(const uint8_t digest[32], char buf[LK_HEX_SIZE])
-{
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < 32; i++) {
-        buf[2 * i] = digits[digest[i] >> 4];
-        buf[2 * i + 1] = digits[digest[i] & 15];
-    }
-    buf[64] = '\0';
-    return buf;
 }
 
 static int digit_of(char c)
@@ -74,10 +64,10 @@ static lorafmt_status write_all(lf_output *output, const lk_text *lines, lorafmt
     const int fd = lf_output_fd(output);
     const char *path = lf_output_path(output);
     uint8_t digest[LF_SHA256_SIZE];
-    char hex[LK_HEX_SIZE], end[LK_HEX_SIZE + 1];
+    char hex[LF_HEX_SIZE], end[LF_HEX_SIZE + 1];
 
     lf_sha256_of(lines->bytes, lines->size, digest);
-    snprintf(end, sizeof end, "%s\n", lk_hex(digest, hex));
+    snprintf(end, sizeof end, "%s\n", lf_hex(digest, hex));
     LF_TRY(lf_file_write(fd, path, 0, lines->bytes, lines->size, err));
     return lf_file_write(fd, path, lines->size, end, strlen(end), err);
 }
@@ -100,10 +90,10 @@ static bool check(char *text, size_t size)
 {
     uint8_t said[LF_SHA256_SIZE], found[LF_SHA256_SIZE];
 
-    if (size < LK_HEX_SIZE || !lk_hex_parse(text + size - LK_HEX_SIZE, said))
+    if (size < LF_HEX_SIZE || !lk_hex_parse(text + size - LF_HEX_SIZE, said))
         return false;
-    lf_sha256_of(text, size - LK_HEX_SIZE, found);
-    text[size - LK_HEX_SIZE] = '\0';
+    lf_sha256_of(text, size - LF_HEX_SIZE, found);
+    text[size - LF_HEX_SIZE] = '\0';
     return memcmp(said, found, sizeof said) == 0;
 }
 

@@ -22,10 +22,7 @@ lorafmt_status lk_text_finish(lk_text *text, lorafmt_error *err);
 /* A finite number by which it can be read back, with a point whatever the locale has. */
 void lk_put_number(FILE *to, double number);
 
-#define LK_HEX_SIZE 65
-
-/* Returns buf. And back: exactly 64 lower-case digits, which end at the NUL or a blank. */
-const char *lk_hex(const uint8_t digest[32], char buf[LK_HEX_SIZE]);
+/* lf_hex() back: exactly 64 lower-case digits, which end at the NUL or a blank. */
 bool lk_hex_parse(const char *hex, uint8_t digest[32]);
 
 /* Write lines, whole or not at all. */

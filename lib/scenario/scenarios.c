@@ -2,6 +2,7 @@
 #include "lorakit/scenarios.h"
 
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/io/io.h"
 #include "lib/scenario/record.h"
 #include "lib/scenario/set.h"
@@ -17,11 +18,11 @@
 static lorafmt_status mismatch(const lorakit_scenarios *set, const char *field, const uint8_t found[32], const uint8_t said[32],
                                lorafmt_error *err)
 {
-    char f[LK_HEX_SIZE], s[LK_HEX_SIZE];
+    char f[LF_HEX_SIZE], s[LF_HEX_SIZE];
 
     if (memcmp(found, said, 32) == 0)
         return LORAFMT_OK;
-    lf_fail(err, LORAFMT_MISMATCH, LORAFMT_NO_OFFSET, field, "it is %s, the manifest says %s", lk_hex(found, f), lk_hex(said, s));
+    lf_fail(err, LORAFMT_MISMATCH, LORAFMT_NO_OFFSET, field, "it is %s, the manifest says %s", lf_hex(found, f), lf_hex(said, s));
     lf_error_set_file(err, set->manifest->path);
     return LORAFMT_MISMATCH;
 }
@@ -78,6 +79,7 @@ static lorafmt_status open_set(lorakit_scenarios *set, const char *path, lorafmt
     }
     if (!set->options.no_lock)
         LF_TRY(lk_lock_read(set->lock_path, &set->arena, &set->has_lock, &set->lock, err));
+    LF_TRY(lk_policy_open(set, err));
     return open_base(set, err);
 }
 
@@ -199,11 +201,16 @@ static lorafmt_status check_adapter(const lorakit_scenarios *set, size_t i, cons
 static lorafmt_status open_adapter(const lorakit_scenarios *set, size_t i, lk_opened *out, lorafmt_error *err)
 {
     const lorakit_manifest_adapter *said = &set->manifest->adapters[i];
+    uint8_t signature[LORAFMT_SIGNATURE_SIZE];
+    lorafmt_policy policy;
     const lorafmt_source_options options = {.struct_size = sizeof options,
                                             .base = lorafmt_model_base(set->model),
                                             .n_threads = set->options.n_threads,
-                                            .in_memory = set->options.in_memory};
+                                            .adapter = said->selected,
+                                            .in_memory = set->options.in_memory,
+                                            .policy = set->manifest->n_keys ? &policy : NULL};
 
+    LF_TRY(lk_policy_of(set, i, signature, &policy, err));
     LF_TRY(lorakit_manifest_check_path(set->manifest, said->path, err));
     LF_TRY(lorafmt_source_open(said->path, &options, &out->source, err));
     LF_TRY(lorafmt_source_choose(out->source, said->selected, &out->adapter, err));

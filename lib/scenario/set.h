@@ -5,7 +5,7 @@
 
 #include "format/base/arena.h"
 #include "lib/scenario/lock.h"
-#include "lorafmt/adapter.h"
+#include "lorafmt/origin.h"
 #include "lorakit/scenarios.h"
 
 #define LK_STATE_DIRECTORY ".lorafmt" /* in OUTPUT: whatever is not a result */
@@ -28,8 +28,9 @@ struct lorakit_scenarios {
     lk_lock lock;
     uint8_t structure[32]; /* of the base */
     size_t n_files;
-    lk_base_file *files; /* of the base, once it was hashed; else NULL */
-    lk_opened *adapters; /* of the manifest */
+    lk_base_file *files;      /* of the base, once it was hashed; else NULL */
+    lk_opened *adapters;      /* of the manifest */
+    lorafmt_public_key *keys; /* that the manifest requires signatures of */
 };
 
 /* Hash the base, or know its digests from before: set->files. */
@@ -37,6 +38,13 @@ lorafmt_status lk_base_digest(lorakit_scenarios *set, lorafmt_error *err);
 
 /* Adapter i, opened and checked. */
 lorafmt_status lk_set_adapter(lorakit_scenarios *set, size_t i, const lk_opened **out, lorafmt_error *err);
+
+/* Read the keys whose signatures the manifest requires. */
+lorafmt_status lk_policy_open(lorakit_scenarios *set, lorafmt_error *err);
+
+/* What adapter i must be signed by, when there are keys; `signature` is room for a detached one, which *out borrows. */
+lorafmt_status lk_policy_of(const lorakit_scenarios *set, size_t i, uint8_t signature[LORAFMT_SIGNATURE_SIZE],
+                            lorafmt_policy *out, lorafmt_error *err);
 
 /* Make OUTPUT and its directory for what is no result. */
 lorafmt_status lk_make_directories(const lorakit_scenarios *set, lorafmt_error *err);

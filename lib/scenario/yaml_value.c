@@ -2,6 +2,7 @@
 #include "lib/scenario/yaml.h"
 
 #include "format/base/error.h"
+#include "format/base/text.h"
 #include "lib/scenario/choices.h"
 #include "lib/scenario/record.h"
 
@@ -279,7 +280,7 @@ lorafmt_status lk_yaml_sha256(const lk_yaml *node, uint8_t out[32], lorafmt_erro
 
     memset(out, 0, 32);
     LF_TRY(lk_yaml_text(node, &text, err));
-    if (strlen(text) == LK_HEX_SIZE - 1 && lk_hex_parse(text, out))
+    if (strlen(text) == LF_HEX_SIZE - 1 && lk_hex_parse(text, out))
         return LORAFMT_OK;
     memset(out, 0, 32);
     return lk_yaml_fail(node, LORAFMT_CORRUPT, err, "%.*s, must be 64 hexadecimal digits in small letters", SHOWN, text);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Test vectors of the `.lora` container, version 0.1, made from the words of its specification.
+"""Test vectors of the `.lora` container, version 1.0, made from the words of its specification.
 
     build.py DIR           write the vectors, README.md and vectors.json
     build.py --all DIR     the same with further vectors, which are not kept for their size
@@ -358,7 +358,7 @@ class File:
             self.add_history(after.generations() if history is None else history)
         self.signatures = list(signatures)
         self.index = [IndexHeader(magic=b"LORAINDX", generation=self.generation, align_log2=align_log2)]
-        self.header = [HeaderPage(magic=MAGIC, version_major=0, version_minor=1)]
+        self.header = [HeaderPage(magic=MAGIC, version_major=1, version_minor=0)]
         self.root = [RootSlot(magic=b"LORAROOT", generation=self.generation)]
         self.slots = list(after.slots) if after else [None, None]
         self.slots[0 if self.generation % 2 else 1] = self.root[0]
@@ -579,7 +579,7 @@ RULES = """
 2 | magic | `magic`: not a lora file, as is a file too short to hold it
 2 | short | the file is at least 12288 bytes long (corrupt)
 2 | header-crc | `crc32` of bytes 0 .. 27 (corrupt)
-2 | version | `version_major` 0 and `version_minor` 1 (unsupported)
+2 | version | `version_major` 1 (unsupported), with any `version_minor`
 2 | header-reserved | reserved bytes 16 .. 27 and 32 .. 4095 (corrupt)
 2 | header-order | a reader checks in this order
 3 | slot-magic | `magic` "LORAROOT"
@@ -900,15 +900,15 @@ vector("bad-header-crc", "2", "header-crc", "`crc32` of the header page is wrong
 second("bad-header-crc-version", "2", "header-order",
        "`crc32` is wrong and the version unknown: `crc32` is first.",
        lambda: bend(smallest(), "header", 0, crc32=0, version_major=9))
-second("unsupported-major", "2", "version", "`version_major` is 1.",
-       lambda: bend(smallest(), "header", 0, version_major=1))
-vector("unsupported-minor", "2", "version", "`version_minor` is 2.",
-       lambda: bend(smallest(), "header", 0, version_minor=2))
-second("unsupported-minor-zero", "2", "version", "`version_minor` is 0: exactly the known ones are accepted.",
-       lambda: bend(smallest(), "header", 0, version_minor=0))
+vector("unsupported-major", "2", "version", "`version_major` is 2.",
+       lambda: bend(smallest(), "header", 0, version_major=2))
+second("unsupported-major-zero", "2", "version", "`version_major` is 0: drafts of the format are not read.",
+       lambda: bend(smallest(), "header", 0, version_major=0, version_minor=1))
+vector("good-minor", "2", "version", "`version_minor` is 7: what later minor versions add is announced elsewhere.",
+       lambda: bend(smallest(), "header", 0, version_minor=7))
 second("unsupported-version-reserved", "2", "header-order",
        "The version is unknown and reserved bytes are not zero: the version is first.",
-       lambda: bend(smallest(), "header", 0, version_minor=2, reserved_16=b"\1" * 12))
+       lambda: bend(smallest(), "header", 0, version_major=2, reserved_16=b"\1" * 12))
 second("bad-header-reserved", "2", "header-reserved reserved", "A reserved byte at 16 is not zero.",
        lambda: bend(smallest(), "header", 0, reserved_16=b"\1" + bytes(11)))
 vector("bad-header-page", "2", "header-reserved reserved", "The last byte of the header page is not zero.",

@@ -16,7 +16,7 @@ NO_OFFSET = 2**64 - 1
 NO_TENSOR = ctypes.c_size_t(-1).value
 
 # Enumerations, by number. The library itself spells dtypes, kinds, roles, scalings and statuses.
-HINTS = ('NONE', 'BASE', 'ALPHA', 'EXPERTS', 'ORIENTATION', 'MAP', 'ANY_BASE', 'LOCK')
+HINTS = ('NONE', 'BASE', 'ALPHA', 'EXPERTS', 'ORIENTATION', 'MAP', 'ANY_BASE', 'REPLACE', 'ROLLBACK', 'LOCK')
 ORIENTATIONS = ('out-in', 'in-out', 'shape')
 SOURCE_KINDS = (None, 'lora', 'peft', 'safetensors')
 TIED = ('unknown', 'yes', 'no')
@@ -60,10 +60,15 @@ class Metadata(Structure):
     _fields_ = [('key', c_char_p), ('value', c_char_p), ('flags', c_uint32)]
 
 
+class Signature(Structure):
+    _fields_ = [('algorithm', c_uint32), ('public_key', Digest), ('signature', c_uint8 * 64)]
+
+
 class Adapter(Structure):
     _fields_ = [('name', c_char_p), ('base_name', c_char_p), ('base_revision', c_char_p), ('has_base_structure', c_bool),
                 ('base_structure', Digest), ('has_id', c_bool), ('id', Digest), ('n_sites', c_size_t), ('sites', POINTER(Site)),
-                ('n_metadata', c_size_t), ('metadata', POINTER(Metadata))]
+                ('n_metadata', c_size_t), ('metadata', POINTER(Metadata)), ('n_signatures', c_size_t),
+                ('signatures', POINTER(Signature))]
 
 
 class BaseTensor(Structure):
@@ -82,7 +87,7 @@ class Base(Structure):
 class SourceOptions(Structure):
     _fields_ = [('struct_size', c_size_t), ('has_alpha', c_bool), ('alpha', c_double), ('use_rslora', c_bool),
                 ('base', POINTER(Base)), ('has_orientation', c_bool), ('orientation', c_int), ('n_threads', c_uint),
-                ('adapter', c_char_p), ('defer_digests', c_bool), ('in_memory', c_bool)]
+                ('adapter', c_char_p), ('defer_digests', c_bool), ('in_memory', c_bool), ('policy', c_void_p)]
 
 
 class Memory(Structure):

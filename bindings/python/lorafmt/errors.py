@@ -18,7 +18,8 @@ class LorafmtError(Exception):
     """
     What the library refused, and why.
 
-    status    'NOT_LORAFMT', 'UNSUPPORTED', 'CORRUPT', 'LIMIT', 'NO_MEMORY', 'IO', 'NOT_FOUND', 'MISMATCH', 'MISUSE' or 'CANCELLED'
+    status    'NOT_LORAFMT', 'UNSUPPORTED', 'CORRUPT', 'LIMIT', 'NO_MEMORY', 'IO', 'NOT_FOUND', 'MISMATCH', 'MISUSE',
+              'CANCELLED' or 'UNTRUSTED'
     text      what was found and what is allowed; str() has file, field and offset before it
     file, field, offset, os_error   where, each None when there is nothing to say
     hint      what can be done about it: 'BASE', 'ALPHA', 'EXPERTS', 'ORIENTATION', 'MAP', 'ANY_BASE' or None

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/front/append.h"
+
+#include "format/base/error.h"
+
+#include <string.h>
+
+static lorafmt_status check(const lf_container *file, bool accept_recovered, lorafmt_error *err)
+{
+    if (lf_container_is_recovered(file) && !accept_recovered)
+        return lf_hint(err,
+                       lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, NULL,
+                               "a root slot is damaged, and this is what the other one shows; appending would make that final"),
+                       LORAFMT_HINT_ROLLBACK);
+    LF_TRY(lf_container_check_appendable(file, err));
+    return lf_container_check_but_data(file, err);
+}
+
+static lorafmt_status open_file(lf_appender *a, bool accept_recovered, lorafmt_error *err)
+{
+    uint64_t size;
+
+    LF_TRY(lf_file_open_locked(a->path, &a->fd, &size, err));
+    LF_TRY(lf_map_file(a->fd, a->path, size, &a->map, err));
+    LF_TRY(lf_container_open(a->map.bytes, a->map.size, 0, &a->file, err));
+    return check(a->file, accept_recovered, err);
+}
+
+lorafmt_status lf_appender_open(lf_appender *a, const char *path, bool accept_recovered, lorafmt_error *err)
+{
+    *a = (lf_appender){.path = path, .fd = -1};
+    return open_file(a, accept_recovered, err);
+}
+
+lorafmt_status lf_appender_close(lf_appender *a, lorafmt_status status, lorafmt_error *err)
+{
+    if (status)
+        lf_error_set_file(err, a->path);
+    lf_container_free(a->file);
+    lf_map_close(&a->map);
+    lf_file_close(a->fd);
+    lf_arena_free(&a->arena);
+    return status;
+}
+
+/* Where the bytes of the generation go. */
+typedef struct sink {
+    lf_writer writer;
+    lf_appended appended;
+} sink;
+
+static lorafmt_status put(void *ctx, const void *data, size_t size, lorafmt_error *err)
+{
+    sink *s = ctx;
+
+    if (s->writer.end == 0)
+        lf_writer_start(&s->writer, s->appended.begin, s->appended.end);
+    return lf_writer_put(&s->writer, data, size, err);
+}
+
+/*
+ * The slot makes the generation count, so all that it leads to is on the disk before. When it cannot be written, what it held is
+ * put back, best as one can; then either generation is whole.
+ */
+static lorafmt_status write_slot(const lf_appender *a, const lf_appended *appended, lorafmt_error *err)
+{
+    uint8_t before[sizeof appended->slot];
+    lorafmt_status st;
+
+    memcpy(before, a->map.bytes + appended->slot_offset, sizeof before);
+    st = lf_file_write(a->fd, a->path, appended->slot_offset, appended->slot, sizeof appended->slot, err);
+    if (!st)
+        st = lf_file_sync(a->fd, a->path, err);
+    if (st && !lf_file_write(a->fd, a->path, appended->slot_offset, before, sizeof before, NULL) &&
+        !lf_file_sync(a->fd, a->path, NULL))
+        lf_file_cut(a->fd, a->map.size);
+    return st;
+}
+
+lorafmt_status lf_appender_write(lf_appender *a, const lf_container *kept, const lorafmt_pack_options *options,
+                                 lorafmt_append_result *out, lorafmt_error *err)
+{
+    const lf_append append = {.file = a->file,
+                              .kept = kept,
+                              .list = a->list,
+                              .codec = options ? options->codec : LORAFMT_CODEC_RAW};
+    sink s = {.writer = {.fd = a->fd, .path = a->path}};
+    lorafmt_container_info info;
+    lorafmt_status st;
+
+    if (options) {
+        s.writer.progress = options->progress;
+        s.writer.progress_ctx = options->progress_ctx;
+    }
+    st = lf_container_append(&append, put, &s, &s.appended, err);
+    if (!st)
+        st = lf_file_sync(a->fd, a->path, err);
+    if (st) {
+        lf_file_cut(a->fd, a->map.size); // nothing but what was just written
+        return st;
+    }
+    LF_TRY(write_slot(a, &s.appended, err));
+    lf_container_info(a->file, &info);
+    if (out)
+        *out = (lorafmt_append_result){info.generation + 1, s.appended.end - s.appended.begin, info.n_ignored_sections};
+    return LORAFMT_OK;
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/* What all rooms need of text, dtypes and errors. */
+#include "format/base/arena.h"
+#include "format/base/dtype.h"
+#include "format/base/error.h"
+#include "format/base/text.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* Unicode 15, table 3-7: the first and the last of each row, and what lies just outside. */
+static void test_utf8(void **state)
+{
+    static const struct {
+        const char *text;
+        bool valid;
+    } cases[] = {
+        {"", true},
+        {"\x01\x7f", true},
+        {"\x80", false},
+        {"\xbf", false},
+        {"\xc1\xbf", false},
+        {"\xc2\x80", true},
+        {"\xdf\xbf", true},
+        {"\xdf\x7f", false},
+        {"\xdf\xc0", false},
+        {"\xdf", false},
+        {"\xe0\x9f\xbf", false},
+        {"\xe0\xa0\x80", true},
+        {"\xec\xbf\xbf", true},
+        {"\xed\x9f\xbf", true},
+        {"\xed\xa0\x80", false},
+        {"\xee\x80\x80", true},
+        {"\xef\xbf\xbf", true},
+        {"\xef\xbf", false},
+        {"\xf0\x8f\xbf\xbf", false},
+        {"\xf0\x90\x80\x80", true},
+        {"\xf3\xbf\xbf\xbf", true},
+        {"\xf4\x8f\xbf\xbf", true},
+        {"\xf4\x90\x80\x80", false},
+        {"\xf5\x80\x80\x80", false},
+        {"a\xf0\x90\x80\x80z", true},
+        {"a\xf0\x90\x80", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++)
+        if (lf_utf8_valid(cases[i].text, strlen(cases[i].text)) != cases[i].valid)
+            fail_msg("case %zu", i);
+    assert_false(lf_utf8_valid("a\0b", 3));
+}
+
+/* A byte that no name may have is found wherever it is, and however long what is around it is. */
+static void test_names(void **state)
+{
+    static const char bad[] = {0, 1, 0x1f, 0x7f, '\x80', '\xff'};
+    char name[LF_MAX_NAME + 1];
+
+    (void)state;
+    memset(name, 'n', sizeof name);
+    assert_true(lf_name_valid(name, LF_MAX_NAME));
+    assert_false(lf_name_valid(name, LF_MAX_NAME + 1));
+    for (size_t n = 1; n < 26; n++)
+        for (size_t at = 0; at < n; at++) {
+            for (size_t b = 0; b < sizeof bad; b++) {
+                name[at] = bad[b];
+                assert_false(lf_name_valid(name, n));
+            }
+            name[at] = ' ';
+            assert_true(lf_name_valid(name, n));
+            name[at] = 'n';
+        }
+    assert_true(lf_name_valid("model.d\xc3\xa9j\xc3\xa0.weight", 18));
+}
+
+static void test_adapter_names(void **state)
+{
+    static const char *const good[] = {"a", "...", ".a", "two words", "\xc3\xa9"};
+    static const char *const bad[] = {"", ".", "..", "a/b", "a\\b", "a#b", "a=1", "a\n", "\x7f", "\xc3"};
+    char longest[LF_MAX_ADAPTER_NAME + 2] = "";
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(good); i++)
+        assert_true(lf_adapter_name_valid(good[i]));
+    for (size_t i = 0; i < COUNT(bad); i++)
+        assert_false(lf_adapter_name_valid(bad[i]));
+    memset(longest, 'a', LF_MAX_ADAPTER_NAME + 1);
+    assert_false(lf_adapter_name_valid(longest));
+    longest[LF_MAX_ADAPTER_NAME] = '\0';
+    assert_true(lf_adapter_name_valid(longest));
+}
+
+static void test_globs(void **state)
+{
+    static const struct {
+        const char *pattern, *text;
+        bool matches;
+    } cases[] = {
+        {"[a-c]x", "bx", true},       {"[a-c]x", "dx", false},       {"[!a-c]x", "dx", true},  {"[^a-c]x", "bx", false},
+        {"[]]", "]", true},           {"[a-]", "-", true},           {"[a-]", "b", false},     {"[a", "[a", true},
+        {"[a-", "[a-", true},         {"[\\]a]", "]", true},         {"[\\a-\\c]", "b", true}, {"[\\", "[\\", true},
+        {"\\*", "*", true},           {"\\*", "x", false},           {"a\\", "a\\", true},     {"a?c", "abc", true},
+        {"*.q*", "l.0.q_proj", true}, {"*.q*", "l.0.k_proj", false}, {"a**", "a", true},       {"a", "ab", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++)
+        if (lf_glob_matches(cases[i].pattern, cases[i].text, strlen(cases[i].text)) != cases[i].matches)
+            fail_msg("%s on %s", cases[i].pattern, cases[i].text);
+}
+
+static void test_tensor_sizes(void **state)
+{
+    static const struct {
+        lorafmt_dtype dtype;
+        uint32_t n_dims;
+        uint64_t shape[LORAFMT_MAX_DIMS + 1];
+        bool fits;
+        uint64_t size;
+    } cases[] = {
+        {LORAFMT_F32, 0, {0}, true, 4},
+        {LORAFMT_BF16, 2, {3, 5}, true, 30},
+        {LORAFMT_F32, 2, {UINT64_C(1) << 32, 0}, true, 0},
+        {LORAFMT_U8, 1, {UINT64_C(1) << 46}, true, UINT64_C(1) << 46},
+        {LORAFMT_U8, 1, {(UINT64_C(1) << 46) + 1}, false, 0},
+        {LORAFMT_U8, 2, {UINT64_C(1) << 32, UINT64_C(1) << 32}, false, 0},
+        {LORAFMT_U8, 1, {UINT64_C(1) << 61}, false, 0}, // bits do not fit
+        {LORAFMT_F32, LORAFMT_MAX_DIMS, {1, 1, 1, 1, 1, 1, 1, 1}, true, 4},
+        {LORAFMT_F32, LORAFMT_MAX_DIMS + 1, {1, 1, 1, 1, 1, 1, 1, 1, 1}, false, 0},
+        {(lorafmt_dtype)99, 1, {1}, false, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        uint64_t size = 0;
+        if (lf_tensor_measure(cases[i].dtype, cases[i].n_dims, cases[i].shape, &size) != cases[i].fits || size != cases[i].size)
+            fail_msg("case %zu", i);
+    }
+    assert_null(lorafmt_dtype_name((lorafmt_dtype)99));
+}
+
+static void test_statuses(void **state)
+{
+    (void)state;
+    for (int status = LORAFMT_OK; status <= LORAFMT_UNTRUSTED; status++)
+        assert_string_not_equal(lorafmt_status_name((lorafmt_status)status), "UNKNOWN");
+    assert_string_equal(lorafmt_status_name(LORAFMT_UNTRUSTED), "UNTRUSTED");
+    assert_string_equal(lorafmt_status_name((lorafmt_status)(LORAFMT_UNTRUSTED + 1)), "UNKNOWN");
+}
+
+/* Everything that an error may have, each alone and all together; what a terminal would act on becomes '?'. */
+static void test_formatted(void **state)
+{
+    static const struct {
+        const char *file, *field;
+        uint64_t offset;
+        const char *text, *formatted;
+    } cases[] = {
+        {"", "", LORAFMT_NO_OFFSET, "wrong", "wrong"},
+        {"f.lora", "", LORAFMT_NO_OFFSET, "wrong", "f.lora: wrong"},
+        {"", "site[0]", LORAFMT_NO_OFFSET, "wrong", "site[0]: wrong"},
+        {"", "", 16, "wrong", "offset 0x10: wrong"},
+        {"f\n.lora", "s\x1b[0m\x7f", 16, "wr\rong", "f?.lora: s?[0m? at 0x10: wr?ong"},
+    };
+    char text[64], cut[8];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        lorafmt_error err = {0};
+        assert_int_equal(lf_fail(&err, LORAFMT_CORRUPT, cases[i].offset, cases[i].field, "%s", cases[i].text), LORAFMT_CORRUPT);
+        lf_error_set_file(&err, cases[i].file);
+        lf_error_set_file(&err, cases[i].file[0] ? "another" : "");
+        assert_int_equal(lorafmt_error_format(&err, text, sizeof text), strlen(cases[i].formatted));
+        assert_string_equal(text, cases[i].formatted);
+        assert_true(lorafmt_error_format(&err, cut, sizeof cut) < sizeof cut);
+        assert_memory_equal(cut, cases[i].formatted, strlen(cut));
+        cut[0] = 'x';
+        assert_int_equal(lorafmt_error_format(&err, cut, 0), 0);
+        assert_int_equal(cut[0], 'x');
+    }
+}
+
+static void test_without_an_error(void **state)
+{
+    (void)state;
+    assert_int_equal(lf_fail(NULL, LORAFMT_LIMIT, 0, "field", "text"), LORAFMT_LIMIT);
+    assert_int_equal(lf_hint(NULL, LORAFMT_MISUSE, LORAFMT_HINT_NONE), LORAFMT_MISUSE);
+    assert_int_equal(lf_no_memory(NULL), LORAFMT_NO_MEMORY);
+    lf_error_set_file(NULL, "file");
+}
+
+/* Sizes that no memory has are refused before anything is asked for. */
+static void test_too_much(void **state)
+{
+    lf_arena arena = {0};
+
+    (void)state;
+    assert_null(lf_arena_alloc(&arena, SIZE_MAX / 2, 3));
+    assert_null(lf_arena_alloc(&arena, 2, SIZE_MAX / 2));
+    assert_null(lf_arena_strndup(&arena, "", SIZE_MAX));
+    assert_null(arena.head);
+    assert_non_null(lf_arena_alloc(&arena, SIZE_MAX, 0));
+    lf_arena_free(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_utf8),          cmocka_unit_test(test_names),
+        cmocka_unit_test(test_adapter_names), cmocka_unit_test(test_globs),
+        cmocka_unit_test(test_tensor_sizes),  cmocka_unit_test(test_statuses),
+        cmocka_unit_test(test_formatted),     cmocka_unit_test(test_without_an_error),
+        cmocka_unit_test(test_too_much),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
