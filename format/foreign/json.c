@@ -2,8 +2,8 @@
 #include "format/foreign/json.h"
 
 #include "format/base/error.h"
+#include "format/base/recognise.h"
 #include "format/foreign/json_scan.h"
-#include "format/foreign/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -129,16 +129,6 @@ static lorafmt_status parse_scanned(lf_json_scan *scan, cJSON **out, lorafmt_err
     return st;
 }
 
-/* What is there instead of JSON, in words, or NULL. */
-static const char *recognise(const char *text, size_t size)
-{
-    size_t at = 0;
-
-    while (at < size && strchr(" \t\r\n", text[at]) && text[at])
-        at++;
-    return at < size && text[at] != '{' ? lf_foreign_recognise((const uint8_t *)text, size) : NULL;
-}
-
 lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSON **out, lorafmt_error *err)
 {
     lf_json_scan scan = {.text = text,
@@ -146,7 +136,7 @@ lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSO
                          .flags = flags,
                          .max_values = LF_JSON_FREE_VALUES + size / LF_JSON_BYTES_PER_VALUE,
                          .err = err};
-    const char *what = recognise(text, size);
+    const char *what = lf_recognise((const uint8_t *)text, size, LF_FILE_JSON);
     lorafmt_status st;
 
     *out = NULL;

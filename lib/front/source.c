@@ -274,7 +274,7 @@ static lorafmt_status open_file(lorafmt_source *source, const char *path, const 
 {
     const lorafmt_status st = lf_container_open_file(path, lf_policy_in_memory(options), &source->map, &source->container, err);
 
-    if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
+    if (st == LORAFMT_NOT_LORAFMT && lf_path_type_of(path) == LF_PATH_FILE && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);
     return st ? st : read_adapters(source, options, err);
 }

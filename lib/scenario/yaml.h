@@ -43,7 +43,7 @@ struct lk_yaml {
  * Read a file, or bytes that are said to be of it. The tree is the arena's; file must live as long. Every key is text (as
  * lk_yaml_text() has it) and in its mapping once.
  *
- * LIMIT beyond the limits above, CORRUPT otherwise; what lf_file_load() returns.
+ * NOT_LORAFMT when it is no text of this kind at all, LIMIT beyond the limits above, CORRUPT otherwise; what lf_file_load() returns.
  */
 lorafmt_status lk_yaml_load(const char *file, lf_arena *arena, const lk_yaml **root, lorafmt_error *err);
 lorafmt_status lk_yaml_parse(const char *bytes, size_t size, const char *file, lf_arena *arena, const lk_yaml **root,
