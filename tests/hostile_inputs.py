@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Inputs that no reader may take, and how lorapack is asked to: each is a function of a folder that writes the input there and returns
-the arguments that read it.
+"""Inputs that no reader may take, and how lorapack is asked to: each writes itself into a folder and gives the arguments that read it.
 
-WORST has the most costly ones of up to 1 MiB that we know for each reader; test_hostile.py holds what they take against a bound, and
-bench/hostile.py prints it.
+WORST has the most costly ones of up to 1 MiB that we know for each reader, many of them just within a limit; test_hostile.py holds
+what they take against a bound, and bench/hostile.py prints it.
 """
 import functools
 import json
@@ -18,7 +17,11 @@ import build # noqa: E402 (of the vectors)
 MIB = 1 << 20
 PREFIX = 'base_model.model.'
 CONFIG = {'peft_type': 'LORA', 'r': 1, 'lora_alpha': 1}
+WEIGHT = '{"q.weight":{"dtype":"F16","shape":[1,1],"data_offsets":[0,2]}}'
+MANIFEST = 'version: 1\nbase: b\nadapters: {a: a.lora}\nscenarios: {s: {adapters: [a]}}\n'
 
+
+# --- writers: what is hostile is a text of one file, the others are good ---
 
 def safetensors(header, data=b''):
     """The bytes of a file with a header of exactly this text."""
@@ -26,60 +29,10 @@ def safetensors(header, data=b''):
     return struct.pack('<Q', len(header)) + header + data
 
 
-def repeated(begin, each, end, size=MIB - 8):
-    """begin, as often `each`, or each(0), each(1), ..., as there is room for, end."""
-    parts, room, i = [begin], size - len(begin) - len(end), 0
-    if isinstance(each, str):
-        return begin + each * (room // len(each)) + end
-    while room >= len(part := each(i)):
-        parts.append(part)
-        room -= len(part)
-        i += 1
-    return ''.join(parts) + end
-
-
-def entry(name, shape='', dtype='U8', size=0):
-    return f'"{name}":{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[0,{size}]}},'
-
-
-# --- the JSON header of a safetensors file ---
-
-HEADERS = {
-    'deep': lambda: '{"a":' + '[' * (MIB - 20),
-    'deep_objects': lambda: '{"a":' * (MIB // 5 - 2),
-    'many_tensors': lambda: repeated('{', lambda i: entry(f'{i:x}'), '"z":0}'),
-    'many_tensors_overlapping': lambda: repeated('{', lambda i: entry(f'{i:x}', '1', size=1), '"z":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}'),
-    'many_keys': lambda: repeated('{', lambda i: f'"{i:x}":0,', '"z":0}'),
-    'same_key': lambda: repeated('{', entry('a'), '"z":0}'),
-    'same_long_key': lambda: repeated('{', entry('a' * 1000), '"z":0}'),
-    'long_shape': lambda: repeated('{"a":{"shape":[', '0,', '0]}}'),
-    'empty_arrays': lambda: repeated('{"a":[', '[],', '[]]}'),
-    'empty_objects': lambda: repeated('{"a":[', '{},', '{}]}'),
-    'metadata': lambda: repeated('{"__metadata__":{', lambda i: f'"{i:x}":"",', '"z":0}}'),
-    'metadata_same_key': lambda: repeated('{"__metadata__":{', '"a":"",', '"z":""}}'),
-    'long_name': lambda: '{"' + 'a' * (MIB - 100) + '":0}',
-    'long_string': lambda: '{"__metadata__":{"a":"' + 'a' * (MIB - 100) + '"},"b":0}',
-    'escapes': lambda: repeated('{"', '\\u0101', '":0}'),
-    'surrogates': lambda: repeated('{"', '\\ud83d\\ude00', '":0}'),
-    'long_number': lambda: '{"a":' + '1' * (MIB - 100) + '}',
-    'long_fraction': lambda: '{"a":0.' + '1' * (MIB - 100) + 'e1}',
-    'spaces': lambda: '{' + ' ' * (MIB - 100) + '"a":0}',
-}
-
-
-def header_case(text):
-    def write(folder):
-        (folder / 'in.safetensors').write_bytes(safetensors(text())[:MIB])
-        return ['pack', folder / 'in.safetensors', '--alpha', '1', '-o', folder / 'out.lora']
-    return write
-
-
-# --- adapter_config.json, and the names that go with it ---
-
 def peft(folder, config, modules=('q',), half=False):
     """A PEFT directory with a pair of rank 1 for each module; `half`: the last has only one of the two."""
     (folder / 'in').mkdir()
-    (folder / 'in/adapter_config.json').write_text(config if isinstance(config, str) else json.dumps(config))
+    (folder / 'in/adapter_config.json').write_text(config)
     names = [f'{PREFIX}{module}.lora_{letter}.weight' for module in modules for letter in 'AB']
     names = names[:-1] if half else names
     header = ','.join(f'"{name}":{{"dtype":"F16","shape":[1,1],"data_offsets":[{2 * i},{2 * i + 2}]}}' for i, name in enumerate(names))
@@ -87,101 +40,35 @@ def peft(folder, config, modules=('q',), half=False):
     return ['pack', folder / 'in', '-o', folder / 'out.lora']
 
 
-def config_case(begin, each, end):
-    return lambda folder: peft(folder, repeated(begin, each, end, MIB - 1))
-
-
-BEGIN = '{"peft_type":"LORA","r":1,"lora_alpha":1,'
-CONFIGS = {
-    'deep': ('{"a":', '[', ''),
-    'many_values': (BEGIN + '"target_modules":[', '0,', '0],"bad":1}'),
-    'many_keys': (BEGIN + '"loftq_config":{', lambda i: f'"{i:x}":0,', '"z":0},"bad":1}'),
-    'many_unknown_keys': (BEGIN, lambda i: f'"{i:x}":0,', '"bad":1}'),
-    'many_strings': (BEGIN + '"loftq_config":{', lambda i: f'"{i:x}":"",', '"z":0},"bad":1}'),
-    'same_key': (BEGIN + '"loftq_config":{', '"a":0,', '"z":0}}'),
-    'tokens': (BEGIN + '"trainable_token_indices":[', lambda i: f'{i},', '0]}'),
-    'rank_pattern': (BEGIN + '"rank_pattern":{', lambda i: f'"{i:x}":1,', '"z":"bad"}}'),
-    'long_rank_pattern': (BEGIN + '"rank_pattern":{"', 'a', '":1},"bad":1}'),
-    'regexes': (BEGIN + '"rank_pattern":{', lambda i: f'"({i:x})*":1,', '"z":1}}'),
-}
-
-
-def patterns_case(keys, tail):
-    """rank_pattern that all names are held against, as many as there is room for; the last one breaks off."""
-    def write(folder):
-        patterns = {key: 1 for key in keys}
-        modules = [f'{i:05x}{tail}' for i in range(MIB // (2 * (len(tail) + 95)))]
-        return peft(folder, {**CONFIG, 'rank_pattern': patterns}, modules, half=True)
-    return write
-
-
-def plain_keys(tail, n):
-    """Keys that differ from every name in their first letter."""
-    return [f'y{i:04x}{tail}' for i in range(n)]
-
-
-PATTERNS = {
-    'nested_stars': (['(a*)*b'], 'a' * 800),
-    'nested_stars_short': (['(a*)*b'], 'a' * 20),
-    'alternatives': (['(a|a)*b' + 'c' * i for i in range(110)], 'a' * 800),
-    'alternatives_short': (['(a|a)*b' + 'c' * i for i in range(14)], 'a' * 20),
-    'lookahead': (['(?=(a+)+b)a' + 'c' * i for i in range(110)], 'a' * 800),
-    'dots': (['.*.*.*.*.*.*.*b' + 'c' * i for i in range(110)], 'a' * 800),
-    'dots_short': (['.*.*.*.*.*.*.*b' + 'c' * i for i in range(14)], 'a' * 20),
-    'harmless': (['x(y)' + 'c' * i for i in range(12)], 'a'),
-    'large': (['(' * 100 + 'a{0,99}' * 8 + ')' * 100 + 'c' * i for i in range(12)], 'a'),
-    'plain': (plain_keys('x' * 40, 18000), 'x' * 40),
-    'plain_fewer': (plain_keys('x' * 8, 3000), 'x' * 8),
-    'plain_long': (plain_keys('x' * 900, 1000), 'x' * 900),
-}
-
-
-# --- shard index, base config, receipt ---
-
-WEIGHT = '{"q.weight":{"dtype":"F16","shape":[1,1],"data_offsets":[0,2]}}'
-
-
-def base(folder, index=None, config=None, model=safetensors(WEIGHT, b'ab')):
+def base(folder, model=safetensors(WEIGHT, b'ab'), config='{}'):
     """A base, and an adapter to be merged into it."""
-    peft(folder, CONFIG)
+    peft(folder, json.dumps(CONFIG))
     (folder / 'base').mkdir()
-    if index:
-        (folder / 'base/model.safetensors.index.json').write_text(index)
-    else:
-        (folder / 'base/model.safetensors').write_bytes(model)
-    (folder / 'base/config.json').write_text(config or '{}')
+    (folder / 'base/model.safetensors').write_bytes(model)
+    (folder / 'base/config.json').write_text(config)
     return ['merge', '--base', folder / 'base', '--adapter', folder / 'in', '-o', folder / 'out']
 
 
-def index_case(begin, each, end):
-    return lambda folder: base(folder, index=repeated(begin, each, end, MIB - 1))
+def header(folder, text):
+    (folder / 'in.safetensors').write_bytes(safetensors(text))
+    return ['pack', folder / 'in.safetensors', '--alpha', '1', '-o', folder / 'out.lora']
 
 
-INDEXES = {
-    'deep': ('{"weight_map":', '[', ''),
-    'many_tensors': ('{"weight_map":{', lambda i: f'"{i:x}":"m.safetensors",', '"z":0}}'),
-    'many_keys': ('{"weight_map":{', lambda i: f'"{i:x}":"",', '"z":0}}'),
-    'many_missing_files': ('{"weight_map":{', lambda i: f'"{i:x}":"{i:x}.safetensors",', '"zz":"z.safetensors"}}'),
-    'same_key': ('{"weight_map":{', '"a":"m.safetensors",', '"z":0}}'),
-    'many_values': ('{"metadata":[', '0,', '0],"weight_map":0}'),
-}
+def shard_index(folder, text):
+    arguments = base(folder)
+    (folder / 'base/model.safetensors').unlink()
+    (folder / 'base/model.safetensors.index.json').write_text(text)
+    return arguments
 
 
-def base_config_case(begin, each, end):
-    return lambda folder: base(folder, config=repeated(begin, each, end, MIB - 1))
+def base_config(folder, text):
+    return base(folder, config=text)
 
 
-def receipt_case(begin, each, end):
-    def write(folder):
-        base(folder)
-        (folder / 'receipt.json').write_text(repeated(begin, each, end, MIB - 1))
-        return ['verify', '--receipt', folder / 'receipt.json', '--base', folder / 'base', '--adapter', folder / 'in', folder / 'base']
-    return write
-
-
-# --- YAML: manifest and lock ---
-
-MANIFEST = 'version: 1\nbase: b\nadapters: {a: a.lora}\nscenarios: {s: {adapters: [a]}}\n'
+def receipt(folder, text):
+    base(folder)
+    (folder / 'receipt.json').write_text(text)
+    return ['verify', '--receipt', folder / 'receipt.json', '--base', folder / 'base', '--adapter', folder / 'in', folder / 'base']
 
 
 def manifest(folder, text):
@@ -194,30 +81,140 @@ def lock(folder, text):
     return manifest(folder, MANIFEST)
 
 
-def yaml_case(write, begin, each, end):
-    return lambda folder: write(folder, repeated(begin, each, end, MIB - 1))
+def lora(folder, file, command):
+    """A container that is read by that command."""
+    (folder / 'in.lora').write_bytes(file)
+    return [command, folder / 'in.lora', *(['-o', folder / 'out.lora'] if command in ('pack', 'unpack') else [])]
 
 
-YAMLS = {
-    'flow_nesting': ('a: ', '[', ''),
-    'flow_maps': ('a: ', '{a: ', ''),
-    'block_nesting': ('', '- ', ''),
-    'block_maps': ('', '? ', ''),
-    'many_nodes': ('a: [', 'b,', 'b]\n'),
-    'many_empty_flows': ('a: [', '[],', 'b]\n'),
-    'many_keys': ('', lambda i: f'{i:x}: \n', 'z: 1\n'),
-    'same_key': ('', 'a: \n', 'z: 1\n'),
+def case(write, *what):
+    """What writes that into a folder."""
+    return lambda folder: write(folder, *what)
+
+
+# --- texts: how they begin, what comes as often as there is room for it (each or each(0), each(1), ...), how they end ---
+
+def repeated(begin, each, end):
+    """A text that makes a file of 1 MiB at most."""
+    parts, room, i = [begin], MIB - 8 - len(begin) - len(end), 0
+    if isinstance(each, str):
+        return begin + each * (room // len(each)) + end
+    while room >= len(part := each(i)):
+        parts.append(part)
+        room -= len(part)
+        i += 1
+    return ''.join(parts) + end
+
+
+def entry(name, shape='', size=0):
+    return f'"{name}":{{"dtype":"U8","shape":[{shape}],"data_offsets":[0,{size}]}},'
+
+
+def member(i):
+    """As many of 18 bytes as JSON may hold in 1 MiB."""
+    return f'"{i:013x}":0,'
+
+
+VALUE = '0,' + ' ' * 16 # the same
+BEGIN = '{"peft_type":"LORA","r":1,"lora_alpha":1,'
+
+JSON = { # all in order but for a key at the end that is there twice
+    'deep': ('{"a":', '[', ''),
+    'values': ('{"a":[', VALUE, '0],"a":0}'),
+    'values beyond the limit': ('{"a":[', '0,', '0]}'),
+    'keys': ('{', member, '"a":0,"a":0}'),
+    'strings': ('{"a":[', '"' + 'b' * 15 + '",', '0],"a":0}'),
+    'same key': ('{', '"aaaaaaaaaaaaa":0,', '"z":0}'),
+    'spaces': ('{', ' ', '"a":0,"a":0}'),
+}
+TEXTS = {
+    header: JSON | {
+        'deep objects': ('', '{"a":', ''),
+        'tensors': ('{', lambda i: entry(f'{i:x}', '0'), '"z":0}'),
+        'tensors that overlap': ('{', lambda i: entry(f'{i:x}', '1', 1), '"z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'),
+        'same name': ('{', entry('a', '0'), '"z":0}'),
+        'same long name': ('{', entry('a' * 1000, '0'), '"z":0}'),
+        'shape': ('{"a":{"shape":[', VALUE, '0]}}'),
+        'empty arrays': ('{"a":[', '[],' + ' ' * 15, '[]]}'),
+        'empty objects': ('{"a":[', '{},' + ' ' * 15, '{}]}'),
+        'metadata': ('{"__metadata__":{', lambda i: f'"{i:012x}":"",', '"z":0}}'),
+        'long name': ('{"', 'a', '":0}'),
+        'long text': ('{"__metadata__":{"a":"', 'a', '"},"b":0}'),
+        'escapes': ('{"', '\\u0101', '":0}'),
+        'surrogates': ('{"', '\\ud83d\\ude00', '":0}'),
+        'long number': ('{"a":', '1', '}'),
+        'long fraction': ('{"a":0.', '1', 'e1}'),
+    },
+    peft: {
+        'deep': ('{"a":', '[', ''),
+        'values': (BEGIN + '"target_modules":[', VALUE, '0],"bad":1}'),
+        'keys': (BEGIN + '"loftq_config":{', member, '"z":0},"bad":1}'),
+        'unknown keys': (BEGIN, member, '"bad":1}'),
+        'tokens': (BEGIN + '"trainable_token_indices":[', lambda i: f'{i:<17},', '0]}'),
+        'patterns': (BEGIN + '"rank_pattern":{', lambda i: f'"{i:013x}":1,', '"z":"bad"}}'),
+        'long pattern': (BEGIN + '"rank_pattern":{"', 'a', '":1},"bad":1}'),
+        'regular expressions': (BEGIN + '"rank_pattern":{', lambda i: f'"({i:010x})*":1,', '"z":1}}'),
+    },
+    shard_index: JSON | {
+        'tensors': ('{"weight_map":{', lambda i: f'"{i:x}":"m.safetensors",', '"z":0}}'),
+        'files': ('{"weight_map":{', lambda i: f'"{i:x}":"{i:x}.safetensors",', '"zz":"z.safetensors"}}'),
+        'same tensor': ('{"weight_map":{', '"a":"m.safetensors",', '"z":0}}'),
+    },
+    base_config: JSON,
+    receipt: JSON,
+}
+YAML = {
+    'flow sequences': ('a: ', '[', ''),
+    'flow mappings': ('a: ', '{a: ', ''),
+    'block sequences': ('', '- ', ''),
+    'question marks': ('', '? ', ''),
+    'values': ('a: [', 'b,', 'b]\n'),
+    'values within the limit': ('version: [', 'b,' + ' ' * 15, 'b]\n'),
+    'empty sequences': ('a: [', '[],', 'b]\n'),
+    'keys': ('', lambda i: f'k{i:x}: \n', 'z: 1\n'),
+    'keys within the limit': ('', lambda i: f'k{i:028x}: \n', 'z: 1\n'),
+    'same key': ('', 'a: \n', 'z: 1\n'),
     'aliases': ('a: &a [b]\nc: [', '*a,', '*a]\n'),
-    'long_scalar': ('a: ', 'b', '\n'),
-    'long_quoted': ('a: "', '\\u0101', '"\n'),
-    'long_key': ('', 'b', ': 1\n'),
+    'long text': ('a: ', 'b', '\n'),
+    'escapes': ('a: "', '\\u0101', '"\n'),
+    'long key': ('', 'b', ': 1\n'),
     'folded': ('a: >\n', '  b\n', 'z: 1\n'),
     'tags': ('a: [', '!!str b,', 'b]\n'),
     'comments': ('', '# b\n', 'a: 1\n'),
     'documents': ('', '--- a\n', ''),
-    'question_marks': ('{', '? ', ''),
-    'anchors': ('a: &', 'b', ' c\n'),
-    'numbers': ('version: ', '1', '\n'),
+    'questions in a mapping': ('{', '? ', ''),
+    'long anchor': ('a: &', 'b', ' c\n'),
+    'long number': ('version: ', '1', '\n'),
+}
+YAML_TEXTS = {manifest: YAML, lock: YAML}
+
+
+# --- names of modules against patterns ---
+
+def patterns(folder, keys, tail):
+    """A rank_pattern that all names are held against, as many as there is room for; of the last there is only half."""
+    modules = [f'{i:05x}{tail}' for i in range(MIB // (2 * (len(tail) + 102)))]
+    return peft(folder, json.dumps({**CONFIG, 'rank_pattern': {key: 1 for key in keys}}), modules, half=True)
+
+
+def plain_keys(tail, n):
+    """Keys that differ from every name in their first letter."""
+    return [f'y{i:04x}{tail}' for i in range(n)]
+
+
+PATTERNS = {
+    'nested stars': (['(a*)*b'], 'a' * 800),
+    'nested stars short': (['(a*)*b'], 'a' * 20),
+    'alternatives': (['(a|a)*b' + 'c' * i for i in range(110)], 'a' * 800),
+    'alternatives short': (['(a|a)*b' + 'c' * i for i in range(14)], 'a' * 20),
+    'lookahead': (['(?=(a+)+b)a' + 'c' * i for i in range(110)], 'a' * 800),
+    'dots': (['.*.*.*.*.*.*.*b' + 'c' * i for i in range(110)], 'a' * 800),
+    'dots short': (['.*.*.*.*.*.*.*b' + 'c' * i for i in range(14)], 'a' * 20),
+    'harmless': (['x(y)' + 'c' * i for i in range(12)], 'a'),
+    'large': (['(' * 100 + 'a{0,99}' * 8 + ')' * 100 + 'c' * i for i in range(12)], 'a'),
+    'plain': (plain_keys('x' * 40, 18000), 'x' * 40),
+    'plain fewer': (plain_keys('x' * 8, 3000), 'x' * 8),
+    'plain long': (plain_keys('x' * 900, 1000), 'x' * 900),
 }
 
 
@@ -265,22 +262,9 @@ def many_values():
 
 def many_segments():
     file = build.File(build.Adapter('a', [site('a', A, B)]))
-    file.segments.extend(build.SegmentRecord(offset=12288 + 64 * i, size=64, kind=2) for i in range(32000))
+    file.segments.extend(build.SegmentRecord(offset=12288 + 31 * i, size=1, kind=2) for i in range(32000))
     file.sections = file.first_sections()
     file.place()
-    return file
-
-
-def claimed_records():
-    file = many_sites()
-    file.section_table[2].n_records = 1 << 24
-    return file
-
-
-def claimed_tensor():
-    file = build.File(build.Adapter('a', [site('a', A, B)]))
-    file.tensors[0].shape[:2] = [1 << 23, 1 << 23]
-    file.tensors[0].stored_size = file.tensors[0].decoded_size = 1 << 48
     return file
 
 
@@ -290,8 +274,7 @@ def split_stream():
     return file
 
 
-FILES = {f.__name__: f for f in (many_sites, many_tensors, many_tensors_of_the_same_bytes, many_adapters, many_values, claimed_records,
-                                 claimed_tensor, split_stream)}
+FILES = (many_sites, many_tensors, many_tensors_of_the_same_bytes, many_adapters, many_values, many_segments, split_stream)
 
 
 @functools.cache
@@ -300,28 +283,15 @@ def made(make):
     return make().bytes()
 
 
-def lora(folder, file, command):
-    """A container that is read by that command."""
-    (folder / 'in.lora').write_bytes(file if isinstance(file, bytes) else file.bytes())
-    return [command, folder / 'in.lora', *(['-o', folder / 'out.lora'] if command in ('pack', 'unpack') else [])]
+# --- all, by reader ---
+
+def worst(texts):
+    """{name: what writes it} of a table of texts."""
+    return {f'{write.__name__} {name}': lambda folder, write=write, parts=parts: write(folder, repeated(*parts))
+            for write, table in texts.items() for name, parts in table.items()}
 
 
-def lora_case(make, command):
-    return lambda folder: lora(folder, made(make), command)
-
-
-# --- all ---
-
-VALUES = ('{"a":[', '0,', '0]}')
-KEYS = ('{', lambda i: f'"{i:x}":0,', '"z":0}')
-
-WORST = {f'safetensors_{name}': header_case(text) for name, text in HEADERS.items()}
-WORST |= {f'config_{name}': config_case(*parts) for name, parts in CONFIGS.items()}
-WORST |= {f'patterns_{name}': patterns_case(*parts) for name, parts in PATTERNS.items()}
-WORST |= {f'index_{name}': index_case(*parts) for name, parts in INDEXES.items()}
-for name_, parts_ in {'values': VALUES, 'keys': KEYS}.items():
-    WORST |= {f'base_config_{name_}': base_config_case(*parts_), f'receipt_{name_}': receipt_case(*parts_)}
-for command_ in ('pack', 'verify'):
-    WORST |= {f'lora_{name}_{command_}': lora_case(make, command_) for name, make in FILES.items()}
-WORST['lora_many_segments_verify'] = lora_case(many_segments, 'verify')
-WORST_YAML = {f'{write.__name__}_{name}': yaml_case(write, *parts) for write in (manifest, lock) for name, parts in YAMLS.items()}
+WORST = worst(TEXTS) | {f'patterns {name}': case(patterns, *what) for name, what in PATTERNS.items()}
+WORST |= {f'{command} {make.__name__.replace("_", " ")}': lambda folder, make=make, command=command: lora(folder, made(make), command)
+          for make in FILES for command in ('pack', 'verify')}
+WORST_YAML = worst(YAML_TEXTS)

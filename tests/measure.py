@@ -5,10 +5,11 @@ import subprocess
 import sys
 import typing
 
-# The system counts the memory of a program's parent, too, up to where the program takes its place: so this is a small one.
+# The system counts the memory of a program's parent, too, up to where the program takes its place: so this is a small one. More
+# threads of OpenBLAS would wait for work in a loop.
 PARENT = """
 import os, sys
-process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, '/dev/null', os.O_WRONLY, 0)])
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ | {'OPENBLAS_NUM_THREADS': '1'}, file_actions=[(os.POSIX_SPAWN_OPEN, 1, '/dev/null', os.O_WRONLY, 0)])
 _, status, usage = os.wait4(process, 0)
 print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
 """
