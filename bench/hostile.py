@@ -23,7 +23,7 @@ class Cost(typing.NamedTuple):
     """Of one input."""
     name: str
     ms: float
-    mib: float
+    MiB: float
 
 
 def least(*command):
@@ -44,7 +44,7 @@ def measure(lorapack, only=''):
 
 def main():
     for cost in sorted(measure(*sys.argv[1:]), key=lambda cost: -cost.ms):
-        print(f'{cost.ms:6.1f} ms {cost.mib:6.1f} MiB  {cost.name}')
+        print(f'{cost.ms:6.1f} ms {cost.MiB:6.1f} MiB  {cost.name}')
 
 
 if __name__ == '__main__':

@@ -9,7 +9,8 @@ import typing
 # threads of OpenBLAS would wait for work in a loop.
 PARENT = """
 import os, sys
-process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ | {'OPENBLAS_NUM_THREADS': '1'}, file_actions=[(os.POSIX_SPAWN_OPEN, 1, '/dev/null', os.O_WRONLY, 0)])
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ | {'OPENBLAS_NUM_THREADS': '1'},
+                         file_actions=[(os.POSIX_SPAWN_OPEN, 1, '/dev/null', os.O_WRONLY, 0)])
 _, status, usage = os.wait4(process, 0)
 print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
 """
