@@ -56,11 +56,13 @@ static size_t first_from(const lf_plain_key *keys, range r, size_t depth, unsign
     return r.low;
 }
 
-/* Those whose next character is c; mostly all are or none is. */
+/* Those whose next character is c. */
 static range narrow(const lf_plain_key *keys, range r, size_t depth, unsigned c)
 {
-    if (character(&keys[r.low], depth) == c && character(&keys[r.high - 1], depth) == c)
-        return r;
+    const unsigned first = character(&keys[r.low], depth);
+
+    if (first == character(&keys[r.high - 1], depth)) // mostly all have the same
+        return first == c ? r : (range){r.low, r.low};
     r.low = first_from(keys, r, depth, c);
     r.high = first_from(keys, r, depth, c + 1);
     return r;

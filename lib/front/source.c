@@ -190,14 +190,14 @@ static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_sou
     return LORAFMT_OK;
 }
 
-/* config may be NULL for a bare file. */
+/* config is NULL for a bare file. */
 static lorafmt_status import(lorafmt_source *source, const char *path, const char *config, size_t config_size,
-                             const lorafmt_source_options *options, lorafmt_error *err)
+                             const char *config_file, const lorafmt_source_options *options, lorafmt_error *err)
 {
     char name[LF_MAX_ADAPTER_NAME + 1];
     lorafmt_adapter *adapter = lf_arena_alloc(&source->arena, 1, sizeof *adapter);
     lf_peft_tensor *tensors = NULL;
-    lf_peft_input in = {.config_text = config, .config_size = config_size, .name = name};
+    lf_peft_input in = {.config_text = config, .config_size = config_size, .config_file = config_file, .name = name};
 
     if (!adapter)
         return lf_no_memory(err);
@@ -221,19 +221,6 @@ static lorafmt_status import(lorafmt_source *source, const char *path, const cha
     return LORAFMT_OK;
 }
 
-/* What is wrong with the config alone is said of the config's file. */
-static lorafmt_status check_config(const char *text, size_t size, const char *path, lorafmt_error *err)
-{
-    lf_peft_config config;
-    const lorafmt_status st = lf_peft_config_parse(text, size, 1, &config, err);
-
-    if (st)
-        lf_error_set_file(err, path);
-    else
-        lf_peft_config_free(&config);
-    return st;
-}
-
 static lorafmt_status import_beside(lorafmt_source *source, const char *path, const char *config_path,
                                     const lorafmt_source_options *options, lorafmt_error *err)
 {
@@ -242,9 +229,7 @@ static lorafmt_status import_beside(lorafmt_source *source, const char *path, co
     char *config;
 
     LF_TRY(lf_file_load(config_path, MAX_CONFIG_SIZE, &config, &config_size, err));
-    st = check_config(config, config_size, config_path, err);
-    if (!st)
-        st = import(source, path, config, config_size, options, err);
+    st = import(source, path, config, config_size, config_path, options, err);
     free(config);
     return st;
 }
@@ -263,7 +248,7 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
     else if (lf_path_type_of(config_path) == LF_PATH_FILE)
         st = import_beside(source, path, config_path, options, err);
     else
-        st = import(source, path, NULL, 0, options, err);
+        st = import(source, path, NULL, 0, NULL, options, err);
     free(config_path);
     free(directory);
     return st;
@@ -411,9 +396,7 @@ static lorafmt_status open_bytes(lorafmt_source *source, const lorafmt_memory *i
 
     if (st != LORAFMT_NOT_LORAFMT)
         return st ? st : read_adapters(source, options, err);
-    if (in->config)
-        LF_TRY(check_config(in->config, in->config_size, CONFIG_FILE, err));
-    return import(source, name_or_default(in->name), in->config, in->config_size, options, err);
+    return import(source, name_or_default(in->name), in->config, in->config_size, CONFIG_FILE, options, err);
 }
 
 lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memory, const lorafmt_source_options *options,
