@@ -26,6 +26,7 @@ typedef struct loader {
     lorafmt_view *views[N_VIEWS];
     lorafmt_runtime *runtime;
     size_t n_sets;
+    lorafmt_place places[MAX_BASE_TENSORS];
     uint8_t *live[LORAFMT_MAX_SETS][MAX_BASE_TENSORS];
 } loader;
 
@@ -285,16 +286,26 @@ static void runtime_free(loader *l)
         }
 }
 
-static void make_places(loader *l, lorafmt_place places[MAX_BASE_TENSORS])
+/* The bytes of a tensor before a row. */
+static size_t bytes_before(const lorafmt_base_tensor *t, uint64_t row)
+{
+    return t->n_dims >= 2 && t->shape[0] ? (size_t)(t->size / t->shape[0] * row) : row ? (size_t)t->size : 0;
+}
+
+static void make_places(loader *l)
 {
     for (size_t i = 0; i < l->b.base.n_tensors; i++) {
         const size_t size = (size_t)l->b.tensors[i].size;
-        places[i] = (lorafmt_place){.pristine = l->b.data[i]};
-        if (next_byte(l->s) >= 240)
-            places[i].row = next_byte(l->s), places[i].n_rows = next_byte(l->s);
+        lorafmt_place *place = &l->places[i];
+        *place = (lorafmt_place){.pristine = l->b.data[i]};
+        if (next_byte(l->s) >= 240) {
+            place->row = next_byte(l->s), place->n_rows = next_byte(l->s);
+            if (bytes_before(&l->b.tensors[i], place->row) <= size)
+                place->pristine = l->b.data[i] + bytes_before(&l->b.tensors[i], place->row);
+        }
         for (size_t set = 0; set < LORAFMT_MAX_SETS; set++) {
             require((l->live[set][i] = malloc(size ? size : 1)) != NULL);
-            places[i].live[set] = l->live[set][i];
+            place->live[set] = l->live[set][i];
         }
     }
 }
@@ -303,24 +314,24 @@ static void make_runtime(loader *l)
 {
     const uint8_t how = next_byte(l->s);
     const lorafmt_runtime_options options = {.struct_size = how == 255 ? 0 : sizeof options, .n_sets = how % 4, .n_threads = 1};
-    lorafmt_place places[MAX_BASE_TENSORS];
     lorafmt_status status;
     lorafmt_error err;
 
     runtime_free(l);
-    make_places(l, places);
+    make_places(l);
     l->n_sets = options.n_sets == 2 ? 2 : 1;
-    status = lorafmt_runtime_new(&l->b.base, places, &options, &l->runtime, &err);
+    status = lorafmt_runtime_new(&l->b.base, l->places, &options, &l->runtime, &err);
     if (status != LORAFMT_OK) {
         require(!l->runtime);
         require_refused(status, &err);
     }
 }
 
-/* Are the live weights of the set those that the view computes, or the base's? Tensors of which rows are held are not looked at. */
+/* Are the live weights of the set, of all rows or those held, those that the view computes, or the base's? */
 static void check_live(const loader *l, unsigned set, lorafmt_view *view)
 {
     lorafmt_error err;
+    size_t begin, size;
 
     for (size_t i = 0; i < l->b.base.n_tensors; i++) {
         const lorafmt_base_tensor *t = &l->b.tensors[i];
@@ -332,7 +343,9 @@ static void check_live(const loader *l, unsigned set, lorafmt_view *view)
         else
             require(lorafmt_view_evaluate(view, i, 0, computed->n_rows, l->b.data[i], (size_t)computed->row_size, expected,
                                           (size_t)computed->row_size, NULL, &err) == LORAFMT_OK);
-        require(memcmp(expected, l->live[set][i], (size_t)t->size) == 0);
+        begin = bytes_before(t, l->places[i].row);
+        size = l->places[i].n_rows ? bytes_before(t, l->places[i].n_rows) : (size_t)t->size;
+        require(memcmp(expected + begin, l->live[set][i], size) == 0);
         free(expected);
     }
 }

@@ -211,7 +211,7 @@ static int verify_adapters(const verify_args *args, const lorafmt_model *model, 
 
 static bool input_is_asked(const input_args *args)
 {
-    return args->alpha.given || args->rslora || args->experts_orientation;
+    return args->alpha.given || args->rslora || args->experts_orientation || args->trust.limits.n || args->trust.paranoid;
 }
 
 static int run_replay(const verify_args *args, const char *output)

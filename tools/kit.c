@@ -66,17 +66,8 @@ int seed_parse(const char *verb, const char *text, uint64_t *out)
 
 int bytes_parse(const char *verb, const char *name, const char *text, uint64_t *out)
 {
-    static const char units[] = "KMGT";
-    char *end;
-    const double number = strtod(text, &end);
-    const char *unit = *end ? strchr(units, *end) : NULL;
-    double bytes = number;
-
-    for (const char *u = units; unit && u <= unit; u++)
-        bytes *= 1024;
-    if (end == text || (*end && (!unit || end[1])) || !(bytes >= 1) || bytes > 0x1p62)
+    if (!parse_bytes(text, out))
         return message_usage(verb, "--%s %s: must be a number of bytes, as 20000, 512K, 20M or 1.5G", name, text);
-    *out = (uint64_t)bytes;
     return EXIT_DONE;
 }
 

@@ -71,6 +71,22 @@ bool parse_number(const char *text, double *out)
     return !*end;
 }
 
+bool parse_bytes(const char *text, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    const double number = strtod(text, &end);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    double bytes = number;
+
+    for (const char *u = units; unit && u <= unit; u++)
+        bytes *= 1024;
+    if (end == text || (*end && (!unit || end[1])) || !(bytes >= 1) || bytes > 0x1p62)
+        return false;
+    *out = (uint64_t)bytes;
+    return true;
+}
+
 /* '_' will do for '-', as in the names that others have for the same. */
 static bool is_name(const char *name, const char *typed, size_t length)
 {

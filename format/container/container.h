@@ -39,6 +39,7 @@ lorafmt_status lf_container_check_digest(const lf_container *container, lorafmt_
 /* All of a const lf_container's functions may run concurrently. */
 void lf_container_info(const lf_container *container, lorafmt_container_info *out);
 
+uint64_t lf_container_index_size(const lf_container *container);
 size_t lf_container_n_adapters(const lf_container *container);
 size_t lf_container_n_tensors(const lf_container *container);
 

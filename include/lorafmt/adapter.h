@@ -156,6 +156,7 @@ typedef struct lorafmt_source lorafmt_source;
 
 struct lorafmt_base;   /* lorafmt/view.h */
 struct lorafmt_policy; /* lorafmt/origin.h */
+struct lorafmt_limits; /* lorafmt/limits.h */
 
 typedef struct lorafmt_source_options {
     size_t struct_size; /**< sizeof(lorafmt_source_options) */
@@ -184,6 +185,13 @@ typedef struct lorafmt_source_options {
     bool in_memory;
     /** Open what these people signed and nothing else; not with defer_digests. Borrowed for the call. NULL = anything. */
     const struct lorafmt_policy *policy;
+    /** Smaller limits than those that hold by themselves (lorafmt/limits.h). Borrowed for the call. NULL = those. */
+    const struct lorafmt_limits *limits;
+    /**
+     * Take nothing on trust: in_memory, and before anything is used what lorafmt_verify() checks of the whole file; elements that are
+     * not finite are UNSUPPORTED. Not with defer_digests.
+     */
+    bool paranoid;
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */

@@ -4,7 +4,7 @@
  * what bytes or numbers mean.
  *
  *   source.c   open a .lora, a PEFT directory or a safetensors file     open.c  a .lora that may be appended to   load.c  its tensors
- *     policy.c  is it by somebody whose adapters may be opened?
+ *     limits.c  is it larger than what is put up with?   policy.c  is it by somebody whose adapters may be opened?
  *   verify.c   check all there is to check
  *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
  *   unpack.c   adapter -> PEFT directory
