@@ -92,10 +92,10 @@ typedef struct lorakit_manifest {
  * @param limits  those of YAML count; NULL = the ones of lorafmt/limits.h
  * @param out     to be freed with lorakit_manifest_free(); NULL on failure
  *
- * @return LORAFMT_OK; NOT_FOUND (the file, a root); IO; NOT_LORAFMT (not a regular file); MISUSE (wrong limits); LIMIT (beyond them,
- *         or spec/manifest.md 6); UNSUPPORTED (another version); CORRUPT (everything else that spec/manifest.md does not
- *         allow); NO_MEMORY. err->file is "PATH:LINE:COLUMN" where
- *         there is a place, both counted from 1, and err->field the place by keys, as "scenarios.legal.adapters[1].weight".
+ * @return LORAFMT_OK; NOT_FOUND (the file, a root); IO; NOT_LORAFMT (not a regular file, or a web page and the like); MISUSE (wrong
+ *         limits); LIMIT (beyond them, or spec/manifest.md 6); UNSUPPORTED (another version); CORRUPT (everything else that
+ *         spec/manifest.md does not allow); NO_MEMORY. err->file is "PATH:LINE:COLUMN" where there is a place, both counted from
+ *         1, and err->field the place by keys, as "scenarios.legal.adapters[1].weight".
  */
 LORAKIT_API lorafmt_status lorakit_manifest_open(const char *path, const lorafmt_limits *limits, lorakit_manifest **out,
                                                  lorafmt_error *err);

@@ -199,18 +199,29 @@ static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_sou
     return LORAFMT_OK;
 }
 
-/* config may be NULL for a bare file. */
+static lorafmt_status check_config(const lf_peft_input *in, const lorafmt_limits *limits, lorafmt_error *err)
+{
+    const lorafmt_status st = lf_limits_check_config(limits, in->config_text, in->config_size, err);
+
+    if (st)
+        lf_error_set_file(err, in->config_file);
+    return st;
+}
+
+/* config is NULL for a bare file. */
 static lorafmt_status import(lorafmt_source *source, const char *path, const char *config, size_t config_size,
-                             const lorafmt_source_options *options, lorafmt_error *err)
+                             const char *config_file, const lorafmt_source_options *options, lorafmt_error *err)
 {
     char name[LF_MAX_ADAPTER_NAME + 1];
     lorafmt_adapter *adapter = lf_arena_alloc(&source->arena, 1, sizeof *adapter);
     lf_peft_tensor *tensors = NULL;
-    lf_peft_input in = {.config_text = config, .config_size = config_size, .name = name};
+    lf_peft_input in = {.config_text = config, .config_size = config_size, .config_file = config_file, .name = name};
 
     if (!adapter)
         return lf_no_memory(err);
     source->kind = config ? LORAFMT_SOURCE_PEFT : LORAFMT_SOURCE_SAFETENSORS;
+    if (config)
+        LF_TRY(check_config(&in, limits_of(options), err));
     LF_TRY(parse_tensors(source, limits_of(options), &tensors, err));
     in.tensors = tensors;
     in.n_tensors = source->table->n_tensors;
@@ -231,32 +242,16 @@ static lorafmt_status import(lorafmt_source *source, const char *path, const cha
     return LORAFMT_OK;
 }
 
-/* What is wrong with the config alone is said of the config's file. */
-static lorafmt_status check_config(const lorafmt_limits *limits, const char *text, size_t size, const char *path,
-                                   lorafmt_error *err)
-{
-    lf_peft_config config;
-    lorafmt_status st = lf_limits_check_config(limits, text, size, err);
-
-    if (!st && !(st = lf_peft_config_parse(text, size, 1, &config, err)))
-        lf_peft_config_free(&config);
-    if (st)
-        lf_error_set_file(err, path);
-    return st;
-}
-
 static lorafmt_status import_beside(lorafmt_source *source, const char *path, const char *config_path,
                                     const lorafmt_source_options *options, lorafmt_error *err)
 {
-    const lorafmt_limits *limits = limits_of(options);
+    const uint64_t max_size = lorafmt_limits_get(limits_of(options), LORAFMT_LIMIT_CONFIG_SIZE);
     size_t config_size;
     lorafmt_status st;
     char *config;
 
-    LF_TRY(lf_file_load(config_path, lorafmt_limits_get(limits, LORAFMT_LIMIT_CONFIG_SIZE), &config, &config_size, err));
-    st = check_config(limits, config, config_size, config_path, err);
-    if (!st)
-        st = import(source, path, config, config_size, options, err);
+    LF_TRY(lf_file_load(config_path, max_size, &config, &config_size, err));
+    st = import(source, path, config, config_size, config_path, options, err);
     free(config);
     return st;
 }
@@ -275,7 +270,7 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
     else if (lf_path_type_of(config_path) == LF_PATH_FILE)
         st = import_beside(source, path, config_path, options, err);
     else
-        st = import(source, path, NULL, 0, options, err);
+        st = import(source, path, NULL, 0, NULL, options, err);
     free(config_path);
     free(directory);
     return st;
@@ -286,7 +281,7 @@ static lorafmt_status open_file(lorafmt_source *source, const char *path, const 
 {
     const lorafmt_status st = lf_container_open_file(path, options, &source->map, &source->container, err);
 
-    if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
+    if (st == LORAFMT_NOT_LORAFMT && lf_path_type_of(path) == LF_PATH_FILE && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);
     return st ? st : read_adapters(source, options, err);
 }
@@ -424,9 +419,7 @@ static lorafmt_status open_bytes(lorafmt_source *source, const lorafmt_memory *i
     st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
     if (st != LORAFMT_NOT_LORAFMT)
         return st ? st : read_adapters(source, options, err);
-    if (in->config)
-        LF_TRY(check_config(limits_of(options), in->config, in->config_size, CONFIG_FILE, err));
-    return import(source, name_or_default(in->name), in->config, in->config_size, options, err);
+    return import(source, name_or_default(in->name), in->config, in->config_size, CONFIG_FILE, options, err);
 }
 
 lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memory, const lorafmt_source_options *options,

@@ -39,7 +39,8 @@ struct lk_yaml {
  * Read a file, or bytes that are said to be of it. The tree is the arena's; file must live as long. Every key is text (as
  * lk_yaml_text() has it) and in its mapping once.
  *
- * limits may be NULL. LIMIT beyond them, CORRUPT otherwise; what lf_file_load() returns.
+ * limits may be NULL. NOT_LORAFMT when it is no text of this kind at all, LIMIT beyond them, CORRUPT otherwise; what lf_file_load()
+ * returns.
  */
 lorafmt_status lk_yaml_load(const char *file, const lorafmt_limits *limits, lf_arena *arena, const lk_yaml **root,
                             lorafmt_error *err);

@@ -2,6 +2,7 @@
 #include "lib/scenario/yaml.h"
 
 #include "format/base/error.h"
+#include "format/base/recognise.h"
 #include "lib/io/io.h"
 
 #include <inttypes.h>
@@ -278,11 +279,14 @@ lorafmt_status lk_yaml_parse(const char *bytes, size_t size, const char *file, c
                 .max_nodes = (size_t)lorafmt_limits_get(limits, LORAFMT_LIMIT_YAML_VALUES),
                 .err = err};
     const lk_yaml whole = {.file = file, .line = 1, .column = 1};
+    const char *what = lf_recognise((const uint8_t *)bytes, size, LF_FILE_JSON); // which YAML may look like
     lorafmt_status st;
 
     *root = NULL;
     if (size > max_size)
         return lk_yaml_fail(&whole, LORAFMT_LIMIT, err, "%zu bytes, at most %" PRIu64 " are read", size, max_size);
+    if (what)
+        return lk_yaml_fail(&whole, LORAFMT_NOT_LORAFMT, err, "this is %s", what);
     LF_TRY(check_characters(bytes, size, file, err));
     if (!yaml_parser_initialize(&r.parser))
         return lf_no_memory(err);
