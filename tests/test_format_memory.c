@@ -11,69 +11,9 @@
 #include "tests/container_files.h"
 #include "tests/failing_allocations.h"
 
-// NOLINTBEGIN(bugprone-reserved-identifier): names that the linker makes
-void *__real_realloc(void *p, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__real_lf_arena_alloc(lf_arena *arena, size_t n, size_t size);
-void *__wrap_lf_arena_alloc(lf_arena *arena, size_t n, size_t size);
-void *__real_lf_arena_alloc_dirty(lf_arena *arena, size_t n, size_t size);
-void *__wrap_lf_arena_alloc_dirty(lf_arena *arena, size_t n, size_t size);
-char *__real_lf_arena_strdup(lf_arena *arena, const char *s);
-char *__wrap_lf_arena_strdup(lf_arena *arena, const char *s);
-char *__real_lf_arena_strndup(lf_arena *arena, const char *s, size_t n);
-char *__wrap_lf_arena_strndup(lf_arena *arena, const char *s, size_t n);
-
-void *__wrap_realloc(void *p, size_t size)
+static void run_without_memory(operation *run, const void *ctx)
 {
-    if (n_calls++ == fail_at)
-        return NULL;
-    n_held += p == NULL;
-    return __real_realloc(p, size);
-}
-
-void *__wrap_lf_arena_alloc(lf_arena *arena, size_t n, size_t size)
-{
-    return n_calls++ == fail_at ? NULL : __real_lf_arena_alloc(arena, n, size);
-}
-
-void *__wrap_lf_arena_alloc_dirty(lf_arena *arena, size_t n, size_t size)
-{
-    return n_calls++ == fail_at ? NULL : __real_lf_arena_alloc_dirty(arena, n, size);
-}
-
-char *__wrap_lf_arena_strdup(lf_arena *arena, const char *s)
-{
-    return n_calls++ == fail_at ? NULL : __real_lf_arena_strdup(arena, s);
-}
-
-char *__wrap_lf_arena_strndup(lf_arena *arena, const char *s, size_t n)
-{
-    return n_calls++ == fail_at ? NULL : __real_lf_arena_strndup(arena, s, n);
-}
-// NOLINTEND(bugprone-reserved-identifier)
-
-/* What is run again and again: it gives back all that it made. */
-typedef lorafmt_status operation(const file *f, lorafmt_error *err);
-
-static void run_without_memory(operation *run, const file *f)
-{
-    const long held = n_held;
-
-    for (fail_at = 0;; fail_at++) {
-        lorafmt_error err = {0};
-        lorafmt_status st;
-        n_calls = 0;
-        st = run(f, &err);
-        assert_int_equal(n_held, held);
-        if (n_calls <= fail_at) {
-            assert_int_equal(st, LORAFMT_OK);
-            break;
-        }
-        assert_int_equal(st, LORAFMT_NO_MEMORY);
-        assert_int_equal(err.status, LORAFMT_NO_MEMORY);
-    }
-    assert_true(fail_at > 0);
-    fail_at = -1;
+    assert_int_equal(refuse_each(run, ctx), 0);
 }
 
 /* --- containers --- */
@@ -109,20 +49,21 @@ static lorafmt_status encode_as(lorafmt_codec codec, lf_sink sink, void *ctx, lo
     return st;
 }
 
-static lorafmt_status encode_raw(const file *f, lorafmt_error *err)
+static lorafmt_status encode_raw(const void *ctx, lorafmt_error *err)
 {
-    (void)f;
+    (void)ctx;
     return encode_as(LORAFMT_CODEC_RAW, to_nowhere, NULL, err);
 }
 
-static lorafmt_status encode_split(const file *f, lorafmt_error *err)
+static lorafmt_status encode_split(const void *ctx, lorafmt_error *err)
 {
-    (void)f;
+    (void)ctx;
     return encode_as(LORAFMT_CODEC_SPLIT, to_nowhere, NULL, err);
 }
 
-static lorafmt_status open_and_check(const file *f, lorafmt_error *err)
+static lorafmt_status open_and_check(const void *ctx, lorafmt_error *err)
 {
+    const file *f = ctx;
     lf_container *c;
     lorafmt_status st = lf_container_open(f->bytes, f->size, 0, &c, err);
 
@@ -182,13 +123,13 @@ static void test_full_sink(void **state)
 
 /* --- JSON and what is made of it --- */
 
-static lorafmt_status parse_json(const file *f, lorafmt_error *err)
+static lorafmt_status parse_json(const void *ctx, lorafmt_error *err)
 {
     static const char text[] = "{\"a\":[NaN,{\"x\":1,\"y\":2}],\"b\":{\"one\":1,\"two\":2,\"three\":3}}";
     cJSON *root;
     const lorafmt_status st = lf_json_parse(text, sizeof text - 1, LF_JSON_NONFINITE, &root, err);
 
-    (void)f;
+    (void)ctx;
     assert_true((st == LORAFMT_OK) == (root != NULL));
     cJSON_Delete(root);
     return st;
@@ -206,31 +147,31 @@ static lorafmt_status set_member(const char *path, lorafmt_error *err)
     return st;
 }
 
-static lorafmt_status set_known(const file *f, lorafmt_error *err)
+static lorafmt_status set_known(const void *ctx, lorafmt_error *err)
 {
-    (void)f;
+    (void)ctx;
     return set_member("a", err);
 }
 
-static lorafmt_status set_new(const file *f, lorafmt_error *err)
+static lorafmt_status set_new(const void *ctx, lorafmt_error *err)
 {
-    (void)f;
+    (void)ctx;
     return set_member("z", err);
 }
 
-static lorafmt_status set_inner(const file *f, lorafmt_error *err)
+static lorafmt_status set_inner(const void *ctx, lorafmt_error *err)
 {
-    (void)f;
+    (void)ctx;
     return set_member("b.c", err);
 }
 
-static lorafmt_status set_new_inner(const file *f, lorafmt_error *err)
+static lorafmt_status set_new_inner(const void *ctx, lorafmt_error *err)
 {
-    (void)f;
+    (void)ctx;
     return set_member("z.c", err);
 }
 
-static lorafmt_status extend_index(const file *f, lorafmt_error *err)
+static lorafmt_status extend_index(const void *ctx, lorafmt_error *err)
 {
     static const char text[] =
         "{\"metadata\":{\"total_size\":1},\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"n.safetensors\"}}";
@@ -239,7 +180,7 @@ static lorafmt_status extend_index(const file *f, lorafmt_error *err)
     char *out;
     const lorafmt_status st = lf_shard_index_extend(text, sizeof text - 1, &added, 1, 2, &out, &size, err);
 
-    (void)f;
+    (void)ctx;
     assert_true((st == LORAFMT_OK) == (out != NULL));
     free(out);
     return st;
@@ -254,7 +195,7 @@ static void test_json(void **state)
         run_without_memory(operations[i], NULL);
 }
 
-static lorafmt_status encode_header(const file *f, lorafmt_error *err)
+static lorafmt_status encode_header(const void *ctx, lorafmt_error *err)
 {
     lf_safetensors_tensor t = {.name = "t", .dtype = LORAFMT_F32, .n_dims = 1, .shape = {3}, .size = 12};
     const lf_safetensors_pair metadata[] = {{"format", "pt"}, {"note", "two\nlines"}};
@@ -262,13 +203,13 @@ static lorafmt_status encode_header(const file *f, lorafmt_error *err)
     size_t size;
     const lorafmt_status st = lf_safetensors_encode_header(&t, 1, metadata, COUNT(metadata), &out, &size, err);
 
-    (void)f;
+    (void)ctx;
     assert_true((st == LORAFMT_OK) == (out != NULL));
     free(out);
     return st;
 }
 
-static lorafmt_status parse_header(const file *f, lorafmt_error *err)
+static lorafmt_status parse_header(const void *ctx, lorafmt_error *err)
 {
     static const char text[] =
         "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
@@ -276,7 +217,7 @@ static lorafmt_status parse_header(const file *f, lorafmt_error *err)
     lf_safetensors *table;
     const lorafmt_status st = lf_safetensors_parse((const uint8_t *)text, size, 8 + size + 4, &table, err);
 
-    (void)f;
+    (void)ctx;
     assert_true((st == LORAFMT_OK) == (table != NULL));
     lf_safetensors_free(table);
     return st;
