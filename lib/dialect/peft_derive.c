@@ -278,8 +278,8 @@ lorafmt_status lf_peft_derive_config(const lorafmt_adapter *adapter, const char 
     char *text = NULL;
     bool ok;
 
-    if (old && lf_json_parse(old, strlen(old), 0, &json, NULL) != LORAFMT_OK)
-        json = NULL;
+    if (old && lf_json_parse(old, strlen(old), 0, &json, NULL) == LORAFMT_NO_MEMORY)
+        return lf_no_memory(err);
     if (!json)
         json = cJSON_CreateObject();
     ok = json && set_item(json, "peft_type", cJSON_CreateString("LORA")) &&
