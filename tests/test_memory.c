@@ -234,11 +234,280 @@ static void test_models(void **state)
     close_subject(&s);
 }
 
+/* --- files that live --- */
+
+static const float ones[12] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
+typedef struct made {
+    lorafmt_factor low_rank[2], value[1];
+    lorafmt_site sites[2];
+    lorafmt_adapter adapter;
+} made;
+
+static void make_adapter(const char *name, made *out)
+{
+    out->sites[0] = test_low_rank("q.weight", LORAFMT_KIND_LINEAR, 1, 3, 4, ones, ones, out->low_rank);
+    out->sites[1] = test_whole("v.bias", LORAFMT_KIND_ADDITIVE, test_tensor(LORAFMT_F32, 4, 0, ones), out->value);
+    out->adapter = test_adapter(name, out->sites, 2);
+}
+
+typedef struct bytes {
+    uint8_t data[1 << 16];
+    size_t size;
+} bytes;
+
+static void load(const char *path, bytes *out)
+{
+    FILE *f = fopen(path, "rb");
+
+    assert_non_null(f);
+    out->size = fread(out->data, 1, sizeof out->data, f);
+    assert_true(out->size < sizeof out->data);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void save(const bytes *in, const char *path)
+{
+    FILE *f = fopen(path, "wb");
+
+    assert_non_null(f);
+    assert_int_equal(fwrite(in->data, 1, in->size, f), in->size);
+    assert_int_equal(fclose(f), 0);
+}
+
+static bytes living; // generation 3, signed once, with "x" and "y", of which 1 had but "x"
+
+static lorafmt_status add(const char *name, lorafmt_error *err)
+{
+    static const lorafmt_metadata notes[] = {{"note", "first", 0}, {"note", "second", 0}, {"other", "", 0}};
+    const lorafmt_pack_options options = {.struct_size = sizeof options,
+                                          .dtype = LORAFMT_BF16,
+                                          .metadata = notes,
+                                          .n_metadata = sizeof notes / sizeof notes[0]};
+    const lorafmt_adapter *adapter;
+    lorafmt_append_result result;
+    made m;
+
+    make_adapter(name, &m);
+    adapter = &m.adapter;
+    return lorafmt_add("living.lora", &adapter, 1, &options, &result, err);
+}
+
+static lorafmt_status sign(const char *name, uint8_t key, lorafmt_error *err)
+{
+    lorafmt_signature signature = {LORAFMT_SIGNATURE_ED25519, {key}, {0}};
+    lorafmt_append_result result;
+
+    return lorafmt_add_signature("living.lora", name, &signature, &result, err);
+}
+
+static lorafmt_status add_z(const void *unused, lorafmt_error *err)
+{
+    (void)unused;
+    return add("z", err);
+}
+
+static lorafmt_status remove_x(const void *unused, lorafmt_error *err)
+{
+    static const char *const name = "x";
+    lorafmt_append_result result;
+
+    (void)unused;
+    return lorafmt_remove("living.lora", &name, 1, &result, err);
+}
+
+static lorafmt_status sign_x(const void *unused, lorafmt_error *err)
+{
+    (void)unused;
+    return sign("x", 2, err);
+}
+
+static lorafmt_status roll_back(const void *unused, lorafmt_error *err)
+{
+    lorafmt_append_result result;
+
+    (void)unused;
+    return lorafmt_rollback("living.lora", 1, &result, err);
+}
+
+static lorafmt_status compact(const void *unused, lorafmt_error *err)
+{
+    uint64_t n_bytes;
+
+    (void)unused;
+    return lorafmt_compact("living.lora", NULL, false, &n_bytes, err);
+}
+
+static lorafmt_status change(const void *ctx, lorafmt_error *err)
+{
+    operation *const *one = ctx;
+    lorafmt_status st;
+
+    save(&living, "living.lora");
+    st = (*one)(NULL, err);
+    if (st) {
+        static bytes after;
+        load("living.lora", &after);
+        assert_int_equal(after.size, living.size);
+        assert_memory_equal(after.data, living.data, living.size);
+    }
+    return st;
+}
+
+static lorafmt_status look_back(const void *unused, lorafmt_error *err)
+{
+    lorafmt_history *history;
+    lorafmt_verify_result result;
+    lorafmt_status st = lorafmt_history_open("living.lora", &history, err);
+
+    (void)unused;
+    assert_int_equal(history != NULL, st == LORAFMT_OK);
+    for (size_t i = 0; !st && i < lorafmt_history_n_generations(history); i++) {
+        assert_null(lorafmt_history_generation(history, i)->damage);
+        st = lorafmt_history_verify(history, i, &result, err);
+    }
+    lorafmt_history_free(history);
+    return st;
+}
+
+static void make_living(void)
+{
+    const lorafmt_adapter *adapter;
+    made m;
+
+    make_adapter("x", &m);
+    adapter = &m.adapter;
+    assert_int_equal(lorafmt_pack(&adapter, 1, "living.lora", NULL, NULL), LORAFMT_OK);
+    assert_int_equal(add("y", NULL), LORAFMT_OK);
+    assert_int_equal(sign("x", 1, NULL), LORAFMT_OK);
+    load("living.lora", &living);
+}
+
+/* What could not be changed is as it was, byte for byte. */
+static void test_living_files(void **state)
+{
+    static const struct {
+        operation *change;
+        size_t n_adapters, n_signatures;
+        uint64_t generation;
+    } changes[] = {{add_z, 3, 1, 4}, {remove_x, 1, 0, 4}, {sign_x, 2, 2, 4}, {roll_back, 1, 0, 4}, {compact, 2, 1, 1}};
+
+    (void)state;
+    make_living();
+    assert_int_equal(refuse_each(look_back, NULL), 0);
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        lorafmt_container_info info;
+        lorafmt_source *source;
+        assert_int_equal(refuse_each(change, &changes[i].change), 0);
+        assert_int_equal(lorafmt_source_open("living.lora", NULL, &source, NULL), LORAFMT_OK);
+        assert_true(lorafmt_source_container(source, &info));
+        assert_int_equal(lorafmt_source_n_adapters(source), changes[i].n_adapters);
+        assert_int_equal(info.n_signatures, changes[i].n_signatures);
+        assert_int_equal(info.generation, changes[i].generation);
+        lorafmt_source_free(source);
+    }
+}
+
+/* --- sources of other kinds --- */
+
+static lorafmt_status open_with(const char *path, const lorafmt_source_options *options, lorafmt_error *err)
+{
+    lorafmt_source *source;
+    const lorafmt_status st = lorafmt_source_open(path, options, &source, err);
+
+    assert_int_equal(source != NULL, st == LORAFMT_OK);
+    lorafmt_source_free(source);
+    return st;
+}
+
+static lorafmt_status open_deferred(const void *unused, lorafmt_error *err)
+{
+    const lorafmt_source_options options = {.struct_size = sizeof options, .defer_digests = true, .adapter = "y", .n_threads = 1};
+
+    (void)unused;
+    return open_with("living.lora", &options, err);
+}
+
+static lorafmt_status open_in_memory(const void *unused, lorafmt_error *err)
+{
+    const lorafmt_source_options options = {.struct_size = sizeof options, .in_memory = true, .n_threads = 1};
+
+    (void)unused;
+    return open_with("living.lora", &options, err);
+}
+
+/* Beside the config that PEFT has, and with an alpha instead of it. */
+static lorafmt_status open_bare(const void *unused, lorafmt_error *err)
+{
+    const lorafmt_source_options options = {.struct_size = sizeof options, .has_alpha = true, .alpha = 2};
+    lorafmt_status st = open_with("peft/adapter_model.safetensors", NULL, err);
+
+    (void)unused;
+    THEN(open_with("bare.safetensors", &options, err));
+    return st;
+}
+
+static lorafmt_status open_bytes(const void *unused, lorafmt_error *err)
+{
+    const lorafmt_memory memory = {.bytes = living.data, .size = living.size};
+    lorafmt_source *source;
+    const lorafmt_status st = lorafmt_source_open_memory(&memory, NULL, &source, err);
+
+    (void)unused;
+    assert_int_equal(source != NULL, st == LORAFMT_OK);
+    lorafmt_source_free(source);
+    return st;
+}
+
+/* A detached signature, which the policy counts. */
+static lorafmt_status make_origin(const void *unused, lorafmt_error *err)
+{
+    lorafmt_private_key *key = NULL;
+    lorafmt_public_key public;
+    lorafmt_signature signature;
+    uint8_t detached[LORAFMT_SIGNATURE_SIZE];
+    const uint8_t id[32] = {1};
+    lorafmt_status st = lorafmt_key_generate("key.pem", "key.pub.pem", &public, err);
+
+    (void)unused;
+    assert_int_equal(exists("key.pem"), st == LORAFMT_OK);
+    THEN(lorafmt_private_key_load("key.pem", &key, err));
+    if (!st)
+        lorafmt_sign(key, id, &signature);
+    THEN(lorafmt_signature_save(&signature, "x.sig", false, err));
+    THEN(lorafmt_signature_load("x.sig", detached, err));
+    THEN(lorafmt_public_key_load("key.pub.pem", &public, err));
+    lorafmt_private_key_free(key);
+    remove("key.pem");
+    remove("key.pub.pem");
+    remove("x.sig");
+    return st;
+}
+
+static void test_sources(void **state)
+{
+    static operation *const operations[] = {open_deferred, open_in_memory, open_bare, open_bytes, make_origin};
+    bytes bare;
+    made m;
+
+    (void)state;
+    make_living();
+    make_adapter("x", &m);
+    m.adapter.n_sites = 1;
+    assert_int_equal(lorafmt_unpack(&m.adapter, "peft", false, NULL), LORAFMT_OK);
+    load("peft/adapter_model.safetensors", &bare);
+    save(&bare, "bare.safetensors");
+    for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++)
+        assert_int_equal(refuse_each(operations[i], NULL), 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         IN_DIRECTORY(test_pairs),
         IN_DIRECTORY(test_models),
+        IN_DIRECTORY(test_living_files),
+        IN_DIRECTORY(test_sources),
     };
 
     if (argc < 3 || argc % 2 == 0)
