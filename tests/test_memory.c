@@ -459,7 +459,17 @@ static lorafmt_status open_bytes(const void *unused, lorafmt_error *err)
     return st;
 }
 
-/* A detached signature, which the policy counts. */
+static lorafmt_status open_receipt(const void *unused, lorafmt_error *err)
+{
+    lorafmt_receipt *receipt;
+    const lorafmt_status st = lorafmt_receipt_open("receipt.json", &receipt, err);
+
+    (void)unused;
+    assert_int_equal(receipt != NULL, st == LORAFMT_OK);
+    lorafmt_receipt_free(receipt);
+    return st;
+}
+
 static lorafmt_status make_origin(const void *unused, lorafmt_error *err)
 {
     lorafmt_private_key *key = NULL;
@@ -486,7 +496,11 @@ static lorafmt_status make_origin(const void *unused, lorafmt_error *err)
 
 static void test_sources(void **state)
 {
-    static operation *const operations[] = {open_deferred, open_in_memory, open_bare, open_bytes, make_origin};
+    static operation *const operations[] = {open_deferred, open_in_memory, open_bare, open_bytes, open_receipt, make_origin};
+    static const bytes receipt = {
+        "{\"dry_run\": false, \"options\": {\"map\": [\"a=b\"], \"orientation\": null, \"any_base\": false, \"allow_unmatched\": false, "
+        "\"alpha\": null, \"rslora\": false, \"experts_orientation\": null}, \"digests\": null}",
+        191};
     bytes bare;
     made m;
 
@@ -497,6 +511,7 @@ static void test_sources(void **state)
     assert_int_equal(lorafmt_unpack(&m.adapter, "peft", false, NULL), LORAFMT_OK);
     load("peft/adapter_model.safetensors", &bare);
     save(&bare, "bare.safetensors");
+    save(&receipt, "receipt.json");
     for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++)
         assert_int_equal(refuse_each(operations[i], NULL), 0);
 }
