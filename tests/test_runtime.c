@@ -580,6 +580,50 @@ static void test_bad_places(void **state)
 #undef REFUSED
 }
 
+static void assert_no_runtime(const lorafmt_base *of, const lorafmt_place *places, const lorafmt_runtime_options *o)
+{
+    lorafmt_runtime *rt;
+    lorafmt_error err;
+
+    assert_int_equal(lorafmt_runtime_new(of, places, o, &rt, &err), LORAFMT_MISUSE);
+    assert_null(rt);
+    assert_true(err.text[0]);
+}
+
+static void test_bad_arguments(void **state)
+{
+    static const lorafmt_runtime_options old = {.struct_size = 1}, sets = {.struct_size = sizeof sets, .n_sets = 3},
+                                         twice = {.struct_size = sizeof twice, .is_loaded = true, .load_by_swap = true};
+    static const lorafmt_bind_options check_only = {.struct_size = sizeof check_only, .check_only = true};
+    const lorafmt_swap_options before = {.struct_size = 1}, checks = {.struct_size = sizeof checks, .bind = &check_only};
+    lorafmt_base_tensor bad[N_TENSORS];
+    lorafmt_base other = base;
+
+    (void)state;
+    model_init(1, 0, NULL);
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, NULL, 0, &before, NULL, NULL, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, NULL, 0, &checks, NULL, NULL, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_runtime_generation(one.runtime), 0);
+    lorafmt_runtime_free(one.runtime);
+    assert_no_runtime(NULL, one.places, NULL);
+    assert_no_runtime(&base, NULL, NULL);
+    assert_no_runtime(&base, one.places, &old);
+    assert_no_runtime(&base, one.places, &sets);
+    assert_no_runtime(&base, one.places, &twice);
+    other.struct_size = 1;
+    assert_no_runtime(&other, one.places, NULL);
+    other = base;
+    other.tensors = NULL;
+    assert_no_runtime(&other, one.places, NULL);
+    memcpy(bad, tensors, sizeof bad);
+    other.tensors = bad;
+    bad[Q].size++;
+    assert_no_runtime(&other, one.places, NULL);
+    bad[Q].size--;
+    bad[Q].name = NULL;
+    assert_no_runtime(&other, one.places, NULL);
+}
+
 /* --- readers while a writer switches --- */
 
 static double seconds = 0.5;
@@ -652,6 +696,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_waiting_for_readers_can_be_stopped),
         cmocka_unit_test(test_all_offenders_are_listed),
         cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_bad_arguments),
         cmocka_unit_test(test_bad_places),
         cmocka_unit_test(test_readers_see_no_mixture),
     };
