@@ -13,6 +13,7 @@
 #include "tests/adapters.h"
 #include "tests/temporary_directory.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +174,33 @@ static void test_wrong_options_of_pack(void **state)
             fail_msg("'%s', not '%s'", err.text, table[i].says);
         assert_int_equal(access("out", F_OK), -1);
     }
+}
+
+static void put_file(const char *path)
+{
+    FILE *f = fopen(path, "wb");
+
+    assert_non_null(f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* What is replaced as a whole must be an adapter and nothing else. */
+static void test_unpacking_over_something(void **state)
+{
+    fixture *t = *state;
+    lorafmt_error err;
+
+    assert_int_equal(lorafmt_unpack(&t->adapter, "peft", true, &err), LORAFMT_OK); // where nothing is
+    assert_int_equal(lorafmt_unpack(&t->adapter, "peft", false, &err), LORAFMT_IO);
+    assert_int_equal(err.os_error, EEXIST);
+    assert_int_equal(lorafmt_unpack(&t->adapter, "peft", true, &err), LORAFMT_OK);
+    put_file("peft/tokenizer.json");
+    assert_int_equal(lorafmt_unpack(&t->adapter, "peft", true, &err), LORAFMT_MISUSE);
+    assert_string_equal(err.file, "peft");
+    assert_string_equal(err.text, "will not be replaced: it holds \"tokenizer.json\", which is no part of an adapter");
+    put_file("file");
+    assert_int_equal(lorafmt_unpack(&t->adapter, "file", false, &err), LORAFMT_IO);
+    assert_int_equal(lorafmt_unpack(&t->adapter, "nowhere/peft", false, &err), LORAFMT_NOT_FOUND);
 }
 
 /* A view that was only checked, or that a single file cannot be: no image. */
@@ -366,6 +394,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_options_of_another_version, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_options_of_pack, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_views, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unpacking_over_something, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values_too_large_for_a_dtype, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_adapter_of_a_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unpacking_what_is_shared_much, setup, teardown),
