@@ -180,16 +180,18 @@ static void check_walk(const walk *w)
 static void check_compact(const walk *w)
 {
     walk one = {.n_generations = 1, .states = {*current(w)}};
+    const lorafmt_compact_options force = {.struct_size = sizeof force, .force = true};
+    lorafmt_compact_result result;
     lorafmt_error err;
-    uint64_t n_bytes;
     file f;
 
-    ok(lorafmt_compact(FILE_NAME, "compact.lora", true, &n_bytes, &err), &err);
+    ok(lorafmt_compact(FILE_NAME, "compact.lora", &force, &result, &err), &err);
     f = load("compact.lora");
-    assert_int_equal(f.size, n_bytes);
+    assert_int_equal(f.size, result.n_bytes);
+    assert_false(result.recovered);
     assert_ok(&f);
     free(f.bytes);
-    ok(lorafmt_compact(FILE_NAME, NULL, false, NULL, &err), &err);
+    ok(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), &err);
     check_walk(&one);
 }
 
@@ -274,7 +276,7 @@ static void test_reader_keeps_its_view(void **unused)
     ok(lorafmt_source_open(FILE_NAME, NULL, &source, &err), &err);
     for (int i = 0; i < 4; i++)
         ok(lorafmt_add(FILE_NAME, second, 1, &options, NULL, &err), &err);
-    ok(lorafmt_compact(FILE_NAME, NULL, false, NULL, &err), &err);
+    ok(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), &err);
     assert_int_equal(lorafmt_source_n_adapters(source), 1);
     ok(lorafmt_verify(source, &result, &err), &err);
     assert_int_equal(result.n_sites, sample_adapters[0]->n_sites);
@@ -448,7 +450,7 @@ static void test_names_and_options(void **unused)
 {
     const lorafmt_pack_options force = {.struct_size = sizeof force, .force = true};
     const lorafmt_pack_options align = {.struct_size = sizeof align, .force = true, .align = 64};
-    const char *names[] = {"nobody"};
+    const char *names[] = {"nobody"}, *twice[] = {sample_adapters[0]->name, sample_adapters[0]->name};
     lorafmt_signature signature = {.algorithm = 1};
     lorafmt_error err;
 
@@ -462,7 +464,9 @@ static void test_names_and_options(void **unused)
     assert_int_equal(lorafmt_add_signature(FILE_NAME, "nobody", &signature, NULL, &err), LORAFMT_NOT_FOUND);
     assert_int_equal(lorafmt_rollback(FILE_NAME, 7, NULL, &err), LORAFMT_NOT_FOUND);
     assert_int_equal(lorafmt_rollback("nothing", 1, NULL, &err), LORAFMT_NOT_FOUND);
-    assert_int_equal(lorafmt_compact(FILE_NAME, FILE_NAME, false, NULL, &err), LORAFMT_IO);
+    assert_int_equal(lorafmt_remove(FILE_NAME, twice, 2, NULL, &err), LORAFMT_MISUSE);
+    ok(lorafmt_compact(FILE_NAME, "out.lora", NULL, NULL, &err), &err);
+    assert_int_equal(lorafmt_compact(FILE_NAME, "out.lora", NULL, NULL, &err), LORAFMT_IO);
     assert_int_equal(err.os_error, EEXIST);
 }
 
@@ -478,7 +482,7 @@ static void test_second_writer(void **unused)
     ok(lf_file_open_locked(FILE_NAME, &fd, &size, &err), &err);
     assert_int_equal(lorafmt_add(FILE_NAME, sample_adapters, 1, &force, NULL, &err), LORAFMT_IO);
     assert_int_equal(err.os_error, EWOULDBLOCK);
-    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, false, NULL, &err), LORAFMT_IO);
+    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), LORAFMT_IO);
     lf_file_close(fd);
     ok(lorafmt_add(FILE_NAME, sample_adapters, 1, &force, NULL, &err), &err);
 }
@@ -488,6 +492,7 @@ static void test_second_writer(void **unused)
 static void test_recovered(void **unused)
 {
     const lorafmt_pack_options force = {.struct_size = sizeof force, .force = true};
+    lorafmt_compact_result result;
     lorafmt_error err;
     file f;
 
@@ -497,9 +502,12 @@ static void test_recovered(void **unused)
     f = load(FILE_NAME);
     slot_of(&f, 1)[40] ^= 1;
     assert_refused(&f, LORAFMT_CORRUPT, "a root slot is damaged");
-    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, false, NULL, &err), LORAFMT_CORRUPT);
+    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), LORAFMT_CORRUPT);
     assert_int_equal(err.hint, LORAFMT_HINT_ROLLBACK);
-    ok(lorafmt_compact(FILE_NAME, "out.lora", false, NULL, &err), &err);
+    assert_int_equal(lorafmt_rollback(FILE_NAME, 0, NULL, &err), LORAFMT_CORRUPT);
+    assert_int_equal(err.hint, LORAFMT_HINT_ROLLBACK);
+    ok(lorafmt_compact(FILE_NAME, "out.lora", NULL, &result, &err), &err);
+    assert_true(result.recovered);
     free(f.bytes);
     ok(lorafmt_rollback(FILE_NAME, 1, NULL, &err), &err);
     f = load(FILE_NAME);
@@ -618,7 +626,7 @@ static void test_compact_in_place(void **unused)
     ok(lorafmt_add(FILE_NAME, sample_adapters + 1, 1, NULL, NULL, &err), &err);
     assert_int_equal(chmod(FILE_NAME, 0640), 0);
     assert_int_equal(symlink(FILE_NAME, "link"), 0);
-    ok(lorafmt_compact("link", NULL, false, NULL, &err), &err);
+    ok(lorafmt_compact("link", NULL, NULL, NULL, &err), &err);
     assert_int_equal(lstat("link", &st), 0);
     assert_true(S_ISLNK(st.st_mode));
     assert_int_equal(stat(FILE_NAME, &st), 0);
