@@ -12,7 +12,7 @@
  * On failure the file holds what it held. There may be bytes behind its end, which count for nothing and which the next one to
  * append writes over: also those of a generation that was there for a moment, until the disk refused its root. Two failures are
  * different, and the text says so: a generation that could not be taken back may be there after all, and one that was written while
- * somebody else put another file in the place of this one (IO, EWOULDBLOCK, or NOT_FOUND) is in the old file.
+ * somebody else put another file in the place of this one (IO, EWOULDBLOCK) is in the old file.
  */
 #ifndef LORAFMT_GENERATIONS_H
 #define LORAFMT_GENERATIONS_H

@@ -98,7 +98,8 @@ static lorafmt_status check_found(const lf_appender *a, uint64_t generation, lor
     if (!e)
         return LORAFMT_OK;
     return lf_fail_os(err, e, a->path,
-                      "generation %" PRIu64 " is written, but this path leads to another file by now, and what was done is lost",
+                      "generation %" PRIu64
+                      " is written, but this path leads to another file by now, or to none, and what was done is lost",
                       generation);
 }
 

@@ -41,7 +41,7 @@ lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const vo
 lorafmt_status lf_file_open_locked(const char *path, int *fd, uint64_t *size, lorafmt_error *err);
 void lf_file_close(int fd); /* nothing for -1 */
 
-/* Does path still lead to the open file? IO with EWOULDBLOCK when it leads to another one. */
+/* Does path still lead to the open file? IO with EWOULDBLOCK when it leads to another one or nowhere. */
 lorafmt_status lf_file_check_same(int fd, const char *path, lorafmt_error *err);
 int lf_file_look_again(int fd, const char *path); /* the same: 0 or an errno */
 

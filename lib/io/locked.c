@@ -24,7 +24,7 @@ int lf_file_look_again(int fd, const char *path)
     struct stat opened, named;
 
     if (fstat(fd, &opened) != 0 || stat(path, &named) != 0)
-        return errno;
+        return errno == ENOENT ? EWOULDBLOCK : errno;
     return opened.st_dev == named.st_dev && opened.st_ino == named.st_ino ? 0 : EWOULDBLOCK;
 }
 
