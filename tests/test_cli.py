@@ -184,7 +184,7 @@ RECOVERED = [
     ('compact torn.lora -o torn.lora --force', 1, '',
      'lorapack: torn.lora: is the file that is read; without an output it is compacted where it is\n'),
     ('compact torn.lora -o untorn.lora', 0, [r'untorn\.lora: 92 KiB, of 92 KiB'],
-     'lorapack: warning: untorn.lora: holds what a file with a damaged root slot shows, which may have had a newer generation\n'),
+     'lorapack: warning: torn.lora: recovered: a root slot is damaged and the other one is used\n'),
     ('rollback torn.lora --to 1', 0, [r'torn\.lora: generation 2, as generation 1 was; [\d.]+ KiB more'], ''),
 ]
 

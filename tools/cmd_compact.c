@@ -35,12 +35,12 @@ static void print_json(const char *path, const lorafmt_compact_result *result)
     json_object_end(&j);
 }
 
-static void report(const char *path, const lorafmt_compact_result *result, const compact_args *args)
+static void report(const char *input, const char *path, const lorafmt_compact_result *result, const compact_args *args)
 {
     char before[NUMBER_TEXT_SIZE], after[NUMBER_TEXT_SIZE];
 
     if (result->recovered)
-        message_warning("%s: holds what a file with a damaged root slot shows, which may have had a newer generation", path);
+        message_warning("%s: recovered: a root slot is damaged and the other one is used", input);
     if (args->json)
         print_json(path, result);
     else if (!args->quiet)
@@ -74,7 +74,7 @@ static int run_compact(const void *args_, size_t n_inputs, char *const *inputs)
     progress_end(&p);
     if (st)
         return progress_failure(&p, &err, path);
-    report(path, &result, args);
+    report(inputs[0], path, &result, args);
     return EXIT_DONE;
 }
 
