@@ -113,7 +113,7 @@ static lorafmt_status go_back(script *s, lorafmt_error *err)
 static lorafmt_status compact(script *s, lorafmt_error *err)
 {
     (void)s;
-    return lorafmt_compact(path, NULL, true, NULL, err);
+    return lorafmt_compact(path, NULL, NULL, NULL, err);
 }
 
 typedef struct step {

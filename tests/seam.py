@@ -17,7 +17,7 @@ ENVIRONMENT = {'OPENBLAS_NUM_THREADS': '1', 'OPENBLAS_CORETYPE': ''}
 
 
 class Plan(typing.NamedTuple):
-    """What fails: call number `at` of a kind, and with for_ever all after it. Error 0: a read or a write does half."""
+    """What fails: call number `at` of a kind, and with for_ever all after it: 1, like it; 2, that write. Error 0: a read or a write does half."""
     kind: int = 0
     at: int = 0
     for_ever: int = 0

@@ -14,6 +14,9 @@ import subprocess
 import sys
 import tempfile
 
+from commands import SECOND_SLOT
+from project import flip
+
 HERE = pathlib.Path(__file__).resolve().parent
 LORAPACK = os.path.abspath(sys.argv[1])
 DEMO = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else HERE.parent / 'examples/demo-model').resolve()
@@ -113,6 +116,9 @@ CASES = [
     ('add living.lora adapters/legal --name again', 0, [r'living\.lora: generation 3, added again; \d+ KiB more'], ''),
     ('add living.lora adapters/legal --replace --dtype f32 -q', 0, '', ''),
     ('remove living.lora scripture again', 0, [r'living\.lora: generation 5, removed scripture, again; [\d.]+ KiB more'], ''),
+    ('remove living.lora legal legal', 1, '', 'lorapack: living.lora: legal: is named twice\n'),
+    ('remove living.lora living.lora#legal', 2, '', [r'lorapack: remove: "living\.lora#legal": .*the name of the adapter: "legal" .*']),
+    ('remove living.lora #legal', 2, '', [r'lorapack: remove: "#legal": .*the name of the adapter: "legal" .*']),
     ('remove living.lora scripture', 1, '', "lorapack: living.lora: no adapter 'scripture' in it\n"),
     ('remove living.lora legal', 1, '', 'lorapack: living.lora: these are all its adapters, and a file holds at least one\n'),
     ('rollback living.lora', 0, [r'living\.lora: generation 6, as generation 4 was; \d+ KiB more'], ''),
@@ -120,15 +126,15 @@ CASES = [
     ('rollback living.lora --to 0', 2, '', [r'lorapack: rollback: --to 0: must be the number of a generation, .*']),
     ('rollback living.lora --to 8', 1, '', 'lorapack: living.lora: there is no generation 8 in its history\n'),
     ('history living.lora', 0,
-     [r'  generation   adapters +bytes  change', r'  7 \(current\) +1 .*  replaced legal, removed scripture, removed again',
-      r'  6 +3 .*  added scripture, added again', r'  5 +1 .*  removed scripture, removed again', r'  4 +3 .*  replaced legal',
+     [r'  generation   adapters +bytes  change', r'  7 \(current\) +1 .*  replaced legal, removed scripture, removed again \(as generation 1 was\)',
+      r'  6 +3 .*  added scripture, added again \(as generation 4 was\)', r'  5 +1 .*  removed scripture, removed again', r'  4 +3 .*  replaced legal',
       r'  3 +3 .*  added again', r'  2 +2 .*  added scripture', r'  1 +1 .*  added legal'], ''),
     ('verify living.lora', 0, [r'living\.lora: good, 1 adapter, 18 sites, 36 tensors, .*, every digest right'], ''),
     ('compact living.lora -o compact.lora', 0, [r'compact\.lora: 92 KiB, of \d+ KiB'], ''),
     ('compact living.lora', 0, [r'living\.lora: 92 KiB, of \d+ KiB'], ''),
     ('rollback living.lora', 1, '', 'lorapack: living.lora: has one generation, and nothing to go back to\n'),
     ('add living.lora', 2, '', [r'lorapack: add: .*usage: lorapack add FILE\.lora IN .*']),
-    ('add nowhere.lora adapters/legal', 1, '', [r'lorapack: nowhere\.lora: cannot open for writing: .*']),
+    ('add nowhere.lora adapters/legal', 1, '', 'lorapack: nowhere.lora: there is no such file to add to; lorapack pack IN -o nowhere.lora makes one\n'),
     ('history adapters/legal', 1, '', [r'lorapack: adapters/legal: .*']),
 
     # Looking at it.
@@ -168,6 +174,21 @@ CASES = [
 ]
 
 
+# The same of a file of two generations, of which the root slot of the second is damaged.
+SLOT = 'lorapack: torn.lora: a root slot is damaged, and generation 1 is what the other one shows; writing on would make that final; ' \
+       'lorapack rollback FILE --to that one accepts it\n'
+RECOVERED = [
+    ('add torn.lora adapters/tang', 1, '', SLOT),
+    ('rollback torn.lora', 1, '', SLOT),
+    ('compact torn.lora', 1, '', SLOT),
+    ('compact torn.lora -o torn.lora --force', 1, '',
+     'lorapack: torn.lora: is the file that is read; without an output it is compacted where it is\n'),
+    ('compact torn.lora -o untorn.lora', 0, [r'untorn\.lora: 92 KiB, of 92 KiB'],
+     'lorapack: warning: torn.lora: recovered: a root slot is damaged and the other one is used\n'),
+    ('rollback torn.lora --to 1', 0, [r'torn\.lora: generation 2, as generation 1 was; [\d.]+ KiB more'], ''),
+]
+
+
 def run(arguments, folder, **how):
     """Exit code, stdout and stderr of lorapack."""
     done = subprocess.run([LORAPACK, *arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -189,9 +210,9 @@ def mismatch(expected, text):
     return None
 
 
-def check_table(folder):
-    """Run every line of the table; yield what is wrong."""
-    for arguments, code, out, err in CASES:
+def check_table(folder, cases=tuple(CASES)):
+    """Run every line of a table; yield what is wrong."""
+    for arguments, code, out, err in cases:
         got_code, got_out, got_err = run(arguments.split(), folder)
         reasons = [f'exit {got_code}, must be {code}: {got_err}'] if got_code != code else []
         for what, reason in (('stdout', mismatch(out, got_out)), ('stderr', mismatch(err, got_err))):
@@ -200,6 +221,16 @@ def check_table(folder):
         if got_code == 1 and not got_err.splitlines()[-1].startswith('lorapack: '):
             reasons.append('the last line of stderr does not say what failed')
         yield f'lorapack {arguments}', '; '.join(reasons)
+
+
+def check_recovered(folder):
+    """What is done to a file whose newest root is damaged; yield what is wrong."""
+    run(['pack', 'adapters/legal', '-o', 'torn.lora'], folder)
+    run(['add', 'torn.lora', 'adapters/scripture'], folder)
+    flip(folder / 'torn.lora', SECOND_SLOT)
+    yield from check_table(folder, RECOVERED)
+    for name in ('torn.lora', 'untorn.lora'):
+        (folder / name).unlink()
 
 
 def check_json(folder):
@@ -295,7 +326,7 @@ def main():
         folder = pathlib.Path(scratch).resolve()
         shutil.copytree(DEMO / 'base', folder / 'base')
         shutil.copytree(DEMO / 'adapters', folder / 'adapters')
-        for check in (check_table, check_json, check_values, check_hostile_names, check_places, check_left_over):
+        for check in (check_table, check_recovered, check_json, check_values, check_hostile_names, check_places, check_left_over):
             for name, reason in check(folder):
                 n_passed += not reason
                 n_failed += bool(reason)

@@ -635,9 +635,7 @@ static lorafmt_status remove_x(lorafmt_error *err)
 
 static lorafmt_status compact(lorafmt_error *err)
 {
-    uint64_t n_bytes;
-
-    return lorafmt_compact(living, NULL, false, &n_bytes, err);
+    return lorafmt_compact(living, NULL, NULL, NULL, err);
 }
 
 /* The generation that a file which is whole has. */

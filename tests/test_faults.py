@@ -62,12 +62,15 @@ ERRORS = {
     'faccessat': LOOK,
     'faccessat2': LOOK,
     'fchmod': [errno.EPERM, errno.EIO, errno.EROFS],
+    'fchown': [errno.EPERM, errno.EINVAL, errno.EIO, errno.EROFS],
     'ftruncate': [errno.EIO, errno.EINTR],
     'fcntl': [], # what is asked of an open descriptor
     'getcwd': [errno.EACCES, errno.ENOENT],
 }
 # A disk that is full or broken stays so; and a process that has no memory may never get any.
 LASTING = [errno.EIO, errno.ENOSPC]
+# A disk that is gone for all of them at once.
+WRITERS = ['pwrite64', 'fsync']
 # But where no directory can be read and no name removed, what is temporary stays.
 TO_REMOVE = ['getdents64', 'unlink', 'unlinkat']
 
@@ -77,7 +80,7 @@ WAS = re.compile('; it was .*')
 # What may come of a fault: nothing; exit 1 and all is as it was, or the output is there and the message says so, or, of a build, which
 # has several steps, the output is there and the next run does the rest.
 OUTCOMES = DONE, REFUSED, WRITTEN, UNFINISHED, NOT_REACHED, FAILED = 'done', 'refused', 'written', 'unfinished', 'not met', 'failed'
-SAYS_WRITTEN = re.compile('is written, but|; the model is written|standard output: cannot be written')
+SAYS_WRITTEN = re.compile('is written, but|may be written, but|; the model is written|standard output: cannot be written')
 
 
 class Trial:
@@ -117,6 +120,8 @@ class Trial:
                 for for_ever in (0, 1) if error in LASTING and name not in TO_REMOVE else (0,):
                     said = errno.errorcode[error] if error else 'half done'
                     yield Plan(CALL, at, for_ever, error), f'{name}, call {at}' + ' and all like it' * for_ever + f': {said}'
+            if name in WRITERS:
+                yield Plan(CALL, at, 2, errno.EIO), f'{name}, call {at} and all that write: EIO'
 
     def check(self, plan):
         """One fault; what came of it."""

@@ -180,16 +180,18 @@ static void check_walk(const walk *w)
 static void check_compact(const walk *w)
 {
     walk one = {.n_generations = 1, .states = {*current(w)}};
+    const lorafmt_compact_options force = {.struct_size = sizeof force, .force = true};
+    lorafmt_compact_result result;
     lorafmt_error err;
-    uint64_t n_bytes;
     file f;
 
-    ok(lorafmt_compact(FILE_NAME, "compact.lora", true, &n_bytes, &err), &err);
+    ok(lorafmt_compact(FILE_NAME, "compact.lora", &force, &result, &err), &err);
     f = load("compact.lora");
-    assert_int_equal(f.size, n_bytes);
+    assert_int_equal(f.size, result.n_bytes);
+    assert_false(result.recovered);
     assert_ok(&f);
     free(f.bytes);
-    ok(lorafmt_compact(FILE_NAME, NULL, false, NULL, &err), &err);
+    ok(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), &err);
     check_walk(&one);
 }
 
@@ -274,7 +276,7 @@ static void test_reader_keeps_its_view(void **unused)
     ok(lorafmt_source_open(FILE_NAME, NULL, &source, &err), &err);
     for (int i = 0; i < 4; i++)
         ok(lorafmt_add(FILE_NAME, second, 1, &options, NULL, &err), &err);
-    ok(lorafmt_compact(FILE_NAME, NULL, false, NULL, &err), &err);
+    ok(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), &err);
     assert_int_equal(lorafmt_source_n_adapters(source), 1);
     ok(lorafmt_verify(source, &result, &err), &err);
     assert_int_equal(result.n_sites, sample_adapters[0]->n_sites);
@@ -448,7 +450,7 @@ static void test_names_and_options(void **unused)
 {
     const lorafmt_pack_options force = {.struct_size = sizeof force, .force = true};
     const lorafmt_pack_options align = {.struct_size = sizeof align, .force = true, .align = 64};
-    const char *names[] = {"nobody"};
+    const char *names[] = {"nobody"}, *twice[] = {sample_adapters[0]->name, sample_adapters[0]->name};
     lorafmt_signature signature = {.algorithm = 1};
     lorafmt_error err;
 
@@ -462,7 +464,9 @@ static void test_names_and_options(void **unused)
     assert_int_equal(lorafmt_add_signature(FILE_NAME, "nobody", &signature, NULL, &err), LORAFMT_NOT_FOUND);
     assert_int_equal(lorafmt_rollback(FILE_NAME, 7, NULL, &err), LORAFMT_NOT_FOUND);
     assert_int_equal(lorafmt_rollback("nothing", 1, NULL, &err), LORAFMT_NOT_FOUND);
-    assert_int_equal(lorafmt_compact(FILE_NAME, FILE_NAME, false, NULL, &err), LORAFMT_IO);
+    assert_int_equal(lorafmt_remove(FILE_NAME, twice, 2, NULL, &err), LORAFMT_MISUSE);
+    ok(lorafmt_compact(FILE_NAME, "out.lora", NULL, NULL, &err), &err);
+    assert_int_equal(lorafmt_compact(FILE_NAME, "out.lora", NULL, NULL, &err), LORAFMT_IO);
     assert_int_equal(err.os_error, EEXIST);
 }
 
@@ -478,7 +482,8 @@ static void test_second_writer(void **unused)
     ok(lf_file_open_locked(FILE_NAME, &fd, &size, &err), &err);
     assert_int_equal(lorafmt_add(FILE_NAME, sample_adapters, 1, &force, NULL, &err), LORAFMT_IO);
     assert_int_equal(err.os_error, EWOULDBLOCK);
-    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, false, NULL, &err), LORAFMT_IO);
+    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), LORAFMT_IO);
+    ok(lorafmt_compact(FILE_NAME, "beside.lora", NULL, NULL, &err), &err); // that only reads
     lf_file_close(fd);
     ok(lorafmt_add(FILE_NAME, sample_adapters, 1, &force, NULL, &err), &err);
 }
@@ -488,6 +493,7 @@ static void test_second_writer(void **unused)
 static void test_recovered(void **unused)
 {
     const lorafmt_pack_options force = {.struct_size = sizeof force, .force = true};
+    lorafmt_compact_result result;
     lorafmt_error err;
     file f;
 
@@ -497,9 +503,12 @@ static void test_recovered(void **unused)
     f = load(FILE_NAME);
     slot_of(&f, 1)[40] ^= 1;
     assert_refused(&f, LORAFMT_CORRUPT, "a root slot is damaged");
-    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, false, NULL, &err), LORAFMT_CORRUPT);
+    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), LORAFMT_CORRUPT);
     assert_int_equal(err.hint, LORAFMT_HINT_ROLLBACK);
-    ok(lorafmt_compact(FILE_NAME, "out.lora", false, NULL, &err), &err);
+    assert_int_equal(lorafmt_rollback(FILE_NAME, 0, NULL, &err), LORAFMT_CORRUPT);
+    assert_int_equal(err.hint, LORAFMT_HINT_ROLLBACK);
+    ok(lorafmt_compact(FILE_NAME, "out.lora", NULL, &result, &err), &err);
+    assert_true(result.recovered);
     free(f.bytes);
     ok(lorafmt_rollback(FILE_NAME, 1, NULL, &err), &err);
     f = load(FILE_NAME);
@@ -558,6 +567,27 @@ static void test_adding_mends(void **unused)
     }
 }
 
+/* Compacting reads all in full first, and what is damaged is not written again as if it were not. */
+static void test_compact_what_is_damaged(void **unused)
+{
+    lorafmt_error err = {0};
+    file f = sample_file(), after;
+
+    (void)unused;
+    f.bytes[lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET)] ^= 1;
+    save(&f, FILE_NAME);
+    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), LORAFMT_CORRUPT);
+    assert_string_equal(err.field, "tensor[0].sha256");
+    assert_int_equal(lorafmt_compact(FILE_NAME, "out.lora", NULL, NULL, &err), LORAFMT_CORRUPT);
+    assert_string_equal(err.file, FILE_NAME);
+    assert_int_equal(access("out.lora", F_OK), -1);
+    after = load(FILE_NAME);
+    assert_int_equal(after.size, f.size);
+    assert_memory_equal(after.bytes, f.bytes, f.size);
+    free(after.bytes);
+    free(f.bytes);
+}
+
 /* --- what another writer left --- */
 
 /* A dead segment stays dead, and the history goes on. */
@@ -588,6 +618,48 @@ static void test_behind_a_file_of_another_writer(void **unused)
     }
     assert_int_equal(n_dead, 1);
     lf_container_free(c);
+    free(f.bytes);
+}
+
+/* The sample with its index between its first two tensors, where another writer may put it. */
+static file file_with_index_between(void)
+{
+    const uint64_t place = LF_SEGMENTS_OFFSET + 64;
+    file fresh = encode(sample_adapters, COUNT(sample_adapters), 12), out = {0};
+    const uint64_t data = lf_load_u64le(tensor_record(&fresh, 0) + LF_TENSOR_OFFSET);
+    const size_t index_size = (size_t)lf_load_u64le(slot_of(&fresh, 0) + LF_ROOT_INDEX_SIZE);
+    uint8_t *index;
+
+    file_append(&out, fresh.bytes, LF_SEGMENTS_OFFSET);
+    file_append(&out, fresh.bytes + data, fresh.size - data);
+    index = out.bytes + place;
+    assert_true(64 + index_size < 4096);
+    memcpy(index, fresh.bytes + index_offset(&fresh, 0), index_size);
+    for (uint64_t i = 0, n = lf_load_u64le(section_entry(index, 4) + LF_SECTION_N_RECORDS); i < n; i++) {
+        uint8_t *p = index + record_offset(index, 5, i) + LF_TENSOR_OFFSET;
+        lf_store_u64le(p, lf_load_u64le(p) - data + LF_SEGMENTS_OFFSET);
+    }
+    lf_store_u64le(slot_of(&out, 0) + LF_ROOT_INDEX_OFFSET, place);
+    lf_store_u64le(slot_of(&out, 0) + LF_ROOT_FILE_END, out.size);
+    reseal(&out, 0);
+    free(fresh.bytes);
+    return out;
+}
+
+/* What is between two tensors that stay is no padding because it is short: the old index is told. */
+static void test_behind_an_index_between_tensors(void **unused)
+{
+    const lorafmt_pack_options named = {.struct_size = sizeof named, .name = "again"};
+    lorafmt_error err;
+    file f = file_with_index_between();
+
+    (void)unused;
+    assert_ok(&f);
+    save(&f, FILE_NAME);
+    free(f.bytes);
+    ok(lorafmt_add(FILE_NAME, sample_adapters, 1, &named, NULL, &err), &err);
+    f = load(FILE_NAME);
+    assert_ok(&f);
     free(f.bytes);
 }
 
@@ -643,17 +715,21 @@ static void test_compact_in_place(void **unused)
     const lorafmt_pack_options force = {.struct_size = sizeof force, .force = true};
     lorafmt_error err;
     struct stat st;
+    bool given;
 
     (void)unused;
     ok(lorafmt_pack(sample_adapters, 1, FILE_NAME, &force, &err), &err);
     ok(lorafmt_add(FILE_NAME, sample_adapters + 1, 1, NULL, NULL, &err), &err);
     assert_int_equal(chmod(FILE_NAME, 0640), 0);
+    given = chown(FILE_NAME, 1, 2) == 0; // by root
     assert_int_equal(symlink(FILE_NAME, "link"), 0);
-    ok(lorafmt_compact("link", NULL, false, NULL, &err), &err);
+    ok(lorafmt_compact("link", NULL, NULL, NULL, &err), &err);
     assert_int_equal(lstat("link", &st), 0);
     assert_true(S_ISLNK(st.st_mode));
     assert_int_equal(stat(FILE_NAME, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0640);
+    assert_int_equal(st.st_uid, given ? 1 : geteuid());
+    assert_int_equal(st.st_gid, given ? 2 : getegid());
 }
 
 int main(void)
@@ -672,7 +748,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_recovered, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_rollback_to_what_is_damaged, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_adding_mends, enter_directory, leave_directory),
+        cmocka_unit_test_setup_teardown(test_compact_what_is_damaged, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_behind_a_file_of_another_writer, enter_directory, leave_directory),
+        cmocka_unit_test_setup_teardown(test_behind_an_index_between_tensors, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_history, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_compact_in_place, enter_directory, leave_directory),
     };

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A merge that is stopped, at any moment and by any signal, leaves an output that is whole or none.
+"""A merge that is stopped, at any moment and by any signal, leaves an output that is whole or none; and living files hear signals.
 
 usage: test_interrupt.py LORAPACK [TIMES [SEED]]
 
@@ -175,6 +175,55 @@ def check_ignored(setting):
         signal.signal(signal.SIGHUP, before)
 
 
+class Living:
+    """A file of two generations that it takes a while to read or to write."""
+
+    def __init__(self, lorapack, folder):
+        self.lorapack, self.path, self.work = lorapack, folder / 'living.lora', folder / 'compact'
+        self.work.mkdir()
+        big, lora = folder / 'big', {}
+        big.mkdir()
+        for i in range(4):
+            module = f'{PREFIX}model.layers.{i}.q_proj'
+            lora |= {f'{module}.lora_A.weight': bf16(2048, 2048, 2 * i + 1), f'{module}.lora_B.weight': bf16(2048, 2048, 2 * i + 2)}
+        tensors.write_file(big / 'adapter_model.safetensors', lora)
+        (big / 'adapter_config.json').write_text(json.dumps({'peft_type': 'LORA', 'r': 2048, 'lora_alpha': 2048}))
+        lorapack.must('pack', big, '-o', self.path)
+        lorapack.must('add', self.path, folder / 'adapter')
+
+    def start(self, *arguments):
+        return subprocess.Popen([self.lorapack.program, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True)
+
+    def check_compact(self):
+        """Interrupted as soon as there is something to remove, it removes it. (It may have been done before it heard of it.)"""
+        out = self.work / 'out'
+        for _ in range(50):
+            process = self.start('compact', self.path, '-o', out)
+            while process.poll() is None and not any(self.work.iterdir()):
+                pass
+            process.send_signal(signal.SIGINT)
+            _, talk = process.communicate()
+            left = [path.name for path in self.work.iterdir()]
+            if process.returncode == 1 and not left and re.fullmatch(r'lorapack: .*/out: interrupted after .*\n', talk):
+                return 'exit 1'
+            if process.returncode or left != ['out']:
+                raise Complaint(f'compact: exit {process.returncode}, it says {talk!r}, left behind: {left}')
+            out.unlink()
+        raise Complaint('compact: no signal interrupts it')
+
+    def check_rollback(self):
+        """A crash does no harm to what it does, so a signal may end it at any time: it catches none."""
+        process = self.start('rollback', self.path, '--to', '1')
+        while process.poll() is None:
+            status = pathlib.Path(f'/proc/{process.pid}/status').read_text()
+            caught = re.search('^SigCgt:\\s*(\\w+)', status, re.MULTILINE)
+            if caught and int(caught[1], 16) >> signal.SIGINT - 1 & 1:
+                raise Complaint('rollback: it catches SIGINT')
+        process.communicate()
+        return f'exit {process.returncode}'
+
+
 def main():
     lorapack, times = Lorapack(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 16
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.randrange(1 << 32)
@@ -197,6 +246,9 @@ def main():
                     tally[outcome] = tally.get(outcome, 0) + 1
             settings[0].reset()
             check_ignored(settings[0])
+            living = Living(lorapack, folder)
+            for name, check in (('compact', living.check_compact), ('rollback', living.check_rollback)):
+                tally[f'living file: {name}: {check()}'] = 1
     except Complaint as complaint:
         print(f'FAIL {complaint}')
         sys.exit(1)

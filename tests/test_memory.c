@@ -332,10 +332,8 @@ static lorafmt_status roll_back(const void *unused, lorafmt_error *err)
 
 static lorafmt_status compact(const void *unused, lorafmt_error *err)
 {
-    uint64_t n_bytes;
-
     (void)unused;
-    return lorafmt_compact("living.lora", NULL, false, &n_bytes, err);
+    return lorafmt_compact("living.lora", NULL, NULL, NULL, err);
 }
 
 static lorafmt_status change(const void *ctx, lorafmt_error *err)

@@ -8,6 +8,7 @@
 
 #include "lorafmt/generations.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #define NAME "add"
@@ -41,6 +42,8 @@ static int add(const packing *job, const add_args *args, const char *path)
     progress_end(&p);
     if (st == LORAFMT_CANCELLED)
         return progress_failure(&p, &err, path);
+    if (st && err.os_error == ENOENT)
+        return message_error("%s: there is no such file to add to; lorapack pack IN -o %s makes one", path, path);
     for (size_t i = 0; i < job->n_adapters; i++)
         text_append(what, sizeof what, "%s %s", i ? "," : "", options.name ? options.name : job->adapters[i]->name);
     return appended_report(path, st, &err, &result, what, args->json, args->quiet);

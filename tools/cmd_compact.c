@@ -23,51 +23,58 @@ static const option compact_options[] = {
     {0},
 };
 
-static void print_json(const char *path, uint64_t n_before, uint64_t n_bytes)
+static void print_json(const char *path, const lorafmt_compact_result *result)
 {
     json_out j = {.to = stdout};
 
     json_object(&j, NULL);
     json_text(&j, "path", path);
-    json_u64(&j, "n_bytes_before", n_before);
-    json_u64(&j, "n_bytes", n_bytes);
+    json_bool(&j, "recovered", result->recovered);
+    json_u64(&j, "n_bytes_before", result->n_bytes_before);
+    json_u64(&j, "n_bytes", result->n_bytes);
     json_object_end(&j);
 }
 
-/* The bytes that its generations have together. Returns an exit code. */
-static int measure(const char *path, uint64_t *n_bytes)
+static void report(const char *input, const char *path, const lorafmt_compact_result *result, const compact_args *args)
 {
-    lorafmt_container_info info;
-    lorafmt_history *history;
-    lorafmt_error err;
+    char before[NUMBER_TEXT_SIZE], after[NUMBER_TEXT_SIZE];
 
-    if (lorafmt_history_open(path, &history, &err))
-        return message_failure(&err, path);
-    lorafmt_history_container(history, &info);
-    *n_bytes = info.file_end;
-    lorafmt_history_free(history);
-    return EXIT_DONE;
+    if (result->recovered)
+        message_warning("%s: recovered: a root slot is damaged and the other one is used", input);
+    if (args->json)
+        print_json(path, result);
+    else if (!args->quiet)
+        print_line(stdout, "%s: %s, of %s", path, size_text(result->n_bytes, after), size_text(result->n_bytes_before, before));
+}
+
+/* Until there is something to remove, a signal may end it. */
+static bool update(void *ctx, uint64_t done, uint64_t total)
+{
+    if (done == 0)
+        interrupt_catch();
+    return progress_update(ctx, done, total);
 }
 
 static int run_compact(const void *args_, size_t n_inputs, char *const *inputs)
 {
     const compact_args *args = args_;
     const char *path = args->output ? args->output : inputs[0];
-    char before[NUMBER_TEXT_SIZE], after[NUMBER_TEXT_SIZE];
-    uint64_t n_before, n_bytes;
+    progress p;
+    const lorafmt_compact_options options = {.struct_size = sizeof options,
+                                             .force = args->force,
+                                             .progress = update,
+                                             .progress_ctx = &p};
+    lorafmt_compact_result result;
     lorafmt_error err;
-    int code;
+    lorafmt_status st;
 
     (void)n_inputs;
-    if ((code = measure(inputs[0], &n_before)))
-        return code;
-    interrupt_catch();
-    if (lorafmt_compact(inputs[0], args->output, args->force, &n_bytes, &err))
-        return message_failure(&err, path);
-    if (args->json)
-        print_json(path, n_before, n_bytes);
-    else if (!args->quiet)
-        print_line(stdout, "%s: %s, of %s", path, size_text(n_bytes, after), size_text(n_before, before));
+    progress_start(&p, NAME, args->quiet);
+    st = lorafmt_compact(inputs[0], args->output, &options, &result, &err);
+    progress_end(&p);
+    if (st)
+        return progress_failure(&p, &err, path);
+    report(inputs[0], path, &result, args);
     return EXIT_DONE;
 }
 

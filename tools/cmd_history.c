@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define NAME "history"
+#define MOST_BACK 1000 /* generations that one is compared with: a history may be long, and hostile */
 
 typedef struct history_args {
     bool json;
@@ -39,6 +40,29 @@ static const char *change(const lorafmt_adapter *now, const lorafmt_adapter *bef
     return now->n_signatures > before->n_signatures ? "signed" : NULL;
 }
 
+static bool is_same(const lorafmt_generation *a, const lorafmt_generation *b)
+{
+    if (a->damage || b->damage || a->n_adapters != b->n_adapters)
+        return false;
+    for (size_t i = 0; i < a->n_adapters; i++) {
+        const lorafmt_adapter *x = &a->adapters[i], *y = &b->adapters[i];
+        if (strcmp(x->name, y->name) != 0 || memcmp(x->id, y->id, sizeof x->id) != 0 || x->n_signatures != y->n_signatures)
+            return false;
+    }
+    return true;
+}
+
+/* As after a rollback: the newest generation that holds what generation i does, unless that is the one before it. NULL for none. */
+static const lorafmt_generation *find_same(const lorafmt_history *history, size_t i)
+{
+    const lorafmt_generation *g = lorafmt_history_generation(history, i), *earlier;
+
+    for (size_t back = 1; back <= MOST_BACK && (earlier = lorafmt_history_generation(history, i + back)); back++)
+        if (is_same(g, earlier))
+            return back > 1 ? earlier : NULL;
+    return NULL;
+}
+
 /* "added legal, removed tang": what tells a generation from the one before it. */
 static void changes_text(const lorafmt_generation *g, const lorafmt_generation *before, char *out, size_t size)
 {
@@ -62,12 +86,14 @@ static void changes_text(const lorafmt_generation *g, const lorafmt_generation *
 static void fill_row(const void *ctx, size_t i, char cells[][CELL_SIZE])
 {
     const lorafmt_history *history = ctx;
-    const lorafmt_generation *g = lorafmt_history_generation(history, i);
+    const lorafmt_generation *g = lorafmt_history_generation(history, i), *same = find_same(history, i);
 
     snprintf(cells[0], CELL_SIZE, "%" PRIu64 "%s", g->number, i == 0 ? " (current)" : "");
     snprintf(cells[1], CELL_SIZE, "%zu", g->n_adapters);
     size_text(g->n_bytes, cells[2]);
     changes_text(g, lorafmt_history_generation(history, i + 1), cells[3], CELL_SIZE);
+    if (same)
+        text_append(cells[3], CELL_SIZE, " (as generation %" PRIu64 " was)", same->number);
 }
 
 static void print_text_table(const lorafmt_history *history)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/appended.h"
 #include "tools/command.h"
-#include "tools/progress.h"
+#include "tools/message.h"
 #include "tools/text.h"
 
 #include "lorafmt/generations.h"
+
+#include <string.h>
 
 #define NAME "remove"
 
@@ -18,6 +20,16 @@ static const option remove_options[] = {
     {0},
 };
 
+/* A name, and not where it is. Returns an exit code. */
+static int check_name(const char *name)
+{
+    const char *hash = strrchr(name, '#');
+
+    if (!hash)
+        return EXIT_DONE;
+    return message_usage(NAME, "\"%s\": the file is named before, here is only the name of the adapter: \"%s\"", name, hash + 1);
+}
+
 static int run_remove(const void *args_, size_t n_inputs, char *const *inputs)
 {
     const remove_args *args = args_;
@@ -27,7 +39,9 @@ static int run_remove(const void *args_, size_t n_inputs, char *const *inputs)
     lorafmt_error err;
     lorafmt_status st;
 
-    interrupt_catch();
+    for (size_t i = 1; i < n_inputs; i++)
+        if (check_name(inputs[i]))
+            return EXIT_USAGE;
     st = lorafmt_remove(inputs[0], names, n_inputs - 1, &result, &err);
     for (size_t i = 1; i < n_inputs; i++)
         text_append(what, sizeof what, "%s %s", i > 1 ? "," : "", inputs[i]);

@@ -2,7 +2,6 @@
 #include "tools/appended.h"
 #include "tools/command.h"
 #include "tools/message.h"
-#include "tools/progress.h"
 
 #include "lorafmt/generations.h"
 
@@ -25,29 +24,18 @@ static const option rollback_options[] = {
     {0},
 };
 
-/* The one that is asked for, or the newest before the current one. Returns an exit code. */
-static int choose(const rollback_args *args, const char *path, uint64_t *out)
+/* The one that is asked for; 0: the one before the current one. Returns an exit code. */
+static int choose(const rollback_args *args, uint64_t *out)
 {
-    lorafmt_history *history;
-    lorafmt_error err;
-    int code = EXIT_DONE;
+    const double to = args->to.value;
 
     *out = 0;
-    if (args->to.given) {
-        if (args->to.value < 1 || args->to.value > 9007199254740992.0 || args->to.value != floor(args->to.value))
-            return message_usage(NAME, "--to %g: must be the number of a generation, which lorapack history lists",
-                                 args->to.value);
-        *out = (uint64_t)args->to.value;
+    if (!args->to.given)
         return EXIT_DONE;
-    }
-    if (lorafmt_history_open(path, &history, &err))
-        return message_failure(&err, path);
-    if (lorafmt_history_n_generations(history) > 1)
-        *out = lorafmt_history_generation(history, 1)->number;
-    else
-        code = message_error("%s: has one generation, and nothing to go back to", path);
-    lorafmt_history_free(history);
-    return code;
+    if (to < 1 || to > 9007199254740992.0 || to != floor(to))
+        return message_usage(NAME, "--to %g: must be the number of a generation, which lorapack history lists", to);
+    *out = (uint64_t)to;
+    return EXIT_DONE;
 }
 
 static int run_rollback(const void *args_, size_t n_inputs, char *const *inputs)
@@ -61,11 +49,10 @@ static int run_rollback(const void *args_, size_t n_inputs, char *const *inputs)
     int code;
 
     (void)n_inputs;
-    if ((code = choose(args, inputs[0], &generation)))
+    if ((code = choose(args, &generation)))
         return code;
-    interrupt_catch();
     st = lorafmt_rollback(inputs[0], generation, &result, &err);
-    snprintf(what, sizeof what, "as generation %" PRIu64 " was", generation);
+    snprintf(what, sizeof what, "as generation %" PRIu64 " was", st ? 0 : result.restored);
     return appended_report(inputs[0], st, &err, &result, what, args->json, args->quiet);
 }
 

@@ -95,7 +95,7 @@ static const char *hint_text(lorafmt_hint hint)
     case LORAFMT_HINT_REPLACE:
         return "; --replace puts this one in its place, --name gives it another name";
     case LORAFMT_HINT_ROLLBACK:
-        return "; lorapack rollback FILE --to the generation that lorapack history shows first accepts it";
+        return "; lorapack rollback FILE --to that one accepts it";
     case LORAFMT_HINT_LOCK:
         return "; lorapack lock MANIFEST --update accepts it";
     }

@@ -163,6 +163,8 @@ lorafmt_status lf_container_encode(const lorafmt_adapter *const *adapters, size_
 lorafmt_status lf_container_compact(const lf_container *container, lf_sink sink, void *ctx, uint64_t *file_size,
                                     lorafmt_error *err);
 
+#define LF_SLOT_SIZE 4096u /* a root, and zeros up to the end of its page */
+
 /* Another generation for a file. */
 typedef struct lf_append {
     const lf_container *file; /* the current generation, checked as for lf_container_compact() */
@@ -173,9 +175,9 @@ typedef struct lf_append {
 
 /* What is to be written where. */
 typedef struct lf_appended {
-    uint64_t begin, end;  /* of the file, what goes to the sink; set when that is first called */
-    uint64_t slot_offset; /* then, when that is on the disk, */
-    uint8_t slot[4096];   /* this makes it count */
+    uint64_t begin, end;        /* of the file, what goes to the sink; set when that is first called */
+    uint64_t slot_offset;       /* then, when that is on the disk, */
+    uint8_t slot[LF_SLOT_SIZE]; /* this makes it count */
 } lf_appended;
 
 /* UNSUPPORTED for a file that a newer version wrote, which this one may read but not append to. */

@@ -3,14 +3,21 @@
 
 #include "format/base/error.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 static lorafmt_status check(const lf_container *file, bool accept_recovered, lorafmt_error *err)
 {
-    if (lf_container_is_recovered(file) && !accept_recovered)
+    lorafmt_container_info info;
+
+    lf_container_info(file, &info);
+    if (info.recovered && !accept_recovered)
         return lf_hint(err,
                        lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, NULL,
-                               "a root slot is damaged, and this is what the other one shows; appending would make that final"),
+                               "a root slot is damaged, and generation %" PRIu64
+                               " is what the other one shows; writing on would make that final",
+                               info.generation),
                        LORAFMT_HINT_ROLLBACK);
     LF_TRY(lf_container_check_appendable(file, err));
     return lf_container_check_but_data(file, err);
@@ -58,23 +65,40 @@ static lorafmt_status put(void *ctx, const void *data, size_t size, lorafmt_erro
     return lf_writer_put(&s->writer, data, size, err);
 }
 
+static lorafmt_status put_slot(const lf_appender *a, uint64_t offset, const uint8_t slot[LF_SLOT_SIZE], lorafmt_error *err)
+{
+    LF_TRY(lf_file_write(a->fd, a->path, offset, slot, LF_SLOT_SIZE, err));
+    return lf_file_sync(a->fd, a->path, err);
+}
+
 /*
  * The slot makes the generation count, so all that it leads to is on the disk before. When it cannot be written, what it held is
- * put back, best as one can; then either generation is whole.
+ * put back. What it led to stays behind the end of the file: whoever looked meanwhile has it open.
  */
-static lorafmt_status write_slot(const lf_appender *a, const lf_appended *appended, lorafmt_error *err)
+static lorafmt_status write_slot(const lf_appender *a, const lf_appended *appended, uint64_t generation, lorafmt_error *err)
 {
-    uint8_t before[sizeof appended->slot];
+    uint8_t before[LF_SLOT_SIZE];
     lorafmt_status st;
 
     memcpy(before, a->map.bytes + appended->slot_offset, sizeof before);
-    st = lf_file_write(a->fd, a->path, appended->slot_offset, appended->slot, sizeof appended->slot, err);
-    if (!st)
-        st = lf_file_sync(a->fd, a->path, err);
-    if (st && !lf_file_write(a->fd, a->path, appended->slot_offset, before, sizeof before, NULL) &&
-        !lf_file_sync(a->fd, a->path, NULL))
-        lf_file_cut(a->fd, a->map.size);
+    st = put_slot(a, appended->slot_offset, appended->slot, err);
+    if (st && put_slot(a, appended->slot_offset, before, NULL))
+        return lf_fail_os(err, err ? err->os_error : EIO, a->path,
+                          "generation %" PRIu64
+                          " may be written, but is not known to be on the disk, and could not be taken back",
+                          generation);
     return st;
+}
+
+/* Who replaced the file did not ask for the lock; nobody will find there what was just written. When one cannot look, it is there. */
+static lorafmt_status check_found(const lf_appender *a, uint64_t generation, lorafmt_error *err)
+{
+    if (lf_file_look_again(a->fd, a->path) != EWOULDBLOCK)
+        return LORAFMT_OK;
+    return lf_fail_os(err, EWOULDBLOCK, a->path,
+                      "generation %" PRIu64
+                      " is written, but this path leads to another file by now, or to none, and what was done is lost",
+                      generation);
 }
 
 lorafmt_status lf_appender_write(lf_appender *a, const lf_container *kept, const lorafmt_pack_options *options,
@@ -99,9 +123,12 @@ lorafmt_status lf_appender_write(lf_appender *a, const lf_container *kept, const
         lf_file_cut(a->fd, a->map.size); // nothing but what was just written
         return st;
     }
-    LF_TRY(write_slot(a, &s.appended, err));
     lf_container_info(a->file, &info);
+    LF_TRY(write_slot(a, &s.appended, info.generation + 1, err));
+    LF_TRY(check_found(a, info.generation + 1, err));
     if (out)
-        *out = (lorafmt_append_result){info.generation + 1, s.appended.end - s.appended.begin, info.n_ignored_sections};
+        *out = (lorafmt_append_result){.generation = info.generation + 1,
+                                       .n_bytes = s.appended.end - s.appended.begin,
+                                       .n_ignored_sections = info.n_ignored_sections};
     return LORAFMT_OK;
 }

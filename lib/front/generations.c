@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_named(const lorafmt_adapter *adapter, const char *const *names, size_t n)
+static bool is_among(const char *name, const char *const *names, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (strcmp(adapter->name, names[i]) == 0)
+        if (strcmp(name, names[i]) == 0)
             return true;
     return false;
 }
@@ -90,8 +90,10 @@ static lorafmt_status drop(lf_appender *a, const char *const *names, size_t n_na
     for (size_t i = 0; i < n_names; i++)
         if (find(list, names[i]) == list->n)
             return no_such_adapter(names[i], err);
+        else if (is_among(names[i], names, i))
+            return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, names[i], "is named twice");
     for (size_t i = 0; i < list->n; i++)
-        if (!is_named(list->adapters[i], names, n_names)) {
+        if (!is_among(list->adapters[i]->name, names, n_names)) {
             list->adapters[n] = list->adapters[i];
             list->digests[n++] = list->digests[i];
         }
@@ -168,6 +170,18 @@ static lorafmt_status roll_back_to(lf_appender *a, const lf_container *earlier, 
     return lf_appender_write(a, earlier, NULL, out, err);
 }
 
+/* generation 0: the one before the current one. */
+static lorafmt_status choose(const lf_container *file, uint64_t *generation, lorafmt_error *err)
+{
+    uint64_t end;
+
+    if (*generation)
+        return LORAFMT_OK;
+    if (lf_container_n_earlier(file) == 0)
+        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "has one generation, and nothing to go back to");
+    return lf_container_earlier(file, 0, generation, &end, err);
+}
+
 static lorafmt_status roll_back(lf_appender *a, uint64_t generation, lorafmt_append_result *out, lorafmt_error *err)
 {
     lorafmt_container_info info;
@@ -190,50 +204,13 @@ static lorafmt_status roll_back(lf_appender *a, uint64_t generation, lorafmt_app
 lorafmt_status lorafmt_rollback(const char *path, uint64_t generation, lorafmt_append_result *out, lorafmt_error *err)
 {
     lf_appender a;
-    lorafmt_status st = lf_appender_open(&a, path, true, err);
+    lorafmt_status st = lf_appender_open(&a, path, generation != 0, err);
 
+    if (!st)
+        st = choose(a.file, &generation, err);
     if (!st)
         st = roll_back(&a, generation, out, err);
-    return lf_appender_close(&a, st, err);
-}
-
-/* --- compact --- */
-
-static lorafmt_status compact_to(const lf_appender *a, const char *output, bool in_place, bool force, uint64_t *n_bytes,
-                                 lorafmt_error *err)
-{
-    lf_output *o;
-    lf_writer w = {0};
-    lorafmt_status st;
-
-    LF_TRY(lf_container_check_generation(a->file, NULL, err));
-    LF_TRY(lf_output_begin_file(output, force || in_place, &o, err));
-    w.fd = lf_output_fd(o);
-    w.path = lf_output_path(o);
-    st = lf_container_compact(a->file, lf_writer_put, &w, &w.end, err);
-    if (!st && n_bytes)
-        *n_bytes = w.end;
-    if (!st && in_place)
-        st = lf_file_copy_mode(a->fd, w.fd, w.path, err);
-    if (st) {
-        lf_output_abort(o);
-        return st;
-    }
-    return lf_output_commit(o, err);
-}
-
-lorafmt_status lorafmt_compact(const char *path, const char *output, bool force, uint64_t *n_bytes, lorafmt_error *err)
-{
-    lf_appender a;
-    lorafmt_status st = lf_appender_open(&a, path, output != NULL, err);
-    char *target = NULL; // a link stays one, and leads to the new file
-
-    if (n_bytes)
-        *n_bytes = 0;
-    if (!st && !output)
-        st = lf_path_resolve(path, &target, err);
-    if (!st)
-        st = compact_to(&a, output ? output : target, !output, force, n_bytes, err);
-    free(target);
+    if (!st && out)
+        out->restored = generation;
     return lf_appender_close(&a, st, err);
 }

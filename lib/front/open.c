@@ -28,8 +28,10 @@ lorafmt_status lf_container_open_file(const char *path, const lorafmt_source_opt
             nanosleep(&a_moment, NULL);
         lf_container_free(*out);
         lf_map_close(map);
-        LF_TRY(lf_source_map(path, options, map, err));
-        st = lf_container_open(map->bytes, map->size, 0, out, err);
+        *out = NULL;
+        st = lf_source_map(path, options, map, err); // a writer that gives up may cut the file while it is read
+        if (!st)
+            st = lf_container_open(map->bytes, map->size, 0, out, err);
         if (st ? st != LORAFMT_CORRUPT : !lf_container_is_recovered(*out))
             break;
     }

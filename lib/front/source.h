@@ -9,6 +9,7 @@
  *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
  *   unpack.c   adapter -> PEFT directory
  *   append.c   a file that is appended to   generations.c  what is done so   history.c  what that was   writer.c  the bytes
+ *   compact.c  its current state as a file of its own
  *   image.c    base + view -> the files of a merged model, which are not there
  *     layout.c  those with tensors   edits.c  those that change with them   range.c  any bytes   tasks.c, write.c  all of them
  *   merge.c    an image -> new model          digests.c  what its tensors are

@@ -41,16 +41,23 @@ lorafmt_status lf_file_write(int fd, const char *path, uint64_t offset, const vo
 lorafmt_status lf_file_open_locked(const char *path, int *fd, uint64_t *size, lorafmt_error *err);
 void lf_file_close(int fd); /* nothing for -1 */
 
+/* Does path still lead to the open file? IO with EWOULDBLOCK when it leads to another one or nowhere. */
+lorafmt_status lf_file_check_same(int fd, const char *path, lorafmt_error *err);
+int lf_file_look_again(int fd, const char *path); /* the same: 0 or an errno */
+
 lorafmt_status lf_file_sync(int fd, const char *path, lorafmt_error *err);
 
 /* Take away what was written behind the first `size` bytes, if that can be done. */
 void lf_file_cut(int fd, uint64_t size);
 
-/* Give one file the permissions of another. */
+/* Give one file the permissions of another and, where one may, its owner. */
 lorafmt_status lf_file_copy_mode(int from, int to, const char *path, lorafmt_error *err);
 
 /* An absolute path without links, malloc()ed, to what is there. */
 lorafmt_status lf_path_resolve(const char *path, char **out, lorafmt_error *err);
+
+/* Do both lead to the same file? False when there is none. */
+bool lf_path_is_same(const char *path, const char *other);
 
 /* The whole of a small file, malloc()ed and NUL-terminated (the NUL is not counted). LIMIT beyond max_size. */
 lorafmt_status lf_file_load(const char *path, uint64_t max_size, char **out, size_t *size, lorafmt_error *err);

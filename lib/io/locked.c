@@ -19,16 +19,22 @@ lorafmt_status lf_path_resolve(const char *path, char **out, lorafmt_error *err)
     return errno == ENOMEM ? lf_no_memory(err) : lf_fail_os(err, errno, path, "cannot open");
 }
 
-/* Whoever replaced the file before it was locked has locked another one. */
-static lorafmt_status check_same(int fd, const char *path, lorafmt_error *err)
+int lf_file_look_again(int fd, const char *path)
 {
     struct stat opened, named;
 
     if (fstat(fd, &opened) != 0 || stat(path, &named) != 0)
-        return lf_fail_os(err, errno, path, "cannot look at the file");
-    if (opened.st_dev != named.st_dev || opened.st_ino != named.st_ino)
-        return lf_fail_os(err, EWOULDBLOCK, path, "was replaced by another program just now; try again");
-    return LORAFMT_OK;
+        return errno == ENOENT ? EWOULDBLOCK : errno;
+    return opened.st_dev == named.st_dev && opened.st_ino == named.st_ino ? 0 : EWOULDBLOCK;
+}
+
+lorafmt_status lf_file_check_same(int fd, const char *path, lorafmt_error *err)
+{
+    const int e = lf_file_look_again(fd, path);
+
+    if (e == EWOULDBLOCK)
+        return lf_fail_os(err, e, path, "was replaced by another program just now; try again");
+    return e ? lf_fail_os(err, e, path, "cannot look at the file") : LORAFMT_OK;
 }
 
 static lorafmt_status lock(int fd, const char *path, lorafmt_error *err)
@@ -42,7 +48,7 @@ static lorafmt_status lock(int fd, const char *path, lorafmt_error *err)
         return lf_fail_os(err, e, path, "another program is writing to it; try again when that is done");
     if (e)
         return lf_fail_os(err, e, path, "cannot lock it against other writers");
-    return check_same(fd, path, err);
+    return lf_file_check_same(fd, path, err); // who replaced it before it was locked has locked another one
 }
 
 lorafmt_status lf_file_open_locked(const char *path, int *fd, uint64_t *size, lorafmt_error *err)
@@ -83,11 +89,20 @@ void lf_file_cut(int fd, uint64_t size)
         return; // what is left there is as an interrupted writer leaves it
 }
 
+static void give(int fd, const struct stat *st)
+{
+    if (fchown(fd, st->st_uid, st->st_gid) != 0)
+        return; // only root may give files away
+}
+
 lorafmt_status lf_file_copy_mode(int from, int to, const char *path, lorafmt_error *err)
 {
     struct stat st;
+    int e = fstat(from, &st) == 0 ? 0 : errno;
 
-    if (fstat(from, &st) != 0 || fchmod(to, st.st_mode & 07777) != 0)
-        return lf_fail_os(err, errno, path, "cannot give it the permissions of the file it replaces");
-    return LORAFMT_OK;
+    if (!e) {
+        give(to, &st); // takes bits of the mode away
+        e = fchmod(to, st.st_mode & 07777) == 0 ? 0 : errno;
+    }
+    return e ? lf_fail_os(err, e, path, "cannot give it the permissions of the file it replaces") : LORAFMT_OK;
 }

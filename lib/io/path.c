@@ -34,6 +34,13 @@ lf_path_type lf_path_type_of(const char *path)
     return lf_path_look(path, &type, NULL) == LORAFMT_OK ? type : LF_PATH_NONE;
 }
 
+bool lf_path_is_same(const char *path, const char *other)
+{
+    struct stat a, b;
+
+    return stat(path, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 char *lf_path_join(const char *directory, const char *name)
 {
     const size_t n = strlen(directory), size = n + strlen(name) + 2;

@@ -11,7 +11,10 @@
 
 typedef enum seam_kind { SEAM_NONE, SEAM_ALLOCATION, SEAM_CALL } seam_kind;
 
-/* What fails: call number `at` of a kind, counted from 1; or, of system calls, that one and all later ones of its name. */
+/*
+ * What fails: call number `at` of a kind, counted from 1. for_ever 1: and all later ones of its name; 2: and all that write to files
+ * or sync them.
+ */
 typedef struct seam_plan {
     long kind, at, for_ever;
     long error; /* an errno; 0: a read or a write does half of what it is asked */
@@ -33,6 +36,9 @@ bool seam_fails(seam_kind kind, long number);
 
 /* From here on every system call but those without faults comes to us first. False, with errno, when the kernel has no seccomp. */
 bool seam_trap(void);
+
+/* Whether a system call puts something on the disk: what a broken one refuses. */
+bool seam_writes(long number);
 
 /* A system call by number: as the kernel answers, a negative errno for a failure. Not seen by the trap. */
 long seam_call(long number, const long a[6]);

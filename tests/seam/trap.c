@@ -62,6 +62,7 @@ static const struct {
     {SYS_faccessat2, "faccessat2"},
     {SYS_fallocate, "fallocate"},
     {SYS_fchmod, "fchmod"},
+    {SYS_fchown, "fchown"},
     {SYS_fcntl, "fcntl"},
     {SYS_flock, "flock"},
     {SYS_fstat, "fstat"},
@@ -143,6 +144,12 @@ static long do_half(long number, const long a[6])
 static bool is_sync(long number)
 {
     return number == SYS_fsync || number == SYS_fdatasync || number == SYS_sync_file_range;
+}
+
+bool seam_writes(long number)
+{
+    return is_sync(number) || number == SYS_pwrite64 || number == SYS_ftruncate || number == SYS_fallocate ||
+           number == SYS_copy_file_range;
 }
 
 /* The machine does not stop here, so nothing waits for its disk. A descriptor is closed though closing fails. */
