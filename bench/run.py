@@ -6,10 +6,12 @@ usage: run.py BUILD_DIR [--mb N] [--full] [--pairs N] [--only GROUP,...] [--json
 
 Models are made up (presets.py) at about N megabytes; --full makes them whole. Ways that are compared take turns within a round, and a
 ratio is that of the two times of one round: the table has the median of the rounds with the least and the most. Inputs are in the
-page cache. Groups: merge, compute, memory, swap, mount, lookup, decode, size, kernel, extract.
+page cache. Groups: merge, compute, memory, swap, mount, lookup, decode, size, kernel, extract, hostile.
 """
 import argparse
+import collections
 import json
+import operator
 import os
 import pathlib
 import shutil
@@ -21,6 +23,7 @@ import threading
 import time
 import typing
 
+import hostile
 import mounted
 import presets
 import report
@@ -336,8 +339,20 @@ def measure_extract(bench):
                   [line['time'], line['time_least'], line['time_most']], '<= 2', f'{line["seconds"]:.2f} s')
 
 
+def measure_hostile(bench):
+    """What each reader takes to refuse its worst inputs of up to 1 MiB, beyond an idle program."""
+    readers = collections.defaultdict(list)
+    for cost in hostile.measure(bench.lorapack):
+        readers[cost.name.split()[0]].append(cost)
+    for reader, costs in readers.items():
+        for unit, most in ('ms', '<= 100'), ('MiB', '<= 16'):
+            worst = max(costs, key=operator.attrgetter(unit))
+            bench.add('hostile', f'{reader}: the most of {len(costs)} inputs', unit, [getattr(worst, unit)], most, worst.name)
+
+
 GROUPS = {'merge': measure_merges, 'compute': measure_compute, 'memory': measure_memory, 'swap': measure_swap,
-          'mount': mounted.measure_mount, 'lookup': measure_lookup, 'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel, 'extract': measure_extract}
+          'mount': mounted.measure_mount, 'lookup': measure_lookup, 'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel, 'extract': measure_extract,
+          'hostile': measure_hostile}
 
 
 def machine(disk):

@@ -153,6 +153,14 @@ static void use_part(const char *text)
     require(k <= n && n >= 1 && n <= 1000000 && strcmp(again, text) == 0);
 }
 
+static void use_limits(const limit_args *args)
+{
+    lorafmt_limits limits;
+
+    if (limits_parse(NAME, args, &limits) == EXIT_DONE)
+        require(lorafmt_limits_check(&limits, NULL) == LORAFMT_OK);
+}
+
 static void use_arguments(const arguments *args)
 {
     lorakit_rank rank;
@@ -167,6 +175,7 @@ static void use_arguments(const arguments *args)
     for (size_t i = 0; i < args->budgets.n; i++)
         if (bytes_parse(NAME, "budget", args->budgets.items[i], &number) == EXIT_DONE)
             require(number >= 1);
+    use_limits(&args->input.trust);
     seed_parse(NAME, args->seed, &number);
     rank_parse(NAME, &args->rank, &rank);
     binding_run(NAME, &args->binding, false, false, NULL, bind, NULL);

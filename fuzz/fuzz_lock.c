@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     lk_lock lock;
     bool found;
 
-    if (lk_lock_read(file.path, &arena, &found, &lock, &err) == LORAFMT_OK) {
+    if (lk_lock_read(file.path, NULL, &arena, &found, &lock, &err) == LORAFMT_OK) {
         require(found);
         check_lock(&lock);
     } else {

@@ -12,12 +12,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static size_t check_node(const lk_yaml *node, int depth)
+static size_t check_node(const lk_yaml *node, unsigned depth)
 {
     const bool mapping = node->kind == LK_YAML_MAPPING;
     size_t n = 1;
 
-    require(depth <= LK_YAML_MAX_DEPTH && node->line && node->column);
+    require(depth <= lorafmt_limit_most(LORAFMT_LIMIT_YAML_DEPTH) && node->line && node->column);
     for (size_t i = 0; i < node->n; i++) {
         const lk_yaml *value = node->value[i];
         require(value->index == i && value->parent == node && mapping == (value->key != NULL));
@@ -34,8 +34,8 @@ static void check_tree(const uint8_t *data, size_t size)
     const lk_yaml *root;
     lorafmt_error err;
 
-    if (lk_yaml_parse((const char *)data, size, "m.yaml", &arena, &root, &err) == LORAFMT_OK)
-        require(check_node(root, 1) <= LK_YAML_MAX_NODES);
+    if (lk_yaml_parse((const char *)data, size, "m.yaml", NULL, &arena, &root, &err) == LORAFMT_OK)
+        require(check_node(root, 1) <= lorafmt_limit_most(LORAFMT_LIMIT_YAML_VALUES));
     else
         require(err.text[0] && strncmp(err.file, "m.yaml:", 7) == 0);
     lf_arena_free(&arena);
@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_tree(data, size);
     require(fd >= 0 && write(fd, data, size) == (ssize_t)size);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (lorakit_manifest_open(path, &manifest, &err) == LORAFMT_OK)
+    if (lorakit_manifest_open(path, NULL, &manifest, &err) == LORAFMT_OK)
         check_manifest(manifest);
     else
         require(err.text[0] && strncmp(err.file, path, strlen(path)) == 0);

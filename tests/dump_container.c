@@ -247,7 +247,7 @@ int main(int argc, char **argv)
     bool recovered = false;
     lorafmt_status st;
 
-    if (argc != 2 || lf_map_open(argv[1], false, &map, &err)) {
+    if (argc != 2 || lf_map_open(argv[1], false, UINT64_MAX, &map, &err)) {
         fprintf(stderr, "dump_container: %s\n", argc == 2 ? err.text : "one FILE is needed");
         return 2;
     }

@@ -51,7 +51,7 @@ static void dump_tree(const char *path)
     lf_arena arena = {0};
     const lk_yaml *root;
 
-    if (lk_yaml_load(path, &arena, &root, NULL) == LORAFMT_OK)
+    if (lk_yaml_load(path, NULL, &arena, &root, NULL) == LORAFMT_OK)
         dump_node(root);
     else
         lf_text_add(&out, "null");
@@ -71,7 +71,7 @@ static void dump(const char *path)
 
     lf_text_add(&out, "{\"tree\": ");
     dump_tree(path);
-    lorakit_manifest_open(path, &manifest, &err);
+    lorakit_manifest_open(path, NULL, &manifest, &err);
     dump_text("status", lorafmt_status_name(err.status));
     dump_text("file", err.file);
     dump_text("field", err.field);

@@ -281,6 +281,36 @@ static void test_too_much(void **state)
     lf_arena_free(&arena);
 }
 
+/* Every pattern of 8 and of 16 bits: how many are no finite numbers, by IEEE 754 and the OCP 8-bit formats. */
+static void test_nonfinite(void **state)
+{
+    static const struct {
+        lorafmt_dtype dtype;
+        size_t unit;
+        unsigned n;
+    } cases[] = {
+        {LORAFMT_F8_E5M2, 1, 2 * 4}, {LORAFMT_F8_E4M3, 1, 2}, {LORAFMT_F8_E8M0, 1, 1}, {LORAFMT_F8_E4M3FNUZ, 1, 1},
+        {LORAFMT_F8_E5M2FNUZ, 1, 1}, {LORAFMT_I8, 1, 0},      {LORAFMT_U8, 1, 0},      {LORAFMT_F16, 2, 2 * 1024},
+        {LORAFMT_BF16, 2, 2 * 128},  {LORAFMT_U16, 2, 0},
+    };
+    static const uint8_t complex_inf[] = {0, 0, 0x80, 0x3f, 0, 0, 0x80, 0xff, 0, 0, 0xc0, 0x7f, 0, 0, 0, 0}; // 1 - inf i, NaN
+    static uint8_t all[2 << 16];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const size_t n = (size_t)1 << 8 * cases[i].unit;
+        const lorafmt_tensor t = {.dtype = cases[i].dtype, .n_dims = 1, .shape = {n}, .size = n * cases[i].unit, .data = all};
+        for (size_t k = 0; k < n; k++)
+            for (size_t b = 0; b < cases[i].unit; b++)
+                all[k * cases[i].unit + b] = (uint8_t)(k >> 8 * b);
+        if (lf_count_nonfinite(&t) != cases[i].n)
+            fail_msg("dtype %d: %u", (int)cases[i].dtype, (unsigned)lf_count_nonfinite(&t));
+    }
+    assert_int_equal(lf_count_nonfinite(
+                         &(lorafmt_tensor){.dtype = LORAFMT_C64, .n_dims = 1, .shape = {2}, .size = 16, .data = complex_inf}),
+                     2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -296,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_without_an_error),
         cmocka_unit_test(test_too_much),
+        cmocka_unit_test(test_nonfinite),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,7 +98,7 @@ static lorafmt_status open_earlier(const void *ctx, lorafmt_error *err)
     lorafmt_status st = lf_container_open(f->bytes, f->size, 0, &c, err);
 
     if (st == LORAFMT_OK)
-        st = lf_container_open_earlier(c, 1, &earlier, err);
+        st = lf_container_open_earlier(c, 0, &earlier, err);
     assert_true((st == LORAFMT_OK) == (earlier != NULL));
     lf_container_free(earlier);
     lf_container_free(c);

@@ -142,19 +142,19 @@ static void test_map(void **state)
     (void)state;
     make_file("f", "hello");
     make_file("empty", "");
-    assert_int_equal(lf_map_open("f", false, &map, NULL), LORAFMT_OK);
+    assert_int_equal(lf_map_open("f", false, UINT64_MAX, &map, NULL), LORAFMT_OK);
     assert_int_equal(map.size, 5);
     assert_memory_equal(map.bytes, "hello", 5);
     lf_map_close(&map);
     lf_map_close(&map);
-    assert_int_equal(lf_map_open("f", true, &map, NULL), LORAFMT_OK);
+    assert_int_equal(lf_map_open("f", true, UINT64_MAX, &map, NULL), LORAFMT_OK);
     assert_int_equal(truncate("f", 0), 0);
     assert_memory_equal(map.bytes, "hello", 5); // a mapping of the file would be SIGBUS
     lf_map_close(&map);
-    assert_int_equal(lf_map_open("empty", false, &map, NULL), LORAFMT_OK);
+    assert_int_equal(lf_map_open("empty", false, UINT64_MAX, &map, NULL), LORAFMT_OK);
     assert_null(map.bytes);
     lf_map_close(&map);
-    assert_int_equal(lf_map_open(".", false, &map, NULL), LORAFMT_NOT_LORAFMT);
+    assert_int_equal(lf_map_open(".", false, UINT64_MAX, &map, NULL), LORAFMT_NOT_LORAFMT);
     assert_null(map.bytes);
 }
 

@@ -26,7 +26,7 @@ static lorafmt_status read_lock(const char *text, lf_arena *arena, lk_lock *lock
     assert_non_null(file);
     assert_true(fputs(text, file) >= 0);
     assert_int_equal(fclose(file), 0);
-    return lk_lock_read("m.lock", arena, &found, lock, err);
+    return lk_lock_read("m.lock", NULL, arena, &found, lock, err);
 }
 
 static void test_good(void **state)
@@ -102,12 +102,12 @@ static void test_none(void **state)
     lk_lock lock;
 
     (void)state;
-    assert_int_equal(lk_lock_read("m.lock", &arena, &found, &lock, NULL), LORAFMT_OK);
+    assert_int_equal(lk_lock_read("m.lock", NULL, &arena, &found, &lock, NULL), LORAFMT_OK);
     assert_false(found);
     assert_int_equal(symlink("nowhere", "m.lock"), 0); // which is not as if there were none
-    assert_int_equal(lk_lock_read("m.lock", &arena, &found, &lock, &err), LORAFMT_NOT_FOUND);
+    assert_int_equal(lk_lock_read("m.lock", NULL, &arena, &found, &lock, &err), LORAFMT_NOT_FOUND);
     assert_true(found);
-    assert_int_equal(lk_lock_read("m.lock/lock", &arena, &found, &lock, &err), LORAFMT_OK);
+    assert_int_equal(lk_lock_read("m.lock/lock", NULL, &arena, &found, &lock, &err), LORAFMT_OK);
     assert_false(found);
     lf_arena_free(&arena);
 }

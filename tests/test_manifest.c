@@ -37,7 +37,7 @@ static lorakit_manifest *open_text(const char *text)
     lorafmt_error err = {0};
 
     write_file("m.yaml", text);
-    if (lorakit_manifest_open("m.yaml", &manifest, &err))
+    if (lorakit_manifest_open("m.yaml", NULL, &manifest, &err))
         fail_msg("%s: %s: %s", err.file, err.field, err.text);
     return manifest;
 }
@@ -47,7 +47,7 @@ static void assert_refused(const char *path, lorafmt_status status, const char *
     lorakit_manifest *manifest = (lorakit_manifest *)-1;
     lorafmt_error err = {0};
 
-    assert_int_equal(lorakit_manifest_open(path, &manifest, &err), status);
+    assert_int_equal(lorakit_manifest_open(path, NULL, &manifest, &err), status);
     assert_int_equal(err.status, status);
     assert_null(manifest);
     assert_string_equal(err.file, file);
@@ -351,7 +351,7 @@ static void test_directory(void **state)
     assert_non_null(getcwd(here, sizeof here));
     assert_int_equal(mkdir("sub", 0777), 0);
     write_file("sub/m.yaml", "version: 1\nbase: /\nroots: [/]\nadapters: {a: x, b: ../y}\n");
-    assert_int_equal(lorakit_manifest_open("sub/m.yaml", &m, NULL), LORAFMT_OK);
+    assert_int_equal(lorakit_manifest_open("sub/m.yaml", NULL, &m, NULL), LORAFMT_OK);
     assert_string_equal(m->path, "sub/m.yaml");
     assert_string_equal(m->directory, "sub");
     assert_string_equal(m->base.path, "/");
@@ -364,7 +364,7 @@ static void test_directory(void **state)
     lorakit_manifest_free(m);
 
     snprintf(path, sizeof path, "%s/sub/m.yaml", here);
-    assert_int_equal(lorakit_manifest_open(path, &m, NULL), LORAFMT_OK);
+    assert_int_equal(lorakit_manifest_open(path, NULL, &m, NULL), LORAFMT_OK);
     assert_string_equal(m->directory, expected);
     lorakit_manifest_free(m);
 }
@@ -427,7 +427,7 @@ static void test_long_path(void **state)
     {
         lorakit_manifest *m;
         lorafmt_error err;
-        assert_int_equal(lorakit_manifest_open(path, &m, &err), LORAFMT_CORRUPT);
+        assert_int_equal(lorakit_manifest_open(path, NULL, &m, &err), LORAFMT_CORRUPT);
         assert_memory_equal(err.file, path, 400);
         assert_string_equal(strchr(err.file, ':'), ":3:1");
     }
@@ -500,7 +500,7 @@ static void test_whole_numbers(void **state)
         lorafmt_error err;
         uint64_t value = 1;
 
-        assert_int_equal(lk_yaml_parse(cases[i].text, strlen(cases[i].text), "x", &arena, &root, &err), LORAFMT_OK);
+        assert_int_equal(lk_yaml_parse(cases[i].text, strlen(cases[i].text), "x", NULL, &arena, &root, &err), LORAFMT_OK);
         if (lk_yaml_u64(root, &value, &err) != (cases[i].good ? LORAFMT_OK : LORAFMT_CORRUPT) || value != cases[i].value)
             fail_msg("%s", cases[i].text);
         if (!cases[i].good)
@@ -514,7 +514,7 @@ static void test_whole_numbers(void **state)
 static lorafmt_status open_without_memory(const void *path, lorafmt_error *err)
 {
     lorakit_manifest *m;
-    const lorafmt_status st = lorakit_manifest_open(path, &m, err);
+    const lorafmt_status st = lorakit_manifest_open(path, NULL, &m, err);
 
     assert_int_equal(m != NULL, st == LORAFMT_OK);
     lorakit_manifest_free(m);

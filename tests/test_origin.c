@@ -4,6 +4,7 @@
 
 #include "lib/origin/origin.h"
 #include "lorafmt/files.h"
+#include "tests/adapters.h"
 #include "tests/temporary_directory.h"
 
 #include <errno.h>
@@ -737,21 +738,57 @@ static void test_policy_refuses_recovered(void **state)
     free(t.container.bytes);
 }
 
-/* What is overwritten after it was checked is not what is used. */
-static void test_policy_keeps_what_it_checked(void **state)
+/* Opened, and then its tensors' file is overwritten: what was checked is still what is used. */
+static void assert_keeps(const char *path, const char *tensors, bool by_fd, const lorafmt_source_options *options)
 {
+    const int fd = by_fd ? open(path, O_RDONLY) : -1;
     lorafmt_source *source;
     lorafmt_verify_result result;
+
+    assert_int_equal(by_fd ? lorafmt_source_open_fd(fd, NULL, options, &source, NULL)
+                           : lorafmt_source_open(path, options, &source, NULL),
+                     LORAFMT_OK);
+    if (by_fd)
+        close(fd);
+    assert_int_equal(truncate(tensors, 0), 0);
+    assert_int_equal(lorafmt_verify(source, &result, NULL), LORAFMT_OK);
+    lorafmt_source_free(source);
+}
+
+static void test_policy_keeps_what_it_checked(void **state)
+{
     trust t;
 
     (void)state;
     begin_trust(&t);
-    write_file("a.lora", t.container.bytes, t.container.size, 0644);
-    assert_int_equal(lorafmt_source_open("a.lora", &t.options, &source, NULL), LORAFMT_OK);
-    assert_int_equal(truncate("a.lora", 0), 0);
-    assert_int_equal(lorafmt_verify(source, &result, NULL), LORAFMT_OK);
-    lorafmt_source_free(source);
+    for (int by_fd = 0; by_fd < 2; by_fd++) {
+        write_file("a.lora", t.container.bytes, t.container.size, 0644);
+        assert_keeps("a.lora", "a.lora", by_fd, &t.options);
+    }
     free(t.container.bytes);
+}
+
+static void test_paranoid_keeps_what_it_checked(void **state)
+{
+    static const float a[] = {1, 2, 3}, b[] = {4, 5};
+    const lorafmt_source_options options = {.struct_size = sizeof options, .has_alpha = true, .alpha = 1, .paranoid = true},
+                                 says_itself = {.struct_size = sizeof options, .paranoid = true};
+    lorafmt_factor factors[2];
+    const lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, a, b, factors);
+    const lorafmt_adapter adapter = test_adapter("a", &site, 1), *const all[] = {&adapter};
+
+    (void)state;
+    for (int by_fd = 0; by_fd < 2; by_fd++) {
+        file container = encode(all, 1, 6);
+        write_file("a.lora", container.bytes, container.size, 0644);
+        free(container.bytes);
+        assert_keeps("a.lora", "a.lora", by_fd, &says_itself);
+    }
+    assert_int_equal(lorafmt_unpack(&adapter, "peft", false, NULL), LORAFMT_OK);
+    assert_keeps("peft", "peft/adapter_model.safetensors", false, &says_itself);
+    assert_int_equal(lorafmt_unpack(&adapter, "peft", true, NULL), LORAFMT_OK);
+    assert_int_equal(unlink("peft/adapter_config.json"), 0);
+    assert_keeps("peft/adapter_model.safetensors", "peft/adapter_model.safetensors", false, &options);
 }
 
 int main(void)
@@ -779,6 +816,7 @@ int main(void)
         IN_DIRECTORY(test_policy_believes_no_id),
         IN_DIRECTORY(test_policy_refuses_recovered),
         IN_DIRECTORY(test_policy_keeps_what_it_checked),
+        IN_DIRECTORY(test_paranoid_keeps_what_it_checked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

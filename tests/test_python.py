@@ -208,7 +208,7 @@ def test_layout(folder):
                           ('SOURCE', _c.SOURCE_KINDS)):
         wanted.update({f'LORAFMT_{prefix}_{name.upper()}': i for i, name in enumerate(names) if name})
     wanted.update({f'LORAFMT_{name}': i for i, name in enumerate(('OUT_IN', 'IN_OUT', 'BY_SHAPE'))})
-    for name in ('MAX_DIMS', 'MAX_SETS', 'OK', 'CANCELLED', 'SITE_ROW_RANGE', 'SITE_COL_RANGE',
+    for name in ('MAX_DIMS', 'MAX_SETS', 'N_LIMITS', 'OK', 'CANCELLED', 'SITE_ROW_RANGE', 'SITE_COL_RANGE',
                  'SITE_BASE_SHA256', 'SITE_DOUBLED'):
         wanted[f'LORAFMT_{name}'] = getattr(_c, name)
     lines = (f'    printf("%s %llu\\n", "{what}", (unsigned long long)({what}));' for what in wanted)
@@ -219,6 +219,25 @@ def test_layout(folder):
     wrong = [f'{what} is {found.get(what)}, here {number}' for what, number in wanted.items() if found.get(what) != number]
     if wrong:
         raise Complaint('; '.join(wrong))
+
+
+def test_limits(_):
+    """What is beyond them, and what goes together with distrust, of a directory and of memory."""
+    path = DEMO / 'adapters/legal'
+    lorafmt.open(path, limits={'rank': 8, 'sites': 18}, paranoid=True).close()
+    data, config = (path / 'adapter_model.safetensors').read_bytes(), (path / 'adapter_config.json').read_text()
+    with raises(lorafmt.LorafmtError, 'rank 8, the limit is 7', status='LIMIT'):
+        lorafmt.open(path, limits={'rank': 7})
+    with raises(lorafmt.LorafmtError, 'sites 18, the limit is 17', status='LIMIT'):
+        lorafmt.open_memory(data, config, limits={'sites': 17})
+    with raises(lorafmt.LorafmtError, 'must be at most 1048576', status='MISUSE'):
+        lorafmt.open(path, limits={'rank': 2**21})
+    with raises(lorafmt.LorafmtError, 'leave one of both out', status='MISUSE'):
+        lorafmt.open(path, defer_digests=True, paranoid=True)
+    with raises(ValueError, 'the limit rank is 0, must be at least 1'):
+        lorafmt.open(path, limits={'rank': 0})
+    with raises(ValueError, "a limit 'ranks', must be one of 'file-size', 'index-size', "):
+        lorafmt.open(path, limits={'ranks': 7})
 
 
 def test_adapters(_):

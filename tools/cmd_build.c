@@ -22,6 +22,7 @@ typedef struct build_args {
     const char *output, *part;
     unsigned form, n_threads;
     bool force, json, quiet;
+    limit_args trust;
 } build_args;
 
 static const option build_options[] = {
@@ -33,6 +34,7 @@ static const option build_options[] = {
     {"force", 0, NULL, OPTION_FLAG, offsetof(build_args, force), "make anew what is fresh"},
     {"threads", 0, "N", OPTION_COUNT, offsetof(build_args, n_threads),
      "threads to compute with; the result does not depend on it"},
+    LIMIT_OPTIONS(build_args, trust),
     {"json", 0, NULL, OPTION_FLAG, offsetof(build_args, json), "print what became of each scenario as JSON (docs/json.md)"},
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(build_args, quiet), "print nothing but errors"},
     {0},
@@ -250,7 +252,7 @@ static int run_build(const void *args, size_t n_inputs, char *const *inputs)
     job.options.struct_size = sizeof job.options;
     job.options.force = job.args->force;
     if (code == EXIT_DONE)
-        code = scenarios_open(inputs[0], &options, false, job.args->quiet, &job.s);
+        code = scenarios_open(NAME, inputs[0], &job.args->trust, &options, false, job.args->quiet, &job.s);
     if (code == EXIT_DONE)
         code = scenarios_choose(NAME, lorakit_scenarios_manifest(job.s.set), n_inputs - 1, inputs + 1, &job.scenarios, &job.n);
     if (code == EXIT_DONE)

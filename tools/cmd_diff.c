@@ -150,6 +150,8 @@ static int run_diff(const void *args_, size_t n_inputs, char *const *inputs)
         return message_usage(NAME, "--tuned needs --base, the model to compare it with");
     if (args->tuned && n_inputs)
         return message_usage(NAME, "--tuned compares models, and %s is not one of them", inputs[0]);
+    if (args->tuned && input_is_asked(&args->input))
+        return message_usage(NAME, "--tuned compares models: --alpha, --limit, --paranoid and their like are for adapters");
     if (!args->tuned && n_inputs != 2)
         return message_usage(NAME, "two adapters must be given, or --base and --tuned");
     return args->tuned ? diff_models(args) : diff_adapters(args, inputs);

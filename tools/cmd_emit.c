@@ -31,6 +31,7 @@ typedef struct emit_args {
     const char *output, *image, *claim;
     unsigned parts, n_threads;
     bool json, quiet;
+    limit_args trust;
 } emit_args;
 
 static const option emit_options[] = {
@@ -44,6 +45,7 @@ static const option emit_options[] = {
     {"claim", 0, "NAME", OPTION_TEXT, offsetof(emit_args, claim),
      "with k8s: the volume claim that holds the manifest's directory"},
     {"threads", 0, "N", OPTION_COUNT, offsetof(emit_args, n_threads), "targets that are worked on at once; else one per CPU"},
+    LIMIT_OPTIONS(emit_args, trust),
     {"json", 0, NULL, OPTION_FLAG, offsetof(emit_args, json), "print what became of each scenario as JSON (docs/json.md)"},
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(emit_args, quiet), "print nothing but errors"},
     {0},
@@ -75,6 +77,8 @@ static int check_args(const emit_args *args)
         return message_usage(NAME, "--json needs -o OUT, or both would be on standard output");
     if (jobs && args->n_threads)
         return message_usage(NAME, "--threads is for peft, vllm, sglang and lorax");
+    if (jobs && (args->trust.limits.n || args->trust.paranoid))
+        return message_usage(NAME, "--limit and --paranoid are for what opens adapters, as the builds that are written will");
     if (!jobs && args->parts)
         return message_usage(NAME, "--parts is for make, slurm and k8s");
     if (args->engine != FIRST_JOB + JOB_K8S && (args->image || args->claim))
@@ -176,7 +180,7 @@ static int run_jobs(emit_job *job)
     lorafmt_error err;
     int code;
 
-    if (lorakit_manifest_open(job->path, &manifest, &err))
+    if (lorakit_manifest_open(job->path, NULL, &manifest, &err))
         return message_failure(&err, job->path);
     code = emit_jobs_of(job, manifest);
     lorakit_manifest_free(manifest);
@@ -345,7 +349,7 @@ static int run_adapters(emit_job *job)
 {
     const lorakit_scenarios_options options = {.n_threads = job->args->n_threads};
     scenario_set s;
-    int code = scenarios_open(job->path, &options, false, job->args->quiet, &s);
+    int code = scenarios_open(NAME, job->path, &job->args->trust, &options, false, job->args->quiet, &s);
 
     if (!code)
         code = emit_adapters(job, s.set);

@@ -176,7 +176,7 @@ static int parse_lists(init_job *job)
     if (code == EXIT_DONE && args->what_if)
         code = names_split("what-if", args->what_if, &job->ranks);
     for (size_t i = 0; i < job->ranks.n && code == EXIT_DONE; i++)
-        if (!whole_parse(job->ranks.items[i], MOST_RANK, &rank) || !rank)
+        if (!parse_whole(job->ranks.items[i], MOST_RANK, &rank) || !rank)
             code = message_usage(NAME, "--what-if %s: must be 1 .. %u", job->ranks.items[i], MOST_RANK);
     job->options.targets = (const char *const *)job->targets.items;
     job->options.n_targets = job->targets.n;

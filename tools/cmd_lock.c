@@ -13,12 +13,14 @@
 typedef struct lock_args {
     bool update, json, quiet;
     unsigned n_threads;
+    limit_args trust;
 } lock_args;
 
 static const option lock_options[] = {
     {"update", 0, NULL, OPTION_FLAG, offsetof(lock_args, update), "accept what is there, whatever an older lock says"},
     {"threads", 0, "N", OPTION_COUNT, offsetof(lock_args, n_threads),
      "files of the base that are hashed at once; else one per CPU"},
+    LIMIT_OPTIONS(lock_args, trust),
     {"json", 0, NULL, OPTION_FLAG, offsetof(lock_args, json),
      "print what the lock says, and what drifted, as JSON (docs/json.md)"},
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(lock_args, quiet), "print nothing but errors"},
@@ -37,7 +39,7 @@ static int open_set(lock_job *job, const char *path)
 {
     const lorakit_scenarios_options options = {.no_lock = job->args->update, .n_threads = job->args->n_threads};
 
-    return scenarios_open(path, &options, true, job->args->quiet, &job->s);
+    return scenarios_open(NAME, path, &job->args->trust, &options, true, job->args->quiet, &job->s);
 }
 
 static int write_lock(lock_job *job)

@@ -17,6 +17,7 @@ typedef struct mount_args {
     const char *scenario;
     bool foreground, allow_other, quiet;
     unsigned n_threads;
+    limit_args trust;
 } mount_args;
 
 static const option mount_options[] = {
@@ -26,6 +27,7 @@ static const option mount_options[] = {
     {"allow-other", 0, NULL, OPTION_FLAG, offsetof(mount_args, allow_other),
      "let other users read, too, as the permissions of the base's files say (fuse.conf may have to allow it)"},
     {"threads", 0, "N", OPTION_COUNT, offsetof(mount_args, n_threads), "threads that compute what is read"},
+    LIMIT_OPTIONS(mount_args, trust),
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(mount_args, quiet), "print nothing but errors"},
     {0},
 };
@@ -60,7 +62,7 @@ static int mount_and_serve(serving *s, const mount_args *args, char *const *inpu
                                      .allow_other = args->allow_other,
                                      .unmount_on_death = true,
                                      .n_threads = args->n_threads};
-    int code = serving_open(s, inputs[0], inputs[1], &options);
+    int code = serving_open(s, NAME, inputs[0], inputs[1], &args->trust, &options);
 
     if (code != EXIT_DONE)
         return code;

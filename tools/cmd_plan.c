@@ -21,6 +21,7 @@ typedef struct plan_args {
     const char *output;
     unsigned n_threads;
     bool json, quiet;
+    limit_args trust;
 } plan_args;
 
 static const option plan_options[] = {
@@ -28,6 +29,7 @@ static const option plan_options[] = {
      "where to look for what is built; else where the manifest says"},
     {"threads", 0, "N", OPTION_COUNT, offsetof(plan_args, n_threads),
      "files of the base that are hashed at once; else one per CPU"},
+    LIMIT_OPTIONS(plan_args, trust),
     {"json", 0, NULL, OPTION_FLAG, offsetof(plan_args, json), "print the plan as JSON (docs/json.md)"},
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(plan_args, quiet), "print nothing but errors"},
     {0},
@@ -406,7 +408,7 @@ static int run_plan(const void *args, size_t n_inputs, char *const *inputs)
 {
     plan_job job = {.args = args};
     const lorakit_scenarios_options options = {.output = job.args->output, .no_cache = true, .n_threads = job.args->n_threads};
-    int code = scenarios_open(inputs[0], &options, true, job.args->quiet, &job.s);
+    int code = scenarios_open(NAME, inputs[0], &job.args->trust, &options, true, job.args->quiet, &job.s);
 
     if (code == EXIT_DONE)
         code = scenarios_choose(NAME, lorakit_scenarios_manifest(job.s.set), n_inputs - 1, inputs + 1, &job.scenarios, &job.n);

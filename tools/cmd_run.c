@@ -25,10 +25,12 @@ enum {
 typedef struct run_args {
     unsigned n_threads;
     bool quiet;
+    limit_args trust;
 } run_args;
 
 static const option run_options[] = {
     {"threads", 0, "N", OPTION_COUNT, offsetof(run_args, n_threads), "threads that compute what is read"},
+    LIMIT_OPTIONS(run_args, trust),
     {"quiet", 'q', NULL, OPTION_FLAG, offsetof(run_args, quiet), "print nothing but errors"},
     {0},
 };
@@ -191,7 +193,7 @@ static int run_mounted(serving *s, const run_args *args, const char *directory, 
 {
     lorakit_mount_options options = {.scenario = inputs[1], .unmount_on_death = true, .n_threads = args->n_threads};
     char **arguments = fill_in_all(n_inputs - 2, inputs + 2, directory);
-    int code = arguments ? serving_open(s, inputs[0], directory, &options) : message_no_memory();
+    int code = arguments ? serving_open(s, NAME, inputs[0], directory, &args->trust, &options) : message_no_memory();
 
     if (code == EXIT_DONE)
         code = start(s, arguments);

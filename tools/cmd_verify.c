@@ -157,6 +157,18 @@ static void json_result(const verify_args *args, const input *in, const verified
     json_object_end(&j);
 }
 
+static int find_nonfinite(const lorafmt_source *source, nonfinite_list *out)
+{
+    const lorafmt_adapter **adapters;
+    size_t n;
+    int code = source_adapters(source, &adapters, &n);
+
+    if (code == EXIT_DONE)
+        code = nonfinite_find(adapters, n, out);
+    free(adapters);
+    return code;
+}
+
 static int fail_nonfinite(const input *in, const verified *v)
 {
     nonfinite_print(&v->nonfinite);
@@ -173,7 +185,7 @@ static int verify(const verify_args *args, const input *in, verified *v)
             message_note("%s: all else in it is right; lorapack pack writes it anew", in->path);
         return message_failure(&err, in->path);
     }
-    if (v->result.n_nonfinite && (code = nonfinite_find(in->source, &v->nonfinite)))
+    if (v->result.n_nonfinite && (code = find_nonfinite(in->source, &v->nonfinite)))
         return code;
     if (args->finite && v->result.n_nonfinite)
         return fail_nonfinite(in, v);
@@ -207,11 +219,6 @@ static int verify_adapters(const verify_args *args, const lorafmt_model *model, 
     free(v.fits);
     free(adapters);
     return code;
-}
-
-static bool input_is_asked(const input_args *args)
-{
-    return args->alpha.given || args->rslora || args->experts_orientation;
 }
 
 static int run_replay(const verify_args *args, const char *output)

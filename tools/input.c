@@ -78,6 +78,11 @@ static void say_notes(const input *in)
         message_warning("%s: recovered: a root slot is damaged and the other one is used", in->path);
 }
 
+bool input_is_asked(const input_args *args)
+{
+    return args->alpha.given || args->rslora || args->experts_orientation || args->trust.limits.n || args->trust.paranoid;
+}
+
 int input_open_base(const char *path, lorafmt_model **out)
 {
     lorafmt_error err;
@@ -90,15 +95,21 @@ int input_open_base(const char *path, lorafmt_model **out)
 
 int input_open(const char *verb, const input_args *args, const lorafmt_model *base, bool quiet, input *in)
 {
+    lorafmt_limits limits;
     lorafmt_source_options options = {.struct_size = sizeof options,
                                       .has_alpha = args->alpha.given,
                                       .alpha = args->alpha.value,
                                       .use_rslora = args->rslora,
                                       .adapter = in->name,
                                       .defer_digests = args->defer_digests,
-                                      .policy = args->policy};
+                                      .policy = args->policy,
+                                      .limits = args->trust.limits.n ? &limits : NULL,
+                                      .paranoid = args->trust.paranoid};
     lorafmt_error err;
+    int code = limits_parse(verb, &args->trust, &limits);
 
+    if (code != EXIT_DONE)
+        return code;
     if (base)
         options.base = lorafmt_model_base(base);
     if (args->experts_orientation) {
@@ -109,6 +120,8 @@ int input_open(const char *verb, const input_args *args, const lorafmt_model *ba
         return message_usage(verb, "--experts-orientation needs --base");
     if (args->rslora && !args->alpha.given)
         return message_usage(verb, "--rslora needs --alpha");
+    if (args->trust.paranoid && args->defer_digests)
+        return message_usage(verb, "--paranoid and --defer-digests: one of them");
     if (lorafmt_source_open(in->path, &options, &in->source, &err))
         return message_failure(&err, in->path);
     if (!quiet)

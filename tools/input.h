@@ -3,6 +3,7 @@
 #ifndef TOOLS_INPUT_H
 #define TOOLS_INPUT_H
 
+#include "tools/limits.h"
 #include "tools/option.h"
 
 #include "lorafmt/adapter.h"
@@ -11,12 +12,13 @@
 
 #include <stdbool.h>
 
-/* How a source is read when it does not say its scale; part of every command's arguments. */
+/* How a source is read; part of every command's arguments. */
 typedef struct input_args {
     option_number alpha;
     bool rslora;
     unsigned experts_orientation; /* place in the option's choices */
     bool defer_digests;
+    limit_args trust;
     const lorafmt_policy *policy; /* whose adapters may be opened; NULL = anybody's */
 } input_args;
 
@@ -25,8 +27,12 @@ typedef struct input_args {
     {"alpha", 0, "X", OPTION_NUMBER, offsetof(args, member.alpha), "alpha of a .safetensors file that does not say it"}, \
     {"rslora", 0, NULL, OPTION_FLAG, offsetof(args, member.rslora), "with --alpha: the scale is alpha / sqrt(rank)"}, \
     {"experts-orientation", 0, "out-in|in-out", OPTION_CHOICE, offsetof(args, member.experts_orientation), \
-     "with --base: how it stores experts that are square, whose shape does not tell"}
+     "with --base: how it stores experts that are square, whose shape does not tell"}, \
+    LIMIT_OPTIONS(args, member.trust)
 /* clang-format on */
+
+/* Is any of these options given? */
+bool input_is_asked(const input_args *args);
 
 typedef struct input {
     char *path;

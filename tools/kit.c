@@ -9,7 +9,6 @@
 
 #include "lorafmt/files.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,36 +46,18 @@ int rank_parse(const char *verb, const rank_args *args, lorakit_rank *out)
     return EXIT_DONE;
 }
 
-bool whole_parse(const char *text, uint64_t most, uint64_t *out)
-{
-    char *end;
-
-    errno = 0;
-    *out = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && !*end && !errno && *out <= most;
-}
-
 int seed_parse(const char *verb, const char *text, uint64_t *out)
 {
     *out = 0;
-    if (text && !whole_parse(text, UINT64_MAX, out))
+    if (text && !parse_whole(text, UINT64_MAX, out))
         return message_usage(verb, "--seed %s: must be a whole number below 2^64", text);
     return EXIT_DONE;
 }
 
 int bytes_parse(const char *verb, const char *name, const char *text, uint64_t *out)
 {
-    static const char units[] = "KMGT";
-    char *end;
-    const double number = strtod(text, &end);
-    const char *unit = *end ? strchr(units, *end) : NULL;
-    double bytes = number;
-
-    for (const char *u = units; unit && u <= unit; u++)
-        bytes *= 1024;
-    if (end == text || (*end && (!unit || end[1])) || !(bytes >= 1) || bytes > 0x1p62)
+    if (!parse_bytes(text, out))
         return message_usage(verb, "--%s %s: must be a number of bytes, as 20000, 512K, 20M or 1.5G", name, text);
-    *out = (uint64_t)bytes;
     return EXIT_DONE;
 }
 

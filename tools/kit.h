@@ -29,9 +29,6 @@ typedef struct rank_args {
 /* Returns an exit code: two rules at once are wrong usage, and so is a value outside its range. */
 int rank_parse(const char *verb, const rank_args *args, lorakit_rank *out);
 
-/* A whole number, digits and nothing else, up to `most`. */
-bool whole_parse(const char *text, uint64_t most, uint64_t *out);
-
 /* --seed, 0 when text is NULL. Returns an exit code. */
 int seed_parse(const char *verb, const char *text, uint64_t *out);
 

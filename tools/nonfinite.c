@@ -2,7 +2,6 @@
 #include "tools/nonfinite.h"
 
 #include "tools/command.h"
-#include "tools/input.h"
 #include "tools/message.h"
 #include "tools/tensors.h"
 
@@ -41,20 +40,15 @@ static int find_in_adapter(const lorafmt_adapter *adapter, const tensor_table *t
     return code;
 }
 
-int nonfinite_find(const lorafmt_source *source, nonfinite_list *out)
+int nonfinite_find(const lorafmt_adapter *const *adapters, size_t n, nonfinite_list *out)
 {
-    const lorafmt_adapter **adapters;
     tensor_table tensors = {0};
-    size_t n;
-    int code = source_adapters(source, &adapters, &n);
+    int code = tensor_table_make(adapters, n, &tensors);
 
     memset(out, 0, sizeof *out);
-    if (code == EXIT_DONE)
-        code = tensor_table_make(adapters, n, &tensors);
     for (size_t i = 0; i < n && code == EXIT_DONE; i++)
         code = find_in_adapter(adapters[i], &tensors, out);
     tensor_table_free(&tensors);
-    free(adapters);
     return code;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where elements of a source are NaN or infinite. */
+/* Where elements of adapters are NaN or infinite. */
 #ifndef TOOLS_NONFINITE_H
 #define TOOLS_NONFINITE_H
 
@@ -23,7 +23,7 @@ typedef struct nonfinite_list {
 } nonfinite_list;
 
 /* Returns an exit code, having said why it is not 0; nonfinite_free() in any case. */
-int nonfinite_find(const lorafmt_source *source, nonfinite_list *out);
+int nonfinite_find(const lorafmt_adapter *const *adapters, size_t n, nonfinite_list *out);
 void nonfinite_free(nonfinite_list *list);
 
 /* "nonfinite": [...] */

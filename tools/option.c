@@ -4,6 +4,7 @@
 #include "tools/message.h"
 #include "tools/text.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,31 @@ bool parse_number(const char *text, double *out)
         return false;
     *out = strtod(text, &end);
     return !*end;
+}
+
+bool parse_whole(const char *text, uint64_t most, uint64_t *out)
+{
+    char *end;
+
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && !*end && !errno && *out <= most;
+}
+
+bool parse_bytes(const char *text, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    const double number = strtod(text, &end);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    double bytes = number;
+
+    for (const char *u = units; unit && u <= unit; u++)
+        bytes *= 1024;
+    if (end == text || (*end && (!unit || end[1])) || !(bytes >= 1) || bytes > 0x1p62)
+        return false;
+    *out = (uint64_t)bytes;
+    return true;
 }
 
 /* '_' will do for '-', as in the names that others have for the same. */

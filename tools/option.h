@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 typedef enum option_type {
@@ -63,5 +64,11 @@ const char *nearest_name(const char *typed, const char *const *names, size_t str
 
 /* The whole of text as a finite or other number: not empty, no blanks. */
 bool parse_number(const char *text, double *out);
+
+/* The same for digits and nothing else, up to `most`. */
+bool parse_whole(const char *text, uint64_t most, uint64_t *out);
+
+/* The whole of text as a number of bytes from 1 to 2^62: 20000, 512K, 20M, 1.5G. */
+bool parse_bytes(const char *text, uint64_t *out);
 
 #endif

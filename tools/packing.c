@@ -3,9 +3,11 @@
 
 #include "tools/command.h"
 #include "tools/message.h"
+#include "tools/nonfinite.h"
 #include "tools/stats.h"
 #include "tools/text.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,6 +73,25 @@ static int open_inputs(packing *job, size_t n, char *const *texts)
     return code;
 }
 
+/* It may be what is wanted; who asks for the adapters later is told again. */
+static int warn_of_nonfinite(const packing *job)
+{
+    nonfinite_list list;
+    uint64_t n = 0;
+    int code;
+
+    if (job->quiet)
+        return EXIT_DONE;
+    code = nonfinite_find(job->adapters, job->n_adapters, &list);
+    for (size_t i = 0; i < list.n; i++)
+        n += list.items[i].n;
+    if (n)
+        message_warning("%" PRIu64 " elements are NaN or infinite:", n);
+    nonfinite_print(&list);
+    nonfinite_free(&list);
+    return code;
+}
+
 int packing_open(packing *job, size_t n_inputs, char *const *inputs)
 {
     int code;
@@ -79,7 +100,7 @@ int packing_open(packing *job, size_t n_inputs, char *const *inputs)
         return message_usage(job->verb, "--headers-only needs --base");
     if (!(code = parse_metadata(job)) && !(code = input_open_base(job->args->base, &job->base)))
         code = open_inputs(job, n_inputs, inputs);
-    return code;
+    return code ? code : warn_of_nonfinite(job);
 }
 
 void packing_close(packing *job)

@@ -51,15 +51,21 @@ int scenarios_failure(const scenario_set *s, const lorafmt_error *err)
     return message_failure(err, s->path);
 }
 
-int scenarios_open(const char *path, const lorakit_scenarios_options *options, bool listed, bool quiet, scenario_set *out)
+int scenarios_open(const char *verb, const char *path, const limit_args *trust, const lorakit_scenarios_options *options,
+                   bool listed, bool quiet, scenario_set *out)
 {
     lorakit_scenarios_options o = *options;
     lorafmt_error err;
+    int code;
 
     memset(out, 0, sizeof *out);
+    if ((code = limits_parse(verb, trust, &out->limits)))
+        return code;
     out->path = path;
     out->quiet = quiet;
     o.struct_size = sizeof o;
+    o.limits = trust->limits.n ? &out->limits : NULL;
+    o.paranoid = trust->paranoid;
     o.progress = show_hashing;
     o.progress_ctx = out;
     o.drift = listed ? collect_drift : NULL;

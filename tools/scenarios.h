@@ -4,6 +4,7 @@
 #define TOOLS_SCENARIOS_H
 
 #include "tools/json_out.h"
+#include "tools/limits.h"
 #include "tools/progress.h"
 
 #include "lorakit/scenarios.h"
@@ -23,6 +24,7 @@ typedef struct scenario_set {
     bool is_hashing;
     size_t n_drift;
     drift_item *drift;
+    lorafmt_limits limits;
     lorakit_scenarios *set;
 } scenario_set;
 
@@ -30,7 +32,8 @@ typedef struct scenario_set {
  * Open a manifest with a bar while its base is hashed. options may lack what the bar and the drift need; `listed` collects drift, which
  * else is a failure. All return an exit code; scenarios_close() in any case.
  */
-int scenarios_open(const char *path, const lorakit_scenarios_options *options, bool listed, bool quiet, scenario_set *out);
+int scenarios_open(const char *verb, const char *path, const limit_args *trust, const lorakit_scenarios_options *options,
+                   bool listed, bool quiet, scenario_set *out);
 void scenarios_close(scenario_set *s);
 
 /* Say what went wrong with it, an interruption too. Returns EXIT_FAILED. */

@@ -61,22 +61,28 @@ static void report_problem(void *ctx, const char *scenario, const char *adapter,
     print_line(stderr, "  %s: %s: %s: %s", scenario, adapter, target, text);
 }
 
-int serving_open(serving *s, const char *manifest, const char *directory, lorakit_mount_options *options)
+int serving_open(serving *s, const char *verb, const char *manifest, const char *directory, const limit_args *trust,
+                 lorakit_mount_options *options)
 {
     lorafmt_error err;
     lorafmt_status st;
     progress p;
+    int code;
 
     if (pipe2(s->control, O_CLOEXEC | O_NONBLOCK)) {
         s->control[0] = s->control[1] = NOT_OPEN;
         return message_error("cannot make a pipe: %s", strerror(errno));
     }
+    if ((code = limits_parse(verb, trust, &s->limits)))
+        return code;
     options->struct_size = sizeof *options;
     options->report = report;
     options->report_ctx = s;
     options->problem = report_problem;
     options->progress = progress_update;
     options->progress_ctx = &p;
+    options->limits = trust->limits.n ? &s->limits : NULL;
+    options->paranoid = trust->paranoid;
     progress_start(&p, "reading the base", s->quiet);
     st = lorakit_mount_open(manifest, directory, options, &s->mount, &err);
     progress_end(&p);

@@ -105,14 +105,44 @@ static inline uint64_t count_nonfinite(const uint8_t *p, uint64_t size, size_t u
     return count;
 }
 
+/* Bytes that are `exponent` in its bits, the others not looked at. */
+static inline uint64_t count_bytes(const uint8_t *p, uint64_t size, unsigned exponent)
+{
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < size; i++)
+        count += (p[i] & exponent) == exponent;
+    return count;
+}
+
+static uint64_t count_byte(const uint8_t *p, uint64_t size, uint8_t nan)
+{
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < size; i++)
+        count += p[i] == nan;
+    return count;
+}
+
+/* C64 counts by its two numbers. F8_E4M3 has NaN alone, of both signs; E8M0 and the FNUZ kinds have one NaN. */
 uint64_t lf_count_nonfinite(const lorafmt_tensor *tensor)
 {
     switch (tensor->dtype) {
+    case LORAFMT_F8_E5M2:
+        return count_bytes(tensor->data, tensor->size, 0x7c);
+    case LORAFMT_F8_E4M3:
+        return count_bytes(tensor->data, tensor->size, 0x7f);
+    case LORAFMT_F8_E8M0:
+        return count_byte(tensor->data, tensor->size, 0xff);
+    case LORAFMT_F8_E4M3FNUZ:
+    case LORAFMT_F8_E5M2FNUZ:
+        return count_byte(tensor->data, tensor->size, 0x80);
     case LORAFMT_F16:
         return count_nonfinite(tensor->data, tensor->size, 2, 0x7c00);
     case LORAFMT_BF16:
         return count_nonfinite(tensor->data, tensor->size, 2, 0x7f80);
     case LORAFMT_F32:
+    case LORAFMT_C64:
         return count_nonfinite(tensor->data, tensor->size, 4, 0x7f80);
     case LORAFMT_F64:
         return count_nonfinite(tensor->data, tensor->size, 8, 0x7ff0);

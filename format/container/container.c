@@ -63,6 +63,11 @@ bool lf_container_is_recovered(const lf_container *c)
     return c->recovered;
 }
 
+uint64_t lf_container_index_size(const lf_container *c)
+{
+    return c->root.index_size;
+}
+
 size_t lf_container_n_adapters(const lf_container *c)
 {
     return c->sections[LF_ADAPTERS].n_records;

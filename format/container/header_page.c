@@ -2,6 +2,7 @@
 /* spec 2: the header page */
 #include "format/base/bytes.h"
 #include "format/base/error.h"
+#include "format/base/recognise.h"
 #include "format/container/internal.h"
 #include "lorafmt/version.h"
 
@@ -9,22 +10,20 @@
 
 static const uint8_t magic[12] = {0x89, 'l', 'o', 'r', 'a', 'f', 'm', 't', '\r', '\n', 0x1a, '\n'};
 
-/* Why the magic differs, where that can be told. */
-static const char *damage(const uint8_t *bytes, uint64_t size)
+static lorafmt_status refuse_magic(const uint8_t *bytes, uint64_t size, lorafmt_error *err)
 {
-    static const char lfs[] = "version https://git-lfs";
+    const char *what = lf_recognise(bytes, size < LF_PAGE_SIZE ? (size_t)size : LF_PAGE_SIZE, LF_FILE_LORA);
 
-    if (size >= sizeof lfs - 1 && memcmp(bytes, lfs, sizeof lfs - 1) == 0)
-        return ", but a Git-LFS pointer: the file itself was not fetched";
-    if (size >= 8 && memcmp(bytes + 1, magic + 1, 7) == 0)
-        return ", or it was damaged by a transfer in text mode";
-    return "";
+    if (what)
+        return lf_fail(err, LORAFMT_NOT_LORAFMT, LF_HEADER_MAGIC, "header.magic", "not a .lora file, but %s", what);
+    return lf_fail(err, LORAFMT_NOT_LORAFMT, LF_HEADER_MAGIC, "header.magic", "not a .lora file%s",
+                   size >= 8 && memcmp(bytes + 1, magic + 1, 7) == 0 ? ", or it was damaged by a transfer in text mode" : "");
 }
 
 lorafmt_status lf_header_page_decode(const uint8_t *bytes, uint64_t size, lorafmt_error *err)
 {
     if (size < sizeof magic || memcmp(bytes + LF_HEADER_MAGIC, magic, sizeof magic) != 0)
-        return lf_fail(err, LORAFMT_NOT_LORAFMT, LF_HEADER_MAGIC, "header.magic", "not a .lora file%s", damage(bytes, size));
+        return refuse_magic(bytes, size, err);
     if (size < LF_SEGMENTS_OFFSET)
         return lf_fail(err, LORAFMT_CORRUPT, size, "header", "the file ends after %" PRIu64 " bytes, the least is %u", size,
                        LF_SEGMENTS_OFFSET);

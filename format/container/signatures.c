@@ -34,18 +34,26 @@ static int compare(const uint8_t *a, const uint8_t *b, unsigned *field)
     return adapter_a == adapter_b ? keys : adapter_a < adapter_b ? -1 : 1;
 }
 
+/* Record i, which is one that follows the record before it. */
+static lorafmt_status read_record(const lf_container *c, size_t i, lorafmt_signature *out, lorafmt_error *err)
+{
+    lf_record r;
+    unsigned field;
+
+    LF_TRY(lf_record_get(c, LF_SIGNATURES, i, &r, err));
+    LF_TRY(decode(&r, out, err));
+    if (i > 0 && compare(r.p - LF_SIGNATURE_SIZE, r.p, &field) >= 0)
+        return lf_record_fail(&r, LORAFMT_CORRUPT, field, field == LF_SIGNATURE_ADAPTER ? "adapter" : "public_key", err,
+                              "signatures must ascend by (adapter, public_key)");
+    return LORAFMT_OK;
+}
+
 lorafmt_status lf_signatures_check(const lf_container *c, lorafmt_error *err)
 {
-    for (size_t i = 0; i < c->sections[LF_SIGNATURES].n_records; i++) {
-        lorafmt_signature unused;
-        lf_record r;
-        unsigned field;
-        LF_TRY(lf_record_get(c, LF_SIGNATURES, i, &r, err));
-        LF_TRY(decode(&r, &unused, err));
-        if (i > 0 && compare(r.p - LF_SIGNATURE_SIZE, r.p, &field) >= 0)
-            return lf_record_fail(&r, LORAFMT_CORRUPT, field, field == LF_SIGNATURE_ADAPTER ? "adapter" : "public_key", err,
-                                  "signatures must ascend by (adapter, public_key)");
-    }
+    lorafmt_signature unused;
+
+    for (size_t i = 0; i < c->sections[LF_SIGNATURES].n_records; i++)
+        LF_TRY(read_record(c, i, &unused, err));
     return LORAFMT_OK;
 }
 
@@ -81,14 +89,11 @@ lorafmt_status lf_signatures_read(const lf_container *c, size_t adapter, lf_aren
 {
     const size_t first = lower_bound(c, adapter), n = lf_signatures_count(c, adapter);
     lorafmt_signature *signatures = lf_arena_alloc(arena, n, sizeof *signatures);
-    lf_record r;
 
     if (!signatures)
         return lf_no_memory(err);
-    for (size_t i = 0; i < n; i++) {
-        LF_TRY(lf_record_get(c, LF_SIGNATURES, first + i, &r, err));
-        LF_TRY(decode(&r, &signatures[i], err));
-    }
+    for (size_t i = 0; i < n; i++)
+        LF_TRY(read_record(c, first + i, &signatures[i], err));
     *out = signatures;
     return LORAFMT_OK;
 }

@@ -2,6 +2,7 @@
 #include "format/foreign/json.h"
 
 #include "format/base/error.h"
+#include "format/base/recognise.h"
 #include "format/foreign/json_scan.h"
 
 #include <stdlib.h>
@@ -128,6 +129,21 @@ static lorafmt_status parse_scanned(lf_json_scan *scan, cJSON **out, lorafmt_err
     return st;
 }
 
+static lorafmt_status refuse_other(const char *text, size_t size, lorafmt_error *err)
+{
+    const char *what = lf_recognise((const uint8_t *)text, size, LF_FILE_JSON);
+
+    return what ? lf_fail(err, LORAFMT_NOT_LORAFMT, 0, NULL, "this is %s", what) : LORAFMT_OK;
+}
+
+lorafmt_status lf_json_check(const char *text, size_t size, unsigned max_depth, size_t max_values, lorafmt_error *err)
+{
+    lf_json_scan scan = {.text = text, .size = size, .max_depth = max_depth, .max_values = max_values, .err = err};
+
+    LF_TRY(refuse_other(text, size, err));
+    return lf_json_scan_text(&scan);
+}
+
 lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSON **out, lorafmt_error *err)
 {
     lf_json_scan scan = {.text = text,
@@ -138,6 +154,7 @@ lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSO
     lorafmt_status st;
 
     *out = NULL;
+    LF_TRY(refuse_other(text, size, err));
     if (flags & LF_JSON_NONFINITE) {
         scan.copy = malloc(size ? size : 1);
         if (!scan.copy)

@@ -36,6 +36,9 @@
  */
 lorafmt_status lf_json_parse(const char *text, size_t size, unsigned flags, cJSON **out, lorafmt_error *err);
 
+/* The same check of a text within smaller limits, without parsing it; what lf_json_parse() refuses may pass. */
+lorafmt_status lf_json_check(const char *text, size_t size, unsigned max_depth, size_t max_values, lorafmt_error *err);
+
 /* Where in the text that gave root the key of a member begins, for messages. Walks the text again. */
 uint64_t lf_json_key_offset(const char *text, size_t size, const cJSON *root, const cJSON *member);
 

@@ -218,10 +218,11 @@ bool lf_json_next_member(lf_json_scan *s, lf_json_member *out)
 /* An object or an array, by the character that closes it. */
 static lorafmt_status scan_container(lf_json_scan *s, char close)
 {
+    const unsigned max_depth = s->max_depth ? s->max_depth : LF_JSON_MAX_DEPTH;
     lf_json_member member;
 
-    if (s->depth == LF_JSON_MAX_DEPTH)
-        return lf_fail(s->err, LORAFMT_LIMIT, s->at, NULL, "nested deeper than %d arrays and objects", LF_JSON_MAX_DEPTH);
+    if (s->depth == max_depth)
+        return lf_fail(s->err, LORAFMT_LIMIT, s->at, NULL, "nested deeper than %u arrays and objects", max_depth);
     s->depth++;
     s->at++;
     lf_json_scan_space(s);
@@ -254,7 +255,7 @@ lorafmt_status lf_json_scan_value(lf_json_scan *s)
     const char c = s->at < s->size ? s->text[s->at] : '\0';
 
     if (++s->n_values > s->max_values && s->max_values)
-        return lf_fail(s->err, LORAFMT_LIMIT, s->at, NULL, "more than %zu values, the most for a text of %zu bytes",
+        return lf_fail(s->err, LORAFMT_LIMIT, s->at, NULL, "more than %zu values, the most that are read of these %zu bytes",
                        s->max_values, s->size);
     if (c == '{')
         return scan_container(s, '}');

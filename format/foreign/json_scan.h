@@ -12,11 +12,12 @@ typedef struct lf_json_scan {
     const char *text;
     char *copy; /* of text: numbers that LF_JSON_NONFINITE lets through become 0 in it; or NULL */
     size_t size;
-    size_t at;         /* the next byte */
-    unsigned flags;    /* those of lf_json_parse() */
-    unsigned depth;    /* arrays and objects that are open */
-    size_t n_values;   /* seen so far */
-    size_t max_values; /* 0 = any number */
+    size_t at;          /* the next byte */
+    unsigned flags;     /* those of lf_json_parse() */
+    unsigned depth;     /* arrays and objects that are open */
+    unsigned max_depth; /* 0 = LF_JSON_MAX_DEPTH */
+    size_t n_values;    /* seen so far */
+    size_t max_values;  /* 0 = any number */
     size_t n_keys;
     size_t wanted_key; /* where the key of this number begins is kept in wanted_at */
     size_t wanted_at;

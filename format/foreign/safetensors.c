@@ -4,6 +4,7 @@
 #include "format/base/bytes.h"
 #include "format/base/dtype.h"
 #include "format/base/error.h"
+#include "format/base/recognise.h"
 #include "format/base/text.h"
 #include "format/foreign/json.h"
 #include "format/foreign/json_scan.h"
@@ -23,7 +24,7 @@
 lorafmt_status lf_safetensors_header_size(const uint8_t *head, size_t head_size, uint64_t file_size, uint64_t *out,
                                           lorafmt_error *err)
 {
-    const char *what = lf_foreign_recognise(head, head_size);
+    const char *what = lf_recognise(head, head_size, LF_FILE_SAFETENSORS);
     uint64_t size;
 
     *out = 0;

@@ -43,12 +43,6 @@ typedef struct lf_safetensors {
 } lf_safetensors;
 
 /*
- * What the first bytes of a file that is no safetensors file look like, as a sentence for people ("a Git-LFS pointer: fetch
- * the file with `git lfs pull`", "a web page, not a model file", "a pickle: ..."), or NULL. head may be as short as the file.
- */
-const char *lf_foreign_recognise(const uint8_t *head, size_t size);
-
-/*
  * From the first bytes of a file (at least min(16, file_size), better LF_SAFETENSORS_HEAD), the size of its JSON header:
  * NOT_LORAFMT when it is something else, CORRUPT when 8 + size is beyond the file, LIMIT beyond LF_SAFETENSORS_MAX_HEADER.
  */

@@ -156,6 +156,7 @@ typedef struct lorafmt_source lorafmt_source;
 
 struct lorafmt_base;   /* lorafmt/view.h */
 struct lorafmt_policy; /* lorafmt/origin.h */
+struct lorafmt_limits; /* lorafmt/limits.h */
 
 typedef struct lorafmt_source_options {
     size_t struct_size; /**< sizeof(lorafmt_source_options) */
@@ -184,6 +185,13 @@ typedef struct lorafmt_source_options {
     bool in_memory;
     /** Open what these people signed and nothing else; not with defer_digests. Borrowed for the call. NULL = anything. */
     const struct lorafmt_policy *policy;
+    /** Smaller limits than those that hold by themselves (lorafmt/limits.h). Borrowed for the call. NULL = those. */
+    const struct lorafmt_limits *limits;
+    /**
+     * Take nothing on trust: in_memory, and before anything is used what lorafmt_verify() checks of the whole file; elements that are
+     * not finite are UNSUPPORTED. Not with defer_digests.
+     */
+    bool paranoid;
 } lorafmt_source_options;
 
 /** The facts of a `.lora` file that are about the file and not about an adapter. */
@@ -266,9 +274,10 @@ typedef struct lorafmt_verify_result {
     size_t n_adapters;
     size_t n_sites;
     size_t n_tensors;
-    uint64_t n_bytes;     /**< of tensor data hashed */
-    uint64_t n_nonfinite; /**< NaN and infinite elements in float tensors; not an error; lorafmt_tensor_elements() says where */
-    bool recovered;       /**< nothing is wrong but a root slot that is not in use (spec 3): the status is CORRUPT all the same */
+    uint64_t n_bytes; /**< of tensor data hashed */
+    uint64_t
+        n_nonfinite; /**< NaN and infinite elements, a complex one counted by its parts; not an error; lorafmt_tensor_elements() says where */
+    bool recovered; /**< nothing is wrong but a root slot that is not in use (spec 3): the status is CORRUPT all the same */
 } lorafmt_verify_result;
 
 /**

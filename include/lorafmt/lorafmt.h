@@ -9,6 +9,7 @@
 #include "lorafmt/generations.h"
 #include "lorafmt/image.h"
 #include "lorafmt/index.h"
+#include "lorafmt/limits.h"
 #include "lorafmt/model.h"
 #include "lorafmt/origin.h"
 #include "lorafmt/receipt.h"

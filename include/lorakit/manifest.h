@@ -6,6 +6,7 @@
 #ifndef LORAKIT_MANIFEST_H
 #define LORAKIT_MANIFEST_H
 
+#include "lorafmt/limits.h"
 #include "lorafmt/view.h"
 #include "lorakit/adapter.h"
 
@@ -87,15 +88,17 @@ typedef struct lorakit_manifest {
 /**
  * Read a manifest.
  *
- * @param path  of the file
- * @param out   to be freed with lorakit_manifest_free(); NULL on failure
+ * @param path    of the file
+ * @param limits  those of YAML count; NULL = the ones of lorafmt/limits.h
+ * @param out     to be freed with lorakit_manifest_free(); NULL on failure
  *
- * @return LORAFMT_OK; NOT_FOUND (the file, a root); IO; NOT_LORAFMT (not a regular file); LIMIT (larger than 1 MiB, deeper than 32
- *         and so on: spec/manifest.md 6); UNSUPPORTED (another version); CORRUPT (everything else that spec/manifest.md does not
- *         allow); NO_MEMORY. err->file is "PATH:LINE:COLUMN" where
- *         there is a place, both counted from 1, and err->field the place by keys, as "scenarios.legal.adapters[1].weight".
+ * @return LORAFMT_OK; NOT_FOUND (the file, a root); IO; NOT_LORAFMT (not a regular file, or a web page and the like); MISUSE (wrong
+ *         limits); LIMIT (beyond them, or spec/manifest.md 6); UNSUPPORTED (another version); CORRUPT (everything else that
+ *         spec/manifest.md does not allow); NO_MEMORY. err->file is "PATH:LINE:COLUMN" where there is a place, both counted from
+ *         1, and err->field the place by keys, as "scenarios.legal.adapters[1].weight".
  */
-LORAKIT_API lorafmt_status lorakit_manifest_open(const char *path, lorakit_manifest **out, lorafmt_error *err);
+LORAKIT_API lorafmt_status lorakit_manifest_open(const char *path, const lorafmt_limits *limits, lorakit_manifest **out,
+                                                 lorafmt_error *err);
 LORAKIT_API void lorakit_manifest_free(lorakit_manifest *manifest);
 
 /**

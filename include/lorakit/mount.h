@@ -34,6 +34,9 @@ typedef struct lorakit_mount_options {
     /** Called for each thing of a scenario that does not fit, before opening fails; may be NULL. */
     void (*problem)(void *ctx, const char *scenario, const char *adapter, const char *target, const char *text);
     void *problem_ctx;
+
+    const struct lorafmt_limits *limits; /**< as in lorakit_scenarios_options; borrowed until closed */
+    bool paranoid;
 } lorakit_mount_options;
 
 /**

@@ -33,6 +33,10 @@ typedef struct lorakit_scenarios_options {
      */
     void (*drift)(void *ctx, const char *what, const char *text);
     void *drift_ctx;
+
+    const struct lorafmt_limits
+        *limits;   /**< of manifest, lock and adapters; borrowed until the set is freed. NULL = lorafmt/limits.h */
+    bool paranoid; /**< lorafmt_source_options.paranoid for each adapter */
 } lorakit_scenarios_options;
 
 /**

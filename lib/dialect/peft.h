@@ -129,7 +129,8 @@ bool lf_peft_key_infix(const char *name, const char **infix, size_t *length, boo
 typedef struct lf_peft_input {
     const char *config_text; /* NULL for a bare file: ranks come from the shapes, the orientation is found by shape at bind */
     size_t config_size;
-    double alpha; /* of a bare file */
+    const char *config_file; /* where what is wrong with the config alone is said to be, or NULL */
+    double alpha;            /* of a bare file */
     bool use_rslora;
     const lf_peft_tensor *tensors;
     size_t n_tensors;

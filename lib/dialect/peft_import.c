@@ -306,6 +306,15 @@ static lorafmt_status finish(lf_importer *im, lorafmt_adapter *out, lorafmt_erro
     return lf_adapter_check(out, &row_indexes, NULL, err);
 }
 
+static lorafmt_status parse_config(const lf_peft_input *in, lf_peft_config *out, lorafmt_error *err)
+{
+    const lorafmt_status st = lf_peft_config_parse(in->config_text, in->config_size, in->n_tensors, out, err);
+
+    if (st && in->config_file)
+        lf_error_set_file(err, in->config_file);
+    return st;
+}
+
 lorafmt_status lf_peft_import(const lf_peft_input *in, lf_arena *arena, lorafmt_adapter *out, lf_notes *notes, lorafmt_error *err)
 {
     lf_peft_config config = {.orientation = LORAFMT_BY_SHAPE, .alpha = in->alpha, .use_rslora = in->use_rslora};
@@ -313,7 +322,7 @@ lorafmt_status lf_peft_import(const lf_peft_input *in, lf_arena *arena, lorafmt_
     lorafmt_status st;
 
     if (in->config_text)
-        LF_TRY(lf_peft_config_parse(in->config_text, in->config_size, in->n_tensors, &config, err));
+        LF_TRY(parse_config(in, &config, err));
     st = parse_keys(&im, err);
     if (!st)
         st = lf_peft_parameters_find(in, &config, arena, &im.parameters, err);

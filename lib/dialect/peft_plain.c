@@ -2,6 +2,7 @@
 #include "lib/dialect/peft_plain.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct search {
     lf_plain_keys *keys;
@@ -24,8 +25,13 @@ static unsigned char character(const lf_plain_key *k, size_t depth)
 static int compare(const void *a, const void *b)
 {
     const lf_plain_key *x = a, *y = b;
+    const size_t shorter = x->length < y->length ? x->length : y->length;
+    const char *x_end = x->key + x->length, *y_end = y->key + y->length;
+    size_t depth = 0;
 
-    for (size_t depth = 0; depth < x->length && depth < y->length; depth++)
+    while (shorter - depth >= 8 && memcmp(x_end - depth - 8, y_end - depth - 8, 8) == 0) // names differ mostly in front
+        depth += 8;
+    for (; depth < shorter; depth++)
         if (character(x, depth) != character(y, depth))
             return character(x, depth) < character(y, depth) ? -1 : 1;
     return x->length < y->length ? -1 : x->length > y->length;
@@ -50,11 +56,13 @@ static size_t first_from(const lf_plain_key *keys, range r, size_t depth, unsign
     return r.low;
 }
 
-/* Those whose next character is c; mostly all are or none is. */
+/* Those whose next character is c. */
 static range narrow(const lf_plain_key *keys, range r, size_t depth, unsigned c)
 {
-    if (character(&keys[r.low], depth) == c && character(&keys[r.high - 1], depth) == c)
-        return r;
+    const unsigned first = character(&keys[r.low], depth);
+
+    if (first == character(&keys[r.high - 1], depth)) // mostly all have the same
+        return first == c ? r : (range){r.low, r.low};
     r.low = first_from(keys, r, depth, c);
     r.high = first_from(keys, r, depth, c + 1);
     return r;

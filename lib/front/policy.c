@@ -4,12 +4,14 @@
 #include "format/base/digest.h"
 #include "format/base/error.h"
 #include "format/base/text.h"
+#include "lorafmt/limits.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 bool lf_policy_in_memory(const lorafmt_source_options *options)
 {
-    return options && (options->in_memory || options->policy);
+    return options && (options->in_memory || options->policy || options->paranoid);
 }
 
 static lorafmt_status check_policy(const lorafmt_policy *policy, lorafmt_error *err)
@@ -22,10 +24,11 @@ static lorafmt_status check_policy(const lorafmt_policy *policy, lorafmt_error *
 
 lorafmt_status lf_policy_check_options(const lorafmt_source_options *options, lorafmt_error *err)
 {
-    if (options->defer_digests)
+    if (options->defer_digests && (options->policy || options->paranoid))
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "defer_digests",
-                       "with a policy all data is checked; one of both must be left out");
-    return check_policy(options->policy, err);
+                       "with %s all data is checked; leave one of both out", options->policy ? "a policy" : "paranoid");
+    LF_TRY(lorafmt_limits_check(options->limits, err));
+    return options->policy ? check_policy(options->policy, err) : LORAFMT_OK;
 }
 
 /* Is it by that key, in the file or detached? */
@@ -96,7 +99,17 @@ lorafmt_status lorafmt_policy_check(const lorafmt_policy *policy, const lorafmt_
     return fail_unsigned(policy, adapter, id, err);
 }
 
-lorafmt_status lf_policy_check_source(const lorafmt_policy *policy, const lorafmt_source *source, lorafmt_error *err)
+static lorafmt_status check_all(const lorafmt_source *source, lorafmt_error *err)
+{
+    lorafmt_verify_result result;
+
+    LF_TRY(lorafmt_verify(source, &result, err));
+    return result.n_nonfinite ? lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
+                                        "%" PRIu64 " elements are NaN or infinite, none may be", result.n_nonfinite)
+                              : LORAFMT_OK;
+}
+
+static lorafmt_status check_signed(const lorafmt_policy *policy, const lorafmt_source *source, lorafmt_error *err)
 {
     size_t key;
 
@@ -106,4 +119,11 @@ lorafmt_status lf_policy_check_source(const lorafmt_policy *policy, const lorafm
     for (size_t i = 0; i < source->n_adapters; i++)
         LF_TRY(lorafmt_policy_check(policy, &source->adapters[i], &key, err));
     return LORAFMT_OK;
+}
+
+lorafmt_status lf_policy_check_source(const lorafmt_source_options *options, const lorafmt_source *source, lorafmt_error *err)
+{
+    if (options->paranoid)
+        LF_TRY(check_all(source, err));
+    return options->policy ? check_signed(options->policy, source, err) : LORAFMT_OK;
 }

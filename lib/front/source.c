@@ -5,6 +5,7 @@
 #include "format/base/error.h"
 #include "format/base/text.h"
 #include "format/foreign/json.h"
+#include "lib/front/limits.h"
 #include "lib/front/load.h"
 #include "lib/front/policy.h"
 
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_CONFIG_SIZE (1u << 20)
 #define CONFIG_FILE "adapter_config.json"
 #define TENSOR_FILE "adapter_model.safetensors"
 #define NAMES_SIZE 512 // bytes of a list of names in a message
@@ -113,12 +113,18 @@ static lorafmt_status read_range(lorafmt_source *source, size_t first, size_t n,
     return note_extras(source, err);
 }
 
+static const lorafmt_limits *limits_of(const lorafmt_source_options *options)
+{
+    return options ? options->limits : NULL;
+}
+
 static lorafmt_status read_adapters(lorafmt_source *source, const lorafmt_source_options *options, lorafmt_error *err)
 {
     bool *wanted;
     size_t i;
 
     source->kind = LORAFMT_SOURCE_LORA;
+    LF_TRY(lf_limits_check_container(limits_of(options), source->container, err));
     if (!options || !options->adapter)
         return read_range(source, 0, lf_container_n_adapters(source->container), NULL, options, err);
     LF_TRY(find_adapter(source->container, options->adapter, &i, err));
@@ -129,7 +135,8 @@ static lorafmt_status read_adapters(lorafmt_source *source, const lorafmt_source
     return read_range(source, i, 1, wanted, options, err);
 }
 
-static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out, lorafmt_error *err)
+static lorafmt_status parse_tensors(lorafmt_source *source, const lorafmt_limits *limits, lf_peft_tensor **out,
+                                    lorafmt_error *err)
 {
     const lf_map *map = &source->map;
     const size_t head = map->size < 64 ? (size_t)map->size : 64;
@@ -137,7 +144,9 @@ static lorafmt_status parse_tensors(lorafmt_source *source, lf_peft_tensor **out
     lf_peft_tensor *tensors;
 
     LF_TRY(lf_safetensors_header_size(map->bytes, head, map->size, &header_size, err));
+    LF_TRY(lf_limits_check_header(limits, map->bytes + 8, header_size, err));
     LF_TRY(lf_safetensors_parse(map->bytes + 8, header_size, map->size, &source->table, err));
+    LF_TRY(lf_limits_check_table(limits, source->table, err));
     tensors = lf_arena_alloc(&source->arena, source->table->n_tensors, sizeof *tensors);
     if (!tensors)
         return lf_no_memory(err);
@@ -190,19 +199,30 @@ static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_sou
     return LORAFMT_OK;
 }
 
-/* config may be NULL for a bare file. */
+static lorafmt_status check_config(const lf_peft_input *in, const lorafmt_limits *limits, lorafmt_error *err)
+{
+    const lorafmt_status st = lf_limits_check_config(limits, in->config_text, in->config_size, err);
+
+    if (st)
+        lf_error_set_file(err, in->config_file);
+    return st;
+}
+
+/* config is NULL for a bare file. */
 static lorafmt_status import(lorafmt_source *source, const char *path, const char *config, size_t config_size,
-                             const lorafmt_source_options *options, lorafmt_error *err)
+                             const char *config_file, const lorafmt_source_options *options, lorafmt_error *err)
 {
     char name[LF_MAX_ADAPTER_NAME + 1];
     lorafmt_adapter *adapter = lf_arena_alloc(&source->arena, 1, sizeof *adapter);
     lf_peft_tensor *tensors = NULL;
-    lf_peft_input in = {.config_text = config, .config_size = config_size, .name = name};
+    lf_peft_input in = {.config_text = config, .config_size = config_size, .config_file = config_file, .name = name};
 
     if (!adapter)
         return lf_no_memory(err);
     source->kind = config ? LORAFMT_SOURCE_PEFT : LORAFMT_SOURCE_SAFETENSORS;
-    LF_TRY(parse_tensors(source, &tensors, err));
+    if (config)
+        LF_TRY(check_config(&in, limits_of(options), err));
+    LF_TRY(parse_tensors(source, limits_of(options), &tensors, err));
     in.tensors = tensors;
     in.n_tensors = source->table->n_tensors;
     if (options) {
@@ -216,35 +236,22 @@ static lorafmt_status import(lorafmt_source *source, const char *path, const cha
                        "an alpha is given, but " CONFIG_FILE " says the scale already");
     default_name(path, name);
     LF_TRY(lf_peft_import(&in, &source->arena, adapter, &source->notes, err));
+    LF_TRY(lf_limits_check_adapter(limits_of(options), adapter, err));
     source->adapters = adapter;
     source->n_adapters = 1;
     return LORAFMT_OK;
 }
 
-/* What is wrong with the config alone is said of the config's file. */
-static lorafmt_status check_config(const char *text, size_t size, const char *path, lorafmt_error *err)
-{
-    lf_peft_config config;
-    const lorafmt_status st = lf_peft_config_parse(text, size, 1, &config, err);
-
-    if (st)
-        lf_error_set_file(err, path);
-    else
-        lf_peft_config_free(&config);
-    return st;
-}
-
 static lorafmt_status import_beside(lorafmt_source *source, const char *path, const char *config_path,
                                     const lorafmt_source_options *options, lorafmt_error *err)
 {
+    const uint64_t max_size = lorafmt_limits_get(limits_of(options), LORAFMT_LIMIT_CONFIG_SIZE);
     size_t config_size;
     lorafmt_status st;
     char *config;
 
-    LF_TRY(lf_file_load(config_path, MAX_CONFIG_SIZE, &config, &config_size, err));
-    st = check_config(config, config_size, config_path, err);
-    if (!st)
-        st = import(source, path, config, config_size, options, err);
+    LF_TRY(lf_file_load(config_path, max_size, &config, &config_size, err));
+    st = import(source, path, config, config_size, config_path, options, err);
     free(config);
     return st;
 }
@@ -263,7 +270,7 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
     else if (lf_path_type_of(config_path) == LF_PATH_FILE)
         st = import_beside(source, path, config_path, options, err);
     else
-        st = import(source, path, NULL, 0, options, err);
+        st = import(source, path, NULL, 0, NULL, options, err);
     free(config_path);
     free(directory);
     return st;
@@ -272,9 +279,9 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
 static lorafmt_status open_file(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
                                 lorafmt_error *err)
 {
-    const lorafmt_status st = lf_container_open_file(path, lf_policy_in_memory(options), &source->map, &source->container, err);
+    const lorafmt_status st = lf_container_open_file(path, options, &source->map, &source->container, err);
 
-    if (st == LORAFMT_NOT_LORAFMT && !lf_ends_with(path, ".lora"))
+    if (st == LORAFMT_NOT_LORAFMT && lf_path_type_of(path) == LF_PATH_FILE && !lf_ends_with(path, ".lora"))
         return open_safetensors(source, path, options, err);
     return st ? st : read_adapters(source, options, err);
 }
@@ -337,7 +344,7 @@ static lorafmt_status no_adapter_here(const char *directory, lorafmt_error *err)
 static lorafmt_status open_peft(lorafmt_source *source, const char *path, const char *config_path, const char *tensor_path,
                                 const lorafmt_source_options *options, lorafmt_error *err)
 {
-    lorafmt_status st = lf_map_open(tensor_path, lf_policy_in_memory(options), &source->map, err);
+    lorafmt_status st = lf_source_map(tensor_path, options, &source->map, err);
 
     if (!st)
         st = import_beside(source, path, config_path, options, err);
@@ -370,7 +377,7 @@ static lorafmt_status new_source(const lorafmt_source_options *options, lorafmt_
         LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
     if (options && options->base)
         LF_TRY(lf_check_struct_size(options->base->struct_size, sizeof *options->base, err));
-    if (options && options->policy)
+    if (options)
         LF_TRY(lf_policy_check_options(options, err));
     *out = calloc(1, sizeof **out);
     return *out ? LORAFMT_OK : lf_no_memory(err);
@@ -380,8 +387,8 @@ static lorafmt_status new_source(const lorafmt_source_options *options, lorafmt_
 static lorafmt_status opened(lorafmt_source *source, lorafmt_status st, const char *name, const lorafmt_source_options *options,
                              lorafmt_source **out, lorafmt_error *err)
 {
-    if (!st && options && options->policy)
-        st = lf_policy_check_source(options->policy, source, err);
+    if (!st && options)
+        st = lf_policy_check_source(options, source, err);
     if (st) {
         lf_error_set_file(err, name);
         lorafmt_source_free(source);
@@ -415,13 +422,13 @@ static const char *name_or_default(const char *name)
 static lorafmt_status open_bytes(lorafmt_source *source, const lorafmt_memory *in, const lorafmt_source_options *options,
                                  lorafmt_error *err)
 {
-    const lorafmt_status st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
+    lorafmt_status st;
 
+    LF_TRY(lf_limits_check_file(limits_of(options), source->map.size, err));
+    st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
     if (st != LORAFMT_NOT_LORAFMT)
         return st ? st : read_adapters(source, options, err);
-    if (in->config)
-        LF_TRY(check_config(in->config, in->config_size, CONFIG_FILE, err));
-    return import(source, name_or_default(in->name), in->config, in->config_size, options, err);
+    return import(source, name_or_default(in->name), in->config, in->config_size, CONFIG_FILE, options, err);
 }
 
 lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memory, const lorafmt_source_options *options,
@@ -450,6 +457,8 @@ lorafmt_status lorafmt_source_open_fd(int fd, const char *name, const lorafmt_so
     *out = NULL;
     LF_TRY(new_source(options, &source, err));
     st = lf_file_size(fd, said, &size, err);
+    if (!st)
+        st = lf_limits_check_file(limits_of(options), size, err);
     if (!st)
         st = (lf_policy_in_memory(options) ? lf_map_copy : lf_map_file)(fd, said, size, &source->map, err);
     if (!st)

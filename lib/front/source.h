@@ -4,7 +4,7 @@
  * what bytes or numbers mean.
  *
  *   source.c   open a .lora, a PEFT directory or a safetensors file     open.c  a .lora that may be appended to   load.c  its tensors
- *     policy.c  is it by somebody whose adapters may be opened?
+ *     limits.c  is it larger than what is put up with?   policy.c  is it by somebody whose adapters may be opened?
  *   verify.c   check all there is to check
  *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
  *   unpack.c   adapter -> PEFT directory
@@ -39,10 +39,14 @@ struct lorafmt_source {
     lf_notes notes;
 };
 
+/* Map a file with tensors, or read it into memory, as the options say, which may be NULL. */
+lorafmt_status lf_source_map(const char *path, const lorafmt_source_options *options, lf_map *out, lorafmt_error *err);
+
 /*
- * Map a file and open it as a container. While somebody appends to it, a root slot may be half written, and both may lead beyond
+ * Map a file so and open it as a container. While somebody appends to it, a root slot may be half written, and both may lead beyond
  * the size that the file had a moment ago: what looks damaged is looked at again. *map is to be closed in any case.
  */
-lorafmt_status lf_container_open_file(const char *path, bool in_memory, lf_map *map, lf_container **out, lorafmt_error *err);
+lorafmt_status lf_container_open_file(const char *path, const lorafmt_source_options *options, lf_map *map, lf_container **out,
+                                      lorafmt_error *err);
 
 #endif

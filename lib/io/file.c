@@ -106,6 +106,14 @@ lorafmt_status lf_file_flush(int fd, const char *path, uint64_t offset, uint64_t
     return sync_range(fd, path, offset, size, all, err);
 }
 
+static lorafmt_status fail_size(uint64_t size, uint64_t max_size, const char *path, lorafmt_error *err)
+{
+    lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, NULL, "a file of %" PRIu64 " bytes, at most %" PRIu64 " are read", size,
+            max_size);
+    lf_error_set_file(err, path);
+    return LORAFMT_LIMIT;
+}
+
 static lorafmt_status load(int fd, const char *path, uint64_t file_size, uint64_t max_size, char **out, size_t *size,
                            lorafmt_error *err)
 {
@@ -113,12 +121,8 @@ static lorafmt_status load(int fd, const char *path, uint64_t file_size, uint64_
     char *text;
     lorafmt_status st;
 
-    if (file_size > max_size || !lf_u64_to_size(file_size, &n)) {
-        st = lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, NULL, "a file of %" PRIu64 " bytes, at most %" PRIu64 " are read",
-                     file_size, max_size);
-        lf_error_set_file(err, path);
-        return st;
-    }
+    if (file_size > max_size || !lf_u64_to_size(file_size, &n))
+        return fail_size(file_size, max_size, path, err);
     text = malloc(n + 1);
     if (!text)
         return lf_no_memory(err);
@@ -185,7 +189,7 @@ lorafmt_status lf_map_copy(int fd, const char *path, uint64_t size, lf_map *out,
     return st;
 }
 
-lorafmt_status lf_map_open(const char *path, bool copy, lf_map *out, lorafmt_error *err)
+lorafmt_status lf_map_open(const char *path, bool copy, uint64_t max_size, lf_map *out, lorafmt_error *err)
 {
     lorafmt_status st;
     uint64_t size;
@@ -193,7 +197,7 @@ lorafmt_status lf_map_open(const char *path, bool copy, lf_map *out, lorafmt_err
 
     *out = (lf_map){0};
     LF_TRY(lf_file_open(path, &fd, &size, err));
-    st = (copy ? lf_map_copy : lf_map_file)(fd, path, size, out, err);
+    st = size > max_size ? fail_size(size, max_size, path, err) : (copy ? lf_map_copy : lf_map_file)(fd, path, size, out, err);
     close(fd);
     return st;
 }

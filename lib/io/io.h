@@ -15,7 +15,8 @@ typedef struct lf_map {
     uint64_t size;
 } lf_map;
 
-lorafmt_status lf_map_open(const char *path, bool copy, lf_map *out, lorafmt_error *err);
+/* LIMIT for a file of more than max_size bytes. */
+lorafmt_status lf_map_open(const char *path, bool copy, uint64_t max_size, lf_map *out, lorafmt_error *err);
 lorafmt_status lf_map_file(int fd, const char *path, uint64_t size, lf_map *out, lorafmt_error *err); /* of an open one */
 
 /* The same in memory of the process, which later changes of the file do not reach: read and not mapped. */

@@ -120,7 +120,9 @@ static lorafmt_status fill(opener *o, lorafmt_error *err)
     const lorakit_scenarios_options options = {.struct_size = sizeof options,
                                                .in_memory = true,
                                                .progress = mount->options.progress,
-                                               .progress_ctx = mount->options.progress_ctx};
+                                               .progress_ctx = mount->options.progress_ctx,
+                                               .limits = mount->options.limits,
+                                               .paranoid = mount->options.paranoid};
     const char *base;
 
     clock_gettime(CLOCK_REALTIME_COARSE, &g->since); // which files get theirs of

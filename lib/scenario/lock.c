@@ -108,7 +108,8 @@ static lorafmt_status is_there(const char *path, bool *out, lorafmt_error *err)
     return *out || errno == ENOENT ? LORAFMT_OK : lf_fail_os(err, errno, path, "cannot look at it");
 }
 
-lorafmt_status lk_lock_read(const char *path, lf_arena *arena, bool *found, lk_lock *out, lorafmt_error *err)
+lorafmt_status lk_lock_read(const char *path, const lorafmt_limits *limits, lf_arena *arena, bool *found, lk_lock *out,
+                            lorafmt_error *err)
 {
     static const char *const keys[] = {"version", "arithmetic", "base", "adapters", NULL};
     const lk_yaml *root;
@@ -117,7 +118,7 @@ lorafmt_status lk_lock_read(const char *path, lf_arena *arena, bool *found, lk_l
     LF_TRY(is_there(path, found, err));
     if (!*found)
         return LORAFMT_OK;
-    LF_TRY(lk_yaml_load(path, arena, &root, err));
+    LF_TRY(lk_yaml_load(path, limits, arena, &root, err));
     LF_TRY(read_version(root, err));
     LF_TRY(lk_yaml_mapping(root, keys, err));
     LF_TRY(read_arithmetic(root, out, err));
@@ -184,10 +185,12 @@ static lorafmt_status print_lock(lorakit_scenarios *set, FILE *to, lorafmt_error
 
 static lorafmt_status check_size(const lorakit_scenarios *set, const lk_text *text, lorafmt_error *err)
 {
-    if (text->size <= LK_YAML_MAX_SIZE)
+    const uint64_t most = lorafmt_limit_most(LORAFMT_LIMIT_YAML_SIZE);
+
+    if (text->size <= most)
         return LORAFMT_OK;
-    lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, NULL, "it would have %zu bytes, must be at most %u: name fewer adapters",
-            text->size, LK_YAML_MAX_SIZE);
+    lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, NULL,
+            "it would have %zu bytes, must be at most %" PRIu64 ": name fewer adapters", text->size, most);
     lf_error_set_file(err, set->lock_path);
     return LORAFMT_LIMIT;
 }
@@ -204,7 +207,7 @@ static lorafmt_status compare(const lorakit_scenarios *set, const lk_text *text,
     LF_TRY(is_there(set->lock_path, &there, err));
     if (!there)
         return LORAFMT_OK;
-    st = lf_file_load(set->lock_path, LK_YAML_MAX_SIZE, &found, &size, NULL);
+    st = lf_file_load(set->lock_path, lorafmt_limit_most(LORAFMT_LIMIT_YAML_SIZE), &found, &size, NULL);
     if (st == LORAFMT_NO_MEMORY)
         return lf_no_memory(err);
     *out = !st && size == text->size && memcmp(found, text->bytes, size) == 0 ? LORAKIT_LOCK_SAME : LORAKIT_LOCK_OTHER;

@@ -4,7 +4,7 @@
 #define LK_SCENARIO_LOCK_H
 
 #include "format/base/arena.h"
-#include "lorafmt/error.h"
+#include "lorafmt/limits.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,6 +32,7 @@ typedef struct lk_lock {
 } lk_lock;
 
 /* Read a lock. *found is false when there is no such file. */
-lorafmt_status lk_lock_read(const char *path, lf_arena *arena, bool *found, lk_lock *out, lorafmt_error *err);
+lorafmt_status lk_lock_read(const char *path, const lorafmt_limits *limits, lf_arena *arena, bool *found, lk_lock *out,
+                            lorafmt_error *err);
 
 #endif

@@ -234,7 +234,7 @@ static char *directory_of(lf_arena *arena, const char *path)
     return lf_arena_strndup(arena, path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-static lorafmt_status read_manifest(lk_manifest *m, const char *path, lorafmt_error *err)
+static lorafmt_status read_manifest(lk_manifest *m, const char *path, const lorafmt_limits *limits, lorafmt_error *err)
 {
     const lk_yaml *root;
 
@@ -242,19 +242,20 @@ static lorafmt_status read_manifest(lk_manifest *m, const char *path, lorafmt_er
     m->shown.directory = directory_of(&m->arena, path);
     if (!m->shown.path || !m->shown.directory)
         return lf_no_memory(err);
-    LF_TRY(lk_yaml_load(m->shown.path, &m->arena, &root, err));
+    LF_TRY(lk_yaml_load(m->shown.path, limits, &m->arena, &root, err));
     return read_root(m, root, err);
 }
 
-lorafmt_status lorakit_manifest_open(const char *path, lorakit_manifest **out, lorafmt_error *err)
+lorafmt_status lorakit_manifest_open(const char *path, const lorafmt_limits *limits, lorakit_manifest **out, lorafmt_error *err)
 {
-    lk_manifest *m = calloc(1, sizeof *m);
+    lk_manifest *m;
     lorafmt_status st;
 
     *out = NULL;
-    if (!m)
+    LF_TRY(lorafmt_limits_check(limits, err));
+    if (!(m = calloc(1, sizeof *m)))
         return lf_no_memory(err);
-    st = read_manifest(m, path, err);
+    st = read_manifest(m, path, limits, err);
     if (st)
         lorakit_manifest_free(&m->shown);
     else

@@ -66,7 +66,7 @@ static char *lock_path(lf_arena *arena, const char *manifest)
 
 static lorafmt_status open_set(lorakit_scenarios *set, const char *path, lorafmt_error *err)
 {
-    LF_TRY(lorakit_manifest_open(path, &set->manifest, err));
+    LF_TRY(lorakit_manifest_open(path, set->options.limits, &set->manifest, err));
     set->lock_path = lock_path(&set->arena, path);
     set->output = lf_arena_strdup(&set->arena, set->options.output ? set->options.output : set->manifest->output);
     set->adapters = lf_arena_alloc(&set->arena, set->manifest->n_adapters, sizeof *set->adapters);
@@ -78,7 +78,7 @@ static lorafmt_status open_set(lorakit_scenarios *set, const char *path, lorafmt
         return LORAFMT_MISUSE;
     }
     if (!set->options.no_lock)
-        LF_TRY(lk_lock_read(set->lock_path, &set->arena, &set->has_lock, &set->lock, err));
+        LF_TRY(lk_lock_read(set->lock_path, set->options.limits, &set->arena, &set->has_lock, &set->lock, err));
     LF_TRY(lk_policy_open(set, err));
     return open_base(set, err);
 }
@@ -208,7 +208,9 @@ static lorafmt_status open_adapter(const lorakit_scenarios *set, size_t i, lk_op
                                             .n_threads = set->options.n_threads,
                                             .adapter = said->selected,
                                             .in_memory = set->options.in_memory,
-                                            .policy = set->manifest->n_keys ? &policy : NULL};
+                                            .policy = set->manifest->n_keys ? &policy : NULL,
+                                            .limits = set->options.limits,
+                                            .paranoid = set->options.paranoid};
 
     LF_TRY(lk_policy_of(set, i, signature, &policy, err));
     LF_TRY(lorakit_manifest_check_path(set->manifest, said->path, err));

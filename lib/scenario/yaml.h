@@ -11,15 +11,11 @@
 #define LK_YAML_H
 
 #include "format/base/arena.h"
-#include "lorafmt/error.h"
+#include "lorafmt/limits.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#define LK_YAML_MAX_SIZE (1u << 20)
-#define LK_YAML_MAX_DEPTH 32
-#define LK_YAML_MAX_NODES 65536 /* scalars, keys among them, mappings and sequences */
 
 typedef enum lk_yaml_kind { LK_YAML_SCALAR, LK_YAML_SEQUENCE, LK_YAML_MAPPING } lk_yaml_kind;
 
@@ -43,11 +39,13 @@ struct lk_yaml {
  * Read a file, or bytes that are said to be of it. The tree is the arena's; file must live as long. Every key is text (as
  * lk_yaml_text() has it) and in its mapping once.
  *
- * LIMIT beyond the limits above, CORRUPT otherwise; what lf_file_load() returns.
+ * limits may be NULL. NOT_LORAFMT when it is no text of this kind at all, LIMIT beyond them, CORRUPT otherwise; what lf_file_load()
+ * returns.
  */
-lorafmt_status lk_yaml_load(const char *file, lf_arena *arena, const lk_yaml **root, lorafmt_error *err);
-lorafmt_status lk_yaml_parse(const char *bytes, size_t size, const char *file, lf_arena *arena, const lk_yaml **root,
-                             lorafmt_error *err);
+lorafmt_status lk_yaml_load(const char *file, const lorafmt_limits *limits, lf_arena *arena, const lk_yaml **root,
+                            lorafmt_error *err);
+lorafmt_status lk_yaml_parse(const char *bytes, size_t size, const char *file, const lorafmt_limits *limits, lf_arena *arena,
+                             const lk_yaml **root, lorafmt_error *err);
 
 /* Say that something is wrong with a value, or with a key: err->file is "FILE:LINE:COLUMN", err->field the place by keys. */
 __attribute__((format(printf, 4, 5))) lorafmt_status lk_yaml_fail(const lk_yaml *at, lorafmt_status status, lorafmt_error *err,

@@ -2,8 +2,10 @@
 #include "lib/scenario/yaml.h"
 
 #include "format/base/error.h"
+#include "format/base/recognise.h"
 #include "lib/io/io.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
@@ -13,7 +15,8 @@ typedef struct reader {
     yaml_event_t event; /* the one that is looked at */
     const char *file;
     lf_arena *arena;
-    size_t n_nodes;
+    size_t n_nodes, max_nodes;
+    unsigned max_depth;
     lorafmt_error *err;
 } reader;
 
@@ -192,8 +195,8 @@ static lorafmt_status sort_keys(reader *r, lk_yaml *node)
 
 static lorafmt_status read_collection(reader *r, lk_yaml *node, unsigned depth)
 {
-    if (depth > LK_YAML_MAX_DEPTH)
-        return lk_yaml_fail(node, LORAFMT_LIMIT, r->err, "nested more than %d deep", LK_YAML_MAX_DEPTH);
+    if (depth > r->max_depth)
+        return lk_yaml_fail(node, LORAFMT_LIMIT, r->err, "nested more than %u deep", r->max_depth);
     if (r->event.type == YAML_SEQUENCE_START_EVENT) {
         node->kind = LK_YAML_SEQUENCE;
         LF_TRY(check_properties(node, r->event.data.sequence_start.anchor, r->event.data.sequence_start.tag, r->err));
@@ -216,8 +219,8 @@ static lorafmt_status read_node(reader *r, const lk_yaml *parent, const lk_yaml 
     node->key = key;
     node->index = index;
     *out = node;
-    if (++r->n_nodes > LK_YAML_MAX_NODES)
-        return lk_yaml_fail(node, LORAFMT_LIMIT, r->err, "more than %d keys and values", LK_YAML_MAX_NODES);
+    if (++r->n_nodes > r->max_nodes)
+        return lk_yaml_fail(node, LORAFMT_LIMIT, r->err, "more than %zu keys and values", r->max_nodes);
     if (r->event.type == YAML_ALIAS_EVENT)
         return lk_yaml_fail(node, LORAFMT_CORRUPT, r->err, "an alias, *%.64s; anchors and aliases are not allowed: write it out",
                             (const char *)r->event.data.alias.anchor);
@@ -266,16 +269,24 @@ static lorafmt_status read_document(reader *r, const lk_yaml **root)
     return LORAFMT_OK;
 }
 
-lorafmt_status lk_yaml_parse(const char *bytes, size_t size, const char *file, lf_arena *arena, const lk_yaml **root,
-                             lorafmt_error *err)
+lorafmt_status lk_yaml_parse(const char *bytes, size_t size, const char *file, const lorafmt_limits *limits, lf_arena *arena,
+                             const lk_yaml **root, lorafmt_error *err)
 {
-    reader r = {.file = file, .arena = arena, .err = err};
+    const uint64_t max_size = lorafmt_limits_get(limits, LORAFMT_LIMIT_YAML_SIZE);
+    reader r = {.file = file,
+                .arena = arena,
+                .max_depth = (unsigned)lorafmt_limits_get(limits, LORAFMT_LIMIT_YAML_DEPTH),
+                .max_nodes = (size_t)lorafmt_limits_get(limits, LORAFMT_LIMIT_YAML_VALUES),
+                .err = err};
     const lk_yaml whole = {.file = file, .line = 1, .column = 1};
+    const char *what = lf_recognise((const uint8_t *)bytes, size, LF_FILE_JSON); // which YAML may look like
     lorafmt_status st;
 
     *root = NULL;
-    if (size > LK_YAML_MAX_SIZE)
-        return lk_yaml_fail(&whole, LORAFMT_LIMIT, err, "%zu bytes, at most %u are read", size, LK_YAML_MAX_SIZE);
+    if (size > max_size)
+        return lk_yaml_fail(&whole, LORAFMT_LIMIT, err, "%zu bytes, at most %" PRIu64 " are read", size, max_size);
+    if (what)
+        return lk_yaml_fail(&whole, LORAFMT_NOT_LORAFMT, err, "this is %s", what);
     LF_TRY(check_characters(bytes, size, file, err));
     if (!yaml_parser_initialize(&r.parser))
         return lf_no_memory(err);
@@ -287,15 +298,16 @@ lorafmt_status lk_yaml_parse(const char *bytes, size_t size, const char *file, l
     return st;
 }
 
-lorafmt_status lk_yaml_load(const char *file, lf_arena *arena, const lk_yaml **root, lorafmt_error *err)
+lorafmt_status lk_yaml_load(const char *file, const lorafmt_limits *limits, lf_arena *arena, const lk_yaml **root,
+                            lorafmt_error *err)
 {
     lorafmt_status st;
     size_t size;
     char *bytes;
 
     *root = NULL;
-    LF_TRY(lf_file_load(file, LK_YAML_MAX_SIZE, &bytes, &size, err));
-    st = lk_yaml_parse(bytes, size, file, arena, root, err);
+    LF_TRY(lf_file_load(file, lorafmt_limits_get(limits, LORAFMT_LIMIT_YAML_SIZE), &bytes, &size, err));
+    st = lk_yaml_parse(bytes, size, file, limits, arena, root, err);
     free(bytes);
     return st;
 }

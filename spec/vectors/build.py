@@ -344,7 +344,8 @@ class File:
         self.old, self.share = after, share
         self.generation = generation if generation is not None else after.generation + 1 if after else 1
         self.dead, self.index_last, self.index_gap = dead, index_last, index_gap
-        self.pool = b"".join(s + b"\0" for s in sorted(self.all_strings(adapters, strings)))
+        self.pool, self.places = b"", {}
+        self.fill_pool(sorted(self.all_strings(adapters, strings)))
         self.adapters, self.sites, self.factors, self.tensors, self.metadata = [], [], [], [], []
         self.data = []  # [tensor record, stored bytes, their place] of this generation
         self.known = dict(after.known) if after else {}  # tensor key -> its offset, of all generations
@@ -373,9 +374,16 @@ class File:
         used = {encoded(string) for adapter in adapters for string in adapter.strings()}
         return used | {encoded(string) for string in strings} | {b""}
 
+    def fill_pool(self, strings):
+        at = 0
+        for string in strings:
+            self.places[string] = at
+            at += len(string) + 1
+        self.pool = b"".join(string + b"\0" for string in strings)
+
     def string(self, string):
         """The offset of a string in the pool."""
-        return (b"\0" + self.pool).index(b"\0" + encoded(string) + b"\0") if string else 0
+        return self.places[encoded(string)]
 
     def add_adapter(self, adapter):
         self.adapters.append(AdapterRecord(

@@ -12,6 +12,7 @@ c_uint = ctypes.c_uint
 RELEASE = '0.1'  # of the library that has these structs: major and minor
 MAX_DIMS = 8
 MAX_SETS = 2
+N_LIMITS = 17
 NO_OFFSET = 2**64 - 1
 NO_TENSOR = ctypes.c_size_t(-1).value
 
@@ -84,10 +85,15 @@ class Base(Structure):
                 ('ctx', c_void_p), ('tied', c_int), ('vocab_size', c_uint64), ('quantization', c_char_p)]
 
 
+class Limits(Structure):
+    _fields_ = [('struct_size', c_size_t), ('at_most', c_uint64 * N_LIMITS)]
+
+
 class SourceOptions(Structure):
     _fields_ = [('struct_size', c_size_t), ('has_alpha', c_bool), ('alpha', c_double), ('use_rslora', c_bool),
                 ('base', POINTER(Base)), ('has_orientation', c_bool), ('orientation', c_int), ('n_threads', c_uint),
-                ('adapter', c_char_p), ('defer_digests', c_bool), ('in_memory', c_bool), ('policy', c_void_p)]
+                ('adapter', c_char_p), ('defer_digests', c_bool), ('in_memory', c_bool), ('policy', c_void_p),
+                ('limits', POINTER(Limits)), ('paranoid', c_bool)]
 
 
 class Memory(Structure):
@@ -175,7 +181,7 @@ class SwapOptions(Structure):
 # Every struct that is mirrored here, by its name in C without the prefix.
 STRUCTS = {
     'error': Error, 'tensor': Tensor, 'factor': Factor, 'site': Site, 'metadata': Metadata, 'adapter': Adapter,
-    'base_tensor': BaseTensor, 'base': Base, 'source_options': SourceOptions, 'memory': Memory, 'container_info': ContainerInfo,
+    'base_tensor': BaseTensor, 'base': Base, 'limits': Limits, 'source_options': SourceOptions, 'memory': Memory, 'container_info': ContainerInfo,
     'verify_result': VerifyResult, 'stack_entry': StackEntry, 'rename': Rename, 'bind_options': BindOptions,
     'bound_site': BoundSite, 'view_tensor': ViewTensor, 'counts': Counts, 'rows': Rows, 'place': Place,
     'runtime_options': RuntimeOptions, 'swap_result': SwapResult, 'swap_options': SwapOptions,
@@ -194,6 +200,8 @@ PROTOTYPES = {
     'role_name': (c_char_p, [c_uint]),
     'orientation_name': (c_char_p, [c_uint]),
     'scaling_name': (c_char_p, [c_uint]),
+
+    'limit_name': (c_char_p, [c_int]),
 
     'source_open': (c_int, [c_char_p, POINTER(SourceOptions), POINTER(c_void_p), _error]),
     'source_open_memory': (c_int, [POINTER(Memory), POINTER(SourceOptions), POINTER(c_void_p), _error]),

@@ -223,7 +223,7 @@ class Source(Closing):
 
 
 def open(path, alpha=None, adapter=None, *, rslora=False, base=None, orientation=None, n_threads=0,
-         defer_digests=False):
+         defer_digests=False, limits=None, paranoid=False):
     """
     Open a .lora file, a PEFT directory, or a safetensors file whose alpha is known.
 
@@ -233,14 +233,17 @@ def open(path, alpha=None, adapter=None, *, rslora=False, base=None, orientation
     orientation    take experts that are square in the base as 'out-in' or 'in-out'
     n_threads      at most so many to read a large .lora; 0 = one per CPU
     defer_digests  do not read data of a .lora that is not compressed to check it: verify() does
+    limits         smaller ones than hold by themselves, as {'rank': 256}: names and numbers are in docs/limits.md
+    paranoid       check all that verify() does before anything is used, and refuse NaN and infinity
     """
-    options, out = _Options(alpha, adapter, rslora, base, orientation, n_threads, defer_digests), ctypes.c_void_p()
+    options = _Options(alpha, adapter, rslora, base, orientation, n_threads, defer_digests, limits, paranoid)
+    out = ctypes.c_void_p()
     call('source_open', encode_path(path), options.struct, out)
     return Source(Native(out.value, functions().source_free), path)
 
 
 def open_memory(data, config=None, name=None, *, alpha=None, adapter=None, rslora=False, base=None,
-                orientation=None, n_threads=0, defer_digests=False):
+                orientation=None, n_threads=0, defer_digests=False, limits=None, paranoid=False):
     """
     open() of bytes: a whole .lora file, or a whole safetensors file.
 
@@ -249,7 +252,8 @@ def open_memory(data, config=None, name=None, *, alpha=None, adapter=None, rslor
     config  text of the adapter_config.json that goes with a safetensors file
     name    of the adapter and in messages, where a file would have its own
     """
-    options, out = _Options(alpha, adapter, rslora, base, orientation, n_threads, defer_digests), ctypes.c_void_p()
+    options = _Options(alpha, adapter, rslora, base, orientation, n_threads, defer_digests, limits, paranoid)
+    out = ctypes.c_void_p()
     data = Pinned(data if memoryview(data).readonly else bytes(data), 'data')
     data.rows('data', 1, data.view.nbytes) # in one piece
     text = None if config is None else config if isinstance(config, bytes) else config.encode()
@@ -261,10 +265,10 @@ def open_memory(data, config=None, name=None, *, alpha=None, adapter=None, rslor
 class _Options:
     """Options of opening as the library takes them."""
 
-    def __init__(self, alpha, adapter, rslora, base, orientation, n_threads, defer_digests):
+    def __init__(self, alpha, adapter, rslora, base, orientation, n_threads, defer_digests, limits, paranoid):
         self.attached = base._attach() if base is not None else None
         self.struct = sized(_c.SourceOptions, use_rslora=rslora, n_threads=uint(n_threads, 'n_threads', 32),
-                            defer_digests=defer_digests)
+                            defer_digests=defer_digests, paranoid=paranoid)
         if alpha is not None:
             self.struct.has_alpha, self.struct.alpha = True, alpha
         if adapter is not None:
@@ -273,3 +277,15 @@ class _Options:
             self.struct.base = self.attached.pointer
         if orientation is not None:
             self.struct.has_orientation, self.struct.orientation = True, choose(_c.ORIENTATIONS, orientation, 'orientation')
+        if limits:
+            self.struct.limits = ctypes.pointer(_limits(limits))
+
+
+def _limits(numbers):
+    """Limits by their names."""
+    names, limits = tuple(functions().limit_name(i).decode() for i in range(_c.N_LIMITS)), sized(_c.Limits)
+    for name, most in numbers.items():
+        if most == 0: # which C takes for one that is not set
+            raise ValueError(f'the limit {name} is 0, must be at least 1')
+        limits.at_most[choose(names, name, 'a limit')] = uint(most, name, 64)
+    return limits

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#include "format/base/recognise.h"
+
 #include "format/base/bytes.h"
-#include "format/foreign/safetensors.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -16,7 +17,7 @@ typedef struct signature {
 static const signature binaries[] = {
     {"\x89loraf"
      "mt\r\n\x1a\n",
-     12, "a .lora file, which holds adapters, not a model"},
+     12, "a .lora file"},
     {"GGUF", 4, "a GGUF file, which cannot be read here"},
     {"PK\x03\x04", 4, "a PyTorch pickle archive (zip), " PICKLE_ADVICE},
     {"\x80\x02", 2, "a pickle, " PICKLE_ADVICE},
@@ -29,9 +30,9 @@ static const signature binaries[] = {
 /* In lower case; white space before them is skipped. */
 static const signature texts[] = {
     {"version https://git-lfs", 23, "a Git-LFS pointer: fetch the file itself with `git lfs pull`"},
-    {"<!doctype", 9, "a web page, not a model file"},
-    {"<html", 5, "a web page, not a model file"},
-    {"<?xml", 5, "an XML document, not a model file"},
+    {"<!doctype", 9, "a web page"},
+    {"<html", 5, "a web page"},
+    {"<?xml", 5, "an XML document"},
 };
 
 static uint8_t lower(uint8_t c)
@@ -57,7 +58,7 @@ static bool begins_with(const uint8_t *head, size_t size, const signature *s, bo
 /* A header size of which four bytes are zero, and what follows it: no text and no archive begins like this. */
 static bool is_safetensors(const uint8_t *head, size_t size)
 {
-    return size >= 8 && lf_load_u64le(head) <= LF_SAFETENSORS_MAX_HEADER && (size == 8 || head[8] == '{');
+    return size >= 8 && lf_load_u32le(head + 4) == 0 && (size == 8 || head[8] == '{');
 }
 
 static bool is_json(const uint8_t *head, size_t size)
@@ -67,23 +68,33 @@ static bool is_json(const uint8_t *head, size_t size)
     return size == 1 || is_space(head[1]) || head[1] == '"' || head[1] == '}';
 }
 
-const char *lf_foreign_recognise(const uint8_t *head, size_t size)
+static const char *find(const signature *signatures, size_t n, const uint8_t *head, size_t size, bool any_case)
 {
+    for (size_t i = 0; i < n; i++)
+        if (begins_with(head, size, &signatures[i], any_case))
+            return signatures[i].what;
+    return NULL;
+}
+
+const char *lf_recognise(const uint8_t *head, size_t size, lf_file_kind expected)
+{
+    const char *what;
+
     if (size == 0)
-        return "an empty file";
+        return expected == LF_FILE_JSON ? NULL : "an empty file"; // a text may be one that is cut short
     if (is_safetensors(head, size))
-        return NULL;
-    for (size_t i = 0; i < sizeof binaries / sizeof binaries[0]; i++)
-        if (begins_with(head, size, &binaries[i], false))
-            return binaries[i].what;
+        return expected == LF_FILE_SAFETENSORS ? NULL : "a safetensors file";
+    what = find(binaries, sizeof binaries / sizeof binaries[0], head, size, false);
+    if (what)
+        return what;
     if (size >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0) { // byte order mark
         head += 3;
         size -= 3;
     }
     for (; size && is_space(*head); size--)
         head++;
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        if (begins_with(head, size, &texts[i], true))
-            return texts[i].what;
-    return is_json(head, size) ? "JSON text, not a safetensors file" : NULL;
+    what = find(texts, sizeof texts / sizeof texts[0], head, size, true);
+    if (what)
+        return what;
+    return expected != LF_FILE_JSON && is_json(head, size) ? "JSON text" : NULL;
 }
