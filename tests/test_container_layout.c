@@ -166,17 +166,17 @@ static void test_bad_earlier_root(void **state)
         unsigned at, size;
         uint64_t value;
         bool is_sealed;
-        lorafmt_status look, open;
+        lorafmt_status look, find, open;
         const char *field;
     } cases[] = {
-        {LF_ROOT_MAGIC, 1, 'l', true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].magic"},
-        {LF_ROOT_GENERATION, 8, 0, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].generation"},
-        {LF_ROOT_GENERATION, 8, 7, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].generation"},
-        {LF_ROOT_INCOMPATIBLE, 8, 1, true, LORAFMT_OK, LORAFMT_UNSUPPORTED, "history[0].incompatible"},
-        {LF_ROOT_INDEX_OFFSET, 8, 0, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].index_offset"},
-        {LF_ROOT_INDEX_SHA256, 1, 0, true, LORAFMT_OK, LORAFMT_CORRUPT, "history[0].index_sha256"},
-        {LF_ROOT_FILE_END, 8, 1 << 20, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].file_end"},
-        {LF_ROOT_FILE_END, 8, 1 << 20, false, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].crc32"},
+        {LF_ROOT_MAGIC, 1, 'l', true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].magic"},
+        {LF_ROOT_GENERATION, 8, 0, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].generation"},
+        {LF_ROOT_GENERATION, 8, 7, true, LORAFMT_CORRUPT, LORAFMT_NOT_FOUND, LORAFMT_CORRUPT, "history[0].generation"},
+        {LF_ROOT_INCOMPATIBLE, 8, 1, true, LORAFMT_OK, LORAFMT_OK, LORAFMT_UNSUPPORTED, "history[0].incompatible"},
+        {LF_ROOT_INDEX_OFFSET, 8, 0, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].index_offset"},
+        {LF_ROOT_INDEX_SHA256, 1, 0, true, LORAFMT_OK, LORAFMT_OK, LORAFMT_CORRUPT, "history[0].index_sha256"},
+        {LF_ROOT_FILE_END, 8, 1 << 20, true, LORAFMT_CORRUPT, LORAFMT_OK, LORAFMT_CORRUPT, "history[0].file_end"},
+        {LF_ROOT_FILE_END, 8, 1 << 20, false, LORAFMT_CORRUPT, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].crc32"},
     };
     file good = appended_file();
     const uint64_t index = index_offset(&good, 1), entry = index + record_offset(good.bytes + index, 8, 0);
@@ -188,12 +188,14 @@ static void test_bad_earlier_root(void **state)
         lorafmt_error err = {0};
         uint64_t generation, file_end;
         lf_container *c, *earlier;
+        size_t place;
         store(p + cases[i].at, cases[i].size, cases[i].value);
         if (cases[i].is_sealed)
             lf_store_u32le(p + LF_ROOT_CRC32, lf_crc32_of(p, LF_ROOT_CRC32));
         reseal(&f, 1);
         c = open_ok(&f);
         assert_int_equal(lf_container_earlier(c, 0, &generation, &file_end, NULL), cases[i].look);
+        assert_int_equal(lf_container_find_earlier(c, 1, &place, NULL), cases[i].find);
         assert_int_equal(lf_container_open_earlier(c, 0, &earlier, &err), cases[i].open);
         assert_null(earlier);
         assert_string_equal(err.field, cases[i].field);
