@@ -220,7 +220,7 @@ def test_mistakes_are_said_before_the_work(lorapack, folder):
             ([*merge(base, [adapter], folder / 'out'), '--receipt', folder / 'none/r.json'], 1, 'its directory is not there'),
             (merge(base, [adapter], folder / 'out.safetensors'), 2, 'the base is a directory'),
             (merge(base, [f'{packed}#a=0,5'], folder / 'out'), 2, 'a weight must be a number'),
-            (merge(packed, [packed], folder / 'out'), 1, 'holds adapters, not a model'),
+            (merge(packed, [packed], folder / 'out'), 1, 'a .lora file, which holds adapters'),
             (['pack', shard, '-o', folder / 'out'], 1, 'holds no LoRA tensors')):
         code, _, message = lorapack.run(*arguments)
         expect((code, words in message, (folder / 'out').exists()), (wanted, True, False), message)

@@ -17,7 +17,7 @@ typedef struct signature {
 static const signature binaries[] = {
     {"\x89loraf"
      "mt\r\n\x1a\n",
-     12, "a .lora file"},
+     12, "a .lora file, which holds adapters"},
     {"GGUF", 4, "a GGUF file, which cannot be read here"},
     {"PK\x03\x04", 4, "a PyTorch pickle archive (zip), " PICKLE_ADVICE},
     {"\x80\x02", 2, "a pickle, " PICKLE_ADVICE},
