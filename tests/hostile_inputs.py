@@ -268,6 +268,15 @@ def many_segments():
     return file
 
 
+def one_generation_many_times():
+    first = build.File(*(build.Adapter(f'{i:05d}', [site('a', A, B)]) for i in range(1700)))
+    file = build.File(build.Adapter('a', [site('b', A, B)]), after=first)
+    file.history *= 4000
+    file.sections = file.first_sections()
+    file.place()
+    return file
+
+
 def split_stream():
     file = build.File(build.Adapter('a', [site('a', build.tensor('BF16', [1, 900000], *range(1, 400), codec=build.SPLIT), B)]))
     file.tensors[0].sha256 = bytes(32)
@@ -295,4 +304,5 @@ WORST = worst(TEXTS) | {f'patterns {name}': case(patterns, *what) for name, what
 WORST |= {f'{command} {make.__name__.replace("_", " ")}': lambda folder, make=make, command=command: lora(folder, made(make), command)
           for make in FILES for command in ('pack', 'verify')}
 WORST['verify many segments'] = lambda folder: lora(folder, made(many_segments), 'verify') # of which other commands take no notice
+WORST['history one generation many times'] = lambda folder: lora(folder, made(one_generation_many_times), 'history')
 WORST_YAML = worst(YAML_TEXTS)

@@ -218,6 +218,110 @@ static void break_metadata_value(sample *s)
     s->metadata[0].value = "\xed\xa0\x80";
 } // a surrogate
 
+/* The second site as a convolution [4, 3, 3] with its kernel in mid; good. */
+static void make_conv(sample *s)
+{
+    s->sites[1].kind = LORAFMT_KIND_CONV1D;
+    s->sites[1].n_factors = 3;
+    s->f[1][0] = (lorafmt_factor){LORAFMT_ROLE_A, {LORAFMT_F32, 3, {2, 3, 1}, 24, data}};
+    s->f[1][1] = (lorafmt_factor){LORAFMT_ROLE_B, {LORAFMT_F32, 3, {4, 2, 1}, 32, data}};
+    s->f[1][2] = (lorafmt_factor){LORAFMT_ROLE_MID, {LORAFMT_F32, 3, {2, 2, 3}, 48, data}};
+}
+
+static const int64_t two_rows[] = {1, 3};
+
+static void break_revision(sample *s)
+{
+    s->adapter.base_revision = "line\nbreak";
+}
+static void break_scaling_unknown(sample *s)
+{
+    s->sites[1].scaling = LORAFMT_SCALING_EXPLICIT + 1;
+}
+static void break_scaling_of_additive(sample *s)
+{
+    s->sites[0].kind = LORAFMT_KIND_ADDITIVE;
+    s->sites[0].scaling = LORAFMT_SCALING_ALPHA_R;
+}
+static void break_no_a(sample *s)
+{
+    s->sites[1].n_factors = 1;
+    s->f[1][0].role = LORAFMT_ROLE_B;
+    s->f[1][0].tensor = s->f[1][1].tensor;
+}
+static void break_a_huge(sample *s)
+{
+    s->f[1][0].tensor.shape[1] = (UINT64_C(1) << 48) + 1;
+}
+static void break_a_nine_dims(sample *s)
+{
+    s->f[1][0].tensor.n_dims = LORAFMT_MAX_DIMS + 1;
+    for (int i = 0; i < LORAFMT_MAX_DIMS; i++)
+        s->f[1][0].tensor.shape[i] = 1;
+}
+static void break_mid_dims(sample *s)
+{
+    make_conv(s);
+    s->f[1][2].tensor = test_tensor(LORAFMT_F32, 2, 2, data);
+}
+static void break_mid_rows(sample *s)
+{
+    make_conv(s);
+    s->f[1][2].tensor.shape[0] = 1;
+    s->f[1][2].tensor.size /= 2;
+}
+static void break_mid_cols(sample *s)
+{
+    make_conv(s);
+    s->f[1][2].tensor.shape[1] = 1;
+    s->f[1][2].tensor.size /= 2;
+}
+static void break_mid_dtype(sample *s)
+{
+    make_conv(s);
+    s->f[1][2].tensor.dtype = LORAFMT_I32;
+}
+static void break_kernel_beside_mid(sample *s)
+{
+    make_conv(s);
+    s->f[1][0].tensor.shape[2] = 3;
+    s->f[1][0].tensor.shape[1] = 1;
+}
+static void break_no_value(sample *s)
+{
+    s->f[0][0].role = LORAFMT_ROLE_ROW_INDEX;
+    s->sites[0].kind = LORAFMT_KIND_ROWS;
+}
+static void break_row_index_shape(sample *s)
+{
+    make_rows(s, two_rows);
+    s->f[0][1].tensor = (lorafmt_tensor){LORAFMT_I64, 2, {1, 2}, 16, two_rows};
+}
+static void break_row_index_of_scalar(sample *s)
+{
+    make_rows(s, two_rows);
+    s->f[0][0].tensor = (lorafmt_tensor){LORAFMT_F32, 0, {0}, 4, data};
+}
+static void break_row_index_large(sample *s)
+{
+    static const int64_t index[] = {1, INT64_MIN};
+    make_rows(s, index);
+}
+static void break_metadata_key(sample *s)
+{
+    s->metadata[0].key = "";
+}
+static void break_metadata_key_utf8(sample *s)
+{
+    s->metadata[0].key = "\xff";
+}
+static void break_metadata_long(sample *s)
+{
+    static char text[(1 << 20) + 2];
+    memset(text, 'x', sizeof text - 1);
+    s->metadata[0].value = text;
+}
+
 static const struct {
     void (*apply)(sample *s);
     lorafmt_status status;
@@ -265,6 +369,24 @@ static const struct {
     {break_metadata_order, LORAFMT_CORRUPT, "licence", "not unique and in order"},
     {break_metadata_twice, LORAFMT_CORRUPT, "licence", "not unique and in order"},
     {break_metadata_value, LORAFMT_CORRUPT, "author", "UTF-8"},
+    {break_revision, LORAFMT_CORRUPT, "x", "a base revision must be"},
+    {break_scaling_unknown, LORAFMT_CORRUPT, "a.weight", "without a scaling rule"},
+    {break_scaling_of_additive, LORAFMT_CORRUPT, "a.bias", "scaling by rank in a site without rank"},
+    {break_no_a, LORAFMT_CORRUPT, "a.weight", "factor A is missing"},
+    {break_a_huge, LORAFMT_CORRUPT, "a.weight", "must be 1..2^48"},
+    {break_a_nine_dims, LORAFMT_CORRUPT, "a.weight", "do not fit dtype and shape"},
+    {break_mid_dims, LORAFMT_CORRUPT, "a.weight", "mid is [2, 2], must be [rank, rank, kernel...]"},
+    {break_mid_rows, LORAFMT_CORRUPT, "a.weight", "mid is [1, 2, 3], must be [rank, rank, kernel...]"},
+    {break_mid_cols, LORAFMT_CORRUPT, "a.weight", "mid is [2, 1, 3], must be [rank, rank, kernel...]"},
+    {break_mid_dtype, LORAFMT_UNSUPPORTED, "a.weight", "mid is I32"},
+    {break_kernel_beside_mid, LORAFMT_CORRUPT, "a.weight", "A is [2, 1, 3], must be [rank, in, 1...], beside mid,"},
+    {break_no_value, LORAFMT_CORRUPT, "a.bias", "factor value is missing"},
+    {break_row_index_shape, LORAFMT_CORRUPT, "a.bias", "one number per row"},
+    {break_row_index_of_scalar, LORAFMT_CORRUPT, "a.bias", "one number per row"},
+    {break_row_index_large, LORAFMT_CORRUPT, "a.bias", "0 or more and strictly ascending"},
+    {break_metadata_key, LORAFMT_CORRUPT, "", "a metadata key must be"},
+    {break_metadata_key_utf8, LORAFMT_CORRUPT, "\xff", "a metadata key must be"},
+    {break_metadata_long, LORAFMT_CORRUPT, "author", "at most 1 MiB"},
 };
 
 static lorafmt_status check(const lorafmt_adapter *adapter, lorafmt_error *err)
@@ -291,6 +413,20 @@ static void test_each_rule(void **state)
         if (!strstr(err.text, breaks[i].text))
             fail_msg("case %zu: '%s' does not say '%s'", i, err.text, breaks[i].text);
     }
+}
+
+/* What is broken above is good before. */
+static void test_made_samples(void **state)
+{
+    lorafmt_error err = {0};
+    sample s;
+
+    (void)state;
+    make(&s);
+    make_conv(&s);
+    make_rows(&s, two_rows);
+    if (check(&s.adapter, &err))
+        fail_msg("%s", err.text);
 }
 
 /* Kinds of a newer format pass: they are listed and copied. */
@@ -334,10 +470,8 @@ static void test_scale_rules(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_rule),
-        cmocka_unit_test(test_unknown_kinds_pass),
-        cmocka_unit_test(test_sorting),
-        cmocka_unit_test(test_scale_rules),
+        cmocka_unit_test(test_each_rule), cmocka_unit_test(test_made_samples), cmocka_unit_test(test_unknown_kinds_pass),
+        cmocka_unit_test(test_sorting),   cmocka_unit_test(test_scale_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What all rooms need of text, dtypes and errors. */
 #include "format/base/arena.h"
+#include "format/base/arith.h"
 #include "format/base/dtype.h"
 #include "format/base/error.h"
 #include "format/base/text.h"
@@ -188,6 +189,75 @@ static void test_formatted(void **state)
     }
 }
 
+/* What does not fit is cut where a character ends. */
+static void test_cut(void **state)
+{
+    static const struct {
+        const char *last; // of a text that is one byte too long
+        size_t n_left;    // bytes of it
+    } cases[] = {
+        {"ab", 1},
+        {"\xc3\xa9", 0},
+        {"\xe2\x82\xac", 0},
+        {"\xf0\x9f\x98\x80", 0},
+        {"\xc3\xa9z", 2},
+        {"\xe2\x82\xacz", 3},
+        {"\xf0\x9f\x98\x80z", 4},
+        {"\xa9z", 1}, // what is no UTF-8 is left as it is
+        {"\x80\x80\x80\x80z", 4},
+    };
+    char text[sizeof((lorafmt_error *)NULL)->text + 1];
+    const size_t size = sizeof text - 1;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const size_t n = strlen(cases[i].last);
+        lorafmt_error err;
+        memset(text, 'x', size - n);
+        memcpy(text + size - n, cases[i].last, n + 1);
+        lf_fail(&err, LORAFMT_CORRUPT, 0, NULL, "%s", text);
+        assert_int_equal(strlen(err.text), size - n + cases[i].n_left);
+        assert_memory_equal(err.text, text, size - n + cases[i].n_left);
+        lf_fail(&err, LORAFMT_CORRUPT, 0, text + size - sizeof err.field, "wrong");
+        assert_int_equal(strlen(err.field), sizeof err.field - n + cases[i].n_left);
+    }
+}
+
+static void test_all_continued(void **state)
+{
+    char text[2 * sizeof((lorafmt_error *)NULL)->field];
+    lorafmt_error err;
+
+    (void)state;
+    memset(text, 0x80, sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    lf_fail(&err, LORAFMT_CORRUPT, 0, text, "wrong");
+    assert_int_equal(strlen(err.field), sizeof err.field - 1);
+}
+
+static void test_products(void **state)
+{
+    static const struct {
+        uint64_t a, b;
+        bool fits;
+    } cases[] = {{UINT32_MAX, UINT32_MAX, true},
+                 {0, UINT64_MAX, true},
+                 {UINT64_MAX, 0, true},
+                 {UINT64_MAX, 1, true},
+                 {UINT64_C(1) << 32, UINT32_MAX, true},
+                 {UINT64_C(1) << 32, UINT64_C(1) << 32, false},
+                 {UINT64_MAX, 2, false},
+                 {3, UINT64_MAX / 3 + 1, false}};
+    uint64_t product;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        assert_int_equal(lf_mul_u64(cases[i].a, cases[i].b, &product), cases[i].fits);
+        if (cases[i].fits && cases[i].a)
+            assert_int_equal(product / cases[i].a, cases[i].b);
+    }
+}
+
 static void test_without_an_error(void **state)
 {
     (void)state;
@@ -244,11 +314,19 @@ static void test_nonfinite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_utf8),          cmocka_unit_test(test_names),
-        cmocka_unit_test(test_adapter_names), cmocka_unit_test(test_globs),
-        cmocka_unit_test(test_tensor_sizes),  cmocka_unit_test(test_statuses),
-        cmocka_unit_test(test_formatted),     cmocka_unit_test(test_without_an_error),
-        cmocka_unit_test(test_too_much),      cmocka_unit_test(test_nonfinite),
+        cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_adapter_names),
+        cmocka_unit_test(test_globs),
+        cmocka_unit_test(test_tensor_sizes),
+        cmocka_unit_test(test_statuses),
+        cmocka_unit_test(test_formatted),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_all_continued),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_without_an_error),
+        cmocka_unit_test(test_too_much),
+        cmocka_unit_test(test_nonfinite),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -411,6 +411,124 @@ static void test_bad_values(void **state)
     free(good.bytes);
 }
 
+/* --- records that are not there --- */
+
+typedef lorafmt_status read_record(const lf_container *c, size_t i, lorafmt_error *err);
+
+static lorafmt_status get_adapter(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    uint32_t first_site, metadata;
+    lorafmt_adapter adapter;
+
+    return lf_container_adapter(c, i, &adapter, &first_site, &metadata, err);
+}
+
+static lorafmt_status get_sites(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    uint32_t first, n;
+
+    return lf_container_adapter_sites(c, i, &first, &n, err);
+}
+
+static lorafmt_status get_records(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    lf_adapter_records records;
+    lf_arena arena = {0};
+    const lorafmt_status st = lf_container_read(c, i, &arena, &records, err);
+
+    lf_arena_free(&arena);
+    return st;
+}
+
+static lorafmt_status get_site(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    lorafmt_site site;
+    uint32_t first;
+
+    return lf_container_site(c, i, &site, &first, err);
+}
+
+static lorafmt_status get_factor(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    lorafmt_factor factor;
+    uint32_t tensor;
+
+    return lf_container_factor(c, i, &factor, &tensor, err);
+}
+
+static lorafmt_status get_tensor(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    lf_tensor_record record;
+
+    return lf_container_tensor(c, i, &record, err);
+}
+
+static lorafmt_status get_blocks(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    lf_blocks blocks;
+
+    return lf_container_blocks(c, i, &blocks, err);
+}
+
+static lorafmt_status get_decoded(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    uint8_t dst[64];
+
+    return lf_container_decode_tensor(c, i, dst, err);
+}
+
+static lorafmt_status get_block(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    uint8_t dst[64];
+
+    return lf_container_decode_block(c, i, 0, dst, err);
+}
+
+static lorafmt_status get_metadata(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    lorafmt_metadata metadata;
+
+    return lf_container_metadata(c, i, &metadata, err);
+}
+
+static lorafmt_status get_earlier(const lf_container *c, size_t i, lorafmt_error *err)
+{
+    uint64_t generation, file_end;
+
+    return lf_container_earlier(c, i, &generation, &file_end, err);
+}
+
+/* The last one is there, the next is not. */
+static void test_missing_records(void **state)
+{
+    static const struct {
+        read_record *read;
+        size_t n;
+        const char *field, *text;
+    } cases[] = {
+        {get_adapter, 2, "adapters", "record 2, there are 2"},  {get_sites, 2, "adapters", "record 2, there are 2"},
+        {get_records, 2, "adapters", "record 2, there are 2"},  {get_site, 7, "sites", "record 7, there are 7"},
+        {get_factor, 13, "factors", "record 13, there are 13"}, {get_tensor, 10, "tensors", "record 10, there are 10"},
+        {get_blocks, 10, "tensors", "record 10, there are 10"}, {get_decoded, 10, "tensors", "record 10, there are 10"},
+        {get_block, 10, "tensors", "record 10, there are 10"},  {get_metadata, 4, "metadata", "record 4, there are 4"},
+        {get_earlier, 0, "history", "record 0, there are 0"},
+    };
+    file f = sample_file();
+    lf_container *c = open_ok(&f);
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        lorafmt_error err = {0};
+        if (cases[i].n)
+            assert_int_equal(cases[i].read(c, cases[i].n - 1, &err), LORAFMT_OK);
+        assert_int_equal(cases[i].read(c, cases[i].n, &err), LORAFMT_MISUSE);
+        assert_string_equal(err.field, cases[i].field);
+        assert_string_equal(err.text, cases[i].text);
+    }
+    lf_container_free(c);
+    free(f.bytes);
+}
+
 /* --- damage without a seal: every bit and every length --- */
 
 static void test_every_bit(void **state)
@@ -542,11 +660,17 @@ static void test_smallest_file(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),          cmocka_unit_test(test_same_input_same_file),
-        cmocka_unit_test(test_adapter_id),          cmocka_unit_test(test_find_site),
-        cmocka_unit_test(test_encode_bad_adapters), cmocka_unit_test(test_encode_failures),
-        cmocka_unit_test(test_bad_values),          cmocka_unit_test(test_every_bit),
-        cmocka_unit_test(test_every_length),        cmocka_unit_test(test_not_lora),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_same_input_same_file),
+        cmocka_unit_test(test_adapter_id),
+        cmocka_unit_test(test_find_site),
+        cmocka_unit_test(test_encode_bad_adapters),
+        cmocka_unit_test(test_encode_failures),
+        cmocka_unit_test(test_bad_values),
+        cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_missing_records),
+        cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_not_lora),
         cmocka_unit_test(test_smallest_file),
     };
 

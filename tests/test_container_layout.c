@@ -159,6 +159,50 @@ static void test_bad_past(void **state)
     free(good.bytes);
 }
 
+/* Of what one looks back with; a generation is not opened when its root is not to be believed. */
+static void test_bad_earlier_root(void **state)
+{
+    static const struct {
+        unsigned at, size;
+        uint64_t value;
+        bool is_sealed;
+        lorafmt_status look, open;
+        const char *field;
+    } cases[] = {
+        {LF_ROOT_MAGIC, 1, 'l', true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].magic"},
+        {LF_ROOT_GENERATION, 8, 0, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].generation"},
+        {LF_ROOT_GENERATION, 8, 7, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].generation"},
+        {LF_ROOT_INCOMPATIBLE, 8, 1, true, LORAFMT_OK, LORAFMT_UNSUPPORTED, "history[0].incompatible"},
+        {LF_ROOT_INDEX_OFFSET, 8, 0, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].index_offset"},
+        {LF_ROOT_INDEX_SHA256, 1, 0, true, LORAFMT_OK, LORAFMT_CORRUPT, "history[0].index_sha256"},
+        {LF_ROOT_FILE_END, 8, 1 << 20, true, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].file_end"},
+        {LF_ROOT_FILE_END, 8, 1 << 20, false, LORAFMT_CORRUPT, LORAFMT_CORRUPT, "history[0].crc32"},
+    };
+    file good = appended_file();
+    const uint64_t index = index_offset(&good, 1), entry = index + record_offset(good.bytes + index, 8, 0);
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        file f = file_copy(&good);
+        uint8_t *p = f.bytes + entry;
+        lorafmt_error err = {0};
+        uint64_t generation, file_end;
+        lf_container *c, *earlier;
+        store(p + cases[i].at, cases[i].size, cases[i].value);
+        if (cases[i].is_sealed)
+            lf_store_u32le(p + LF_ROOT_CRC32, lf_crc32_of(p, LF_ROOT_CRC32));
+        reseal(&f, 1);
+        c = open_ok(&f);
+        assert_int_equal(lf_container_earlier(c, 0, &generation, &file_end, NULL), cases[i].look);
+        assert_int_equal(lf_container_open_earlier(c, 0, &earlier, &err), cases[i].open);
+        assert_null(earlier);
+        assert_string_equal(err.field, cases[i].field);
+        lf_container_free(c);
+        free(f.bytes);
+    }
+    free(good.bytes);
+}
+
 static void test_superseded_without_history(void **state)
 {
     file first = sample_file(), f = rebuild(&first, &(rebuild_options){.before = &first, .no_history = true});
@@ -361,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_generations),
         cmocka_unit_test(test_features),
         cmocka_unit_test(test_bad_past),
+        cmocka_unit_test(test_bad_earlier_root),
         cmocka_unit_test(test_superseded_without_history),
         cmocka_unit_test(test_damaged_past),
         cmocka_unit_test(test_ignorable_section),

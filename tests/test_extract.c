@@ -243,6 +243,124 @@ static void test_extracting_from_memory(void **state)
     assert_null(out);
 }
 
+/* What is no real number is compared byte by byte, and can only be replaced. */
+static void test_tensors_of_other_dtypes(void **state)
+{
+    static const struct {
+        lorafmt_base_tensor tensor;
+        size_t changed; // byte of the tuned tensor; past the end: none
+        lorakit_outcome outcome;
+    } table[] = {
+        {{"steps", LORAFMT_I64, 1, {6}, 48}, 47, LORAKIT_REPLACED},
+        {{"steps", LORAFMT_I64, 1, {6}, 48}, 0, LORAKIT_REPLACED},
+        {{"packed", LORAFMT_F4, 2, {3, 4}, 6}, 5, LORAKIT_REPLACED},
+        {{"packed", LORAFMT_F4, 2, {3, 4}, 6}, 6, LORAKIT_UNCHANGED},
+    };
+    const lorakit_extract_options o = {.struct_size = sizeof o, .rank = {.most = 2}, .others = LORAKIT_OTHERS_REPLACE};
+    const double zeros[6] = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        double before[6] = {0}, after[6] = {0};
+        const lorafmt_base base = model_of(before, &table[i].tensor), tuned = model_of(after, &table[i].tensor);
+        lorakit_extracted found[1];
+        lorakit_adapter *out;
+        ((uint8_t *)after)[table[i].changed] ^= 1;
+        if (table[i].outcome == LORAKIT_UNCHANGED) {
+            assert_int_equal(lorakit_extract(&base, &tuned, &o, found, &out, NULL), LORAFMT_MISMATCH);
+            continue;
+        }
+        assert_int_equal(lorakit_extract(&base, &tuned, &o, found, &out, NULL), LORAFMT_OK);
+        assert_int_equal(found[0].outcome, table[i].outcome);
+        assert_memory_equal(lorakit_adapter_get(out)->sites[0].factors[0].tensor.data, after, table[i].tensor.size);
+        assert_memory_equal(before, zeros, sizeof before);
+        lorakit_adapter_free(out);
+    }
+}
+
+static void test_differences_that_are_no_numbers(void **state)
+{
+    static const struct {
+        double number;
+        lorafmt_status status;
+        const char *says;
+    } table[] = {{NAN, LORAFMT_CORRUPT, "tuned - base is NaN or infinite, first at [1, 2]"},
+                 {-INFINITY, LORAFMT_CORRUPT, "tuned - base is NaN or infinite, first at [1, 2]"},
+                 {1e200, LORAFMT_LIMIT, "the difference is too large: its squares overflow"}};
+    const lorafmt_base_tensor tensor = {"a.weight", LORAFMT_F64, 2, {2, 3}, 6 * sizeof(double)};
+    const lorakit_extract_options o = {.struct_size = sizeof o, .rank = {.most = 2}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        double before[6] = {0}, after[6] = {0, 1, 2, 3, 4, table[i].number};
+        const lorafmt_base base = model_of(before, &tensor), tuned = model_of(after, &tensor);
+        lorakit_adapter *out;
+        lorafmt_error err;
+        assert_int_equal(lorakit_extract(&base, &tuned, &o, NULL, &out, &err), table[i].status);
+        assert_string_equal(err.field, "a.weight");
+        assert_string_equal(err.text, table[i].says);
+        assert_null(out);
+    }
+}
+
+/* --- a model that cannot be read at some time --- */
+
+static unsigned n_reads_left;
+
+static lorafmt_status read_until(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err)
+{
+    if (n_reads_left == 0) {
+        if (err)
+            *err = (lorafmt_error){.status = LORAFMT_IO, .text = "no more reads"};
+        return LORAFMT_IO;
+    }
+    n_reads_left--;
+    return read_memory(ctx, tensor, offset, size, dst, err);
+}
+
+static void check_reads(const lorafmt_base_tensor *tensor, size_t n_rows, size_t n_cols, const lorakit_extract_options *o)
+{
+    double *before = calloc(n_rows * n_cols, sizeof *before), *after = calloc(n_rows * n_cols, sizeof *after);
+    lorafmt_base base = model_of(before, tensor), tuned = model_of(after, tensor);
+    lorafmt_status st = LORAFMT_IO;
+    unsigned n = 0;
+
+    assert_true(before && after);
+    base.read = tuned.read = read_until;
+    for (size_t i = 0; i < n_rows * n_cols / 2; i++)
+        ((float *)after)[2 * i] = (float)(1 + i % n_cols);
+    for (; st == LORAFMT_IO; n++) {
+        lorafmt_error err;
+        lorakit_adapter *out;
+        n_reads_left = n;
+        st = lorakit_extract(&base, &tuned, o, NULL, &out, &err);
+        if (st == LORAFMT_IO)
+            assert_string_equal(err.text, "no more reads");
+        assert_int_equal(out != NULL, st == LORAFMT_OK);
+        lorakit_adapter_free(out);
+    }
+    assert_int_equal(st, LORAFMT_OK);
+    assert_true(n > 3); // to compare both, and then to use at least one
+    free(before);
+    free(after);
+}
+
+static void test_reads_that_fail(void **state)
+{
+    const lorafmt_base_tensor matrix = {"a.weight", LORAFMT_F32, 2, {8, 6}, 192},
+                              large = {"a.weight", LORAFMT_F32, 2, {ROWS, COLS}, 4 * ROWS * COLS},
+                              other = {"a.bias", LORAFMT_F32, 1, {48}, 192};
+    lorakit_extract_options o = {.struct_size = sizeof o, .rank = {.most = 2}, .n_threads = 1};
+
+    (void)state;
+    check_reads(&matrix, 8, 6, &o);
+    check_reads(&large, ROWS, COLS, &o);
+    o.others = LORAKIT_OTHERS_ADDITIVE;
+    check_reads(&other, 8, 6, &o);
+    o.others = LORAKIT_OTHERS_REPLACE;
+    check_reads(&other, 8, 6, &o);
+}
+
 static void test_bad_options(void **state)
 {
     const lorafmt_base_tensor tensor = {"a.weight", LORAFMT_F64, 2, {2, 3}, 6 * sizeof(double)};
@@ -283,6 +401,9 @@ int main(void)
         cmocka_unit_test(test_numbers_are_normal),
         cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_extracting_from_memory),
+        cmocka_unit_test(test_tensors_of_other_dtypes),
+        cmocka_unit_test(test_differences_that_are_no_numbers),
+        cmocka_unit_test(test_reads_that_fail),
         cmocka_unit_test(test_bad_options),
     };
 

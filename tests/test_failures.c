@@ -2,7 +2,7 @@
 /*
  * A merge in a world that fails. The linker leads the library's calls for memory and to the system here (--wrap), where one
  * after the other fails, until a merge needs no more of them: whatever fails, the output is whole or absent, nothing else is
- * left behind, and nothing leaks. Then the base is changed under a merge.
+ * left behind, and nothing leaks. The same of a file that is changed where it is. Then the base is changed under a merge.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "lib/io/io.h"
-#include "lorafmt/files.h"
+#include "lorafmt/generations.h"
 #include "tests/adapters.h"
 #include "tests/temporary_directory.h"
 
@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -113,6 +114,11 @@ WRAP_IF(fails_fatally(), int, -1, renameat2, (int d, const char *from, int e, co
         (d, from, e, to, flags))
 WRAP(SYSTEM, void *, MAP_FAILED, mmap64, (void *at, size_t size, int access, int flags, int fd, off_t from),
      (at, size, access, flags, fd, from))
+
+WRAP(SYSTEM, int, -1, flock, (int fd, int how), (fd, how))
+WRAP(SYSTEM, int, -1, ftruncate64, (int fd, off_t size), (fd, size))
+WRAP(SYSTEM, int, -1, fchmod, (int fd, mode_t mode), (fd, mode))
+WRAP(SYSTEM, char *, NULL, realpath, (const char *path, char *resolved), (path, resolved))
 
 /* Without looking into a directory none can be removed again: this fails once. */
 WRAP_IF(fails_at_most(SYSTEM, false), DIR *, NULL, opendir, (const char *path), (path))
@@ -586,6 +592,112 @@ static void test_an_output_that_is_removed(void **state)
     }
 }
 
+/* --- a file that lives --- */
+
+static const char living[] = "work/living.lora";
+
+static void copy_file(const char *from, const char *to)
+{
+    size_t size;
+    char *bytes;
+    FILE *f;
+
+    assert_int_equal(lf_file_load(from, 1 << 20, &bytes, &size, NULL), LORAFMT_OK);
+    assert_non_null(f = fopen(to, "wb"));
+    assert_int_equal(fwrite(bytes, 1, size, f), size);
+    assert_int_equal(fclose(f), 0);
+    free(bytes);
+}
+
+static lorafmt_status add_one(const char *name, lorafmt_error *err)
+{
+    static const float x[12] = {1, 2, 3};
+    lorafmt_factor f[2];
+    const lorafmt_site site = test_low_rank("q.weight", LORAFMT_KIND_LINEAR, 1, 3, 4, x, x, f);
+    const lorafmt_adapter adapter = test_adapter(name, &site, 1), *adapters[] = {&adapter};
+    lorafmt_append_result result;
+
+    return lorafmt_add(living, adapters, 1, NULL, &result, err);
+}
+
+static lorafmt_status add_z(lorafmt_error *err)
+{
+    return add_one("z", err);
+}
+
+static lorafmt_status remove_x(lorafmt_error *err)
+{
+    static const char *const name = "x";
+    lorafmt_append_result result;
+
+    return lorafmt_remove(living, &name, 1, &result, err);
+}
+
+static lorafmt_status compact(lorafmt_error *err)
+{
+    return lorafmt_compact(living, NULL, NULL, NULL, err);
+}
+
+/* The generation that a file which is whole has. */
+static uint64_t check_living(void)
+{
+    lorafmt_container_info info;
+    lorafmt_verify_result result;
+    lorafmt_source *source;
+
+    assert_int_equal(lorafmt_source_open(living, NULL, &source, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_verify(source, &result, NULL), LORAFMT_OK);
+    assert_true(lorafmt_source_container(source, &info));
+    lorafmt_source_free(source);
+    return info.generation;
+}
+
+/* The file is whole, of the generation before; of the next one, when it says so. */
+static bool check_change_of_a_file(lorafmt_status (*change)(lorafmt_error *err), uint64_t next, unsigned at, int error,
+                                   bool for_ever)
+{
+    const unsigned n_before = n_descriptors();
+    lorafmt_error err = {0};
+    lorafmt_status st;
+    uint64_t generation;
+    bool says_so;
+
+    copy_file("living.lora", living);
+    arm(SYSTEM, at, error, for_ever);
+    st = change(&err);
+    disarm();
+    assert_int_equal(n_descriptors(), n_before);
+    assert_int_equal(st, err.status);
+    generation = check_living();
+    says_so = strstr(err.text, "is written, but") || strstr(err.text, "may be written, but");
+    if (st == LORAFMT_OK ? generation != next : generation != 2 && !says_so)
+        fail_msg("call %u, error %d: %s: %s, but it is generation %d", at, error, lorafmt_status_name(st), err.text,
+                 (int)generation);
+    if (st != LORAFMT_OK && !err.text[0])
+        fail_msg("call %u, error %d: no reason", at, error);
+    return plan.happened;
+}
+
+static void test_a_file_that_lives(void **state)
+{
+    static const struct {
+        lorafmt_status (*change)(lorafmt_error *err);
+        uint64_t next;
+    } changes[] = {{add_z, 3}, {remove_x, 3}, {compact, 1}};
+    static const int errors[] = {EIO, ENOSPC, EINTR};
+
+    (void)state;
+    begin_work(&settings[0]);
+    copy_file("plain.lora", living);
+    assert_int_equal(add_one("y", NULL), LORAFMT_OK);
+    copy_file(living, "living.lora");
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++)
+        for (size_t e = 0; e < sizeof errors / sizeof errors[0]; e++)
+            for (unsigned for_ever = 0; for_ever < (errors[e] == EINTR ? 1 : 2); for_ever++)
+                for (unsigned at = 1; check_change_of_a_file(changes[i].change, changes[i].next, at, errors[e], for_ever); at++)
+                    ;
+}
+
 /* --- a base that changes --- */
 
 static uint64_t data_offset; // of base.safetensors, whose tensors have 48 bytes each: n, p, d
@@ -698,6 +810,7 @@ int main(void)
         cmocka_unit_test(test_kill),
         cmocka_unit_test(test_too_little_space),
         cmocka_unit_test(test_an_output_that_is_removed),
+        cmocka_unit_test(test_a_file_that_lives),
         cmocka_unit_test(test_a_base_that_changes),
     };
 

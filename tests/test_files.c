@@ -9,10 +9,11 @@
 
 #include "format/base/digest.h"
 #include "lib/io/io.h"
-#include "lorafmt/files.h"
+#include "lorafmt/image.h"
 #include "tests/adapters.h"
 #include "tests/temporary_directory.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,6 +149,83 @@ static void test_options_of_another_version(void **state)
     assert_int_equal(lorafmt_pack(adapters, 1, "out", &align, NULL), LORAFMT_MISUSE);
     assert_int_equal(lorafmt_pack(adapters, 1, "out", &codec, NULL), LORAFMT_MISUSE);
     assert_int_equal(lorafmt_pack(adapters, 0, "out", NULL, NULL), LORAFMT_MISUSE);
+}
+
+static void test_wrong_options_of_pack(void **state)
+{
+    fixture *t = *state;
+    const lorafmt_adapter *adapters[] = {&t->adapter, &t->adapter};
+    static const struct {
+        lorafmt_pack_options options;
+        size_t n;
+        const char *says;
+    } table[] = {
+        {{.struct_size = sizeof(lorafmt_pack_options), .name = "y"}, 2, "a name is for one adapter, here are 2"},
+        {{.struct_size = sizeof(lorafmt_pack_options), .name = "a/b"}, 1, "an adapter name must be 1..255 bytes"},
+        {{.struct_size = sizeof(lorafmt_pack_options), .dtype = LORAFMT_F64}, 1, "dtype must be F32, BF16 or F16"},
+        {{.struct_size = sizeof(lorafmt_pack_options), .dtype = LORAFMT_I8}, 1, "dtype must be F32, BF16 or F16"},
+        {{.struct_size = sizeof(lorafmt_pack_options), .align = 128}, 1, "align 128, must be 64, 4096 or 65536"},
+        {{.struct_size = sizeof(lorafmt_pack_options)}, 2, "two adapters of this name"},
+    };
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        lorafmt_error err = {0};
+        if (lorafmt_pack(adapters, table[i].n, "out", &table[i].options, &err) == LORAFMT_OK || !strstr(err.text, table[i].says))
+            fail_msg("'%s', not '%s'", err.text, table[i].says);
+        assert_int_equal(access("out", F_OK), -1);
+    }
+}
+
+static void put_file(const char *path)
+{
+    FILE *f = fopen(path, "wb");
+
+    assert_non_null(f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* What is replaced as a whole must be an adapter and nothing else. */
+static void test_unpacking_over_something(void **state)
+{
+    fixture *t = *state;
+    lorafmt_error err;
+
+    assert_int_equal(lorafmt_unpack(&t->adapter, "peft", true, &err), LORAFMT_OK); // where nothing is
+    assert_int_equal(lorafmt_unpack(&t->adapter, "peft", false, &err), LORAFMT_IO);
+    assert_int_equal(err.os_error, EEXIST);
+    assert_int_equal(lorafmt_unpack(&t->adapter, "peft", true, &err), LORAFMT_OK);
+    put_file("peft/tokenizer.json");
+    assert_int_equal(lorafmt_unpack(&t->adapter, "peft", true, &err), LORAFMT_MISUSE);
+    assert_string_equal(err.file, "peft");
+    assert_string_equal(err.text, "will not be replaced: it holds \"tokenizer.json\", which is no part of an adapter");
+    put_file("file");
+    assert_int_equal(lorafmt_unpack(&t->adapter, "file", false, &err), LORAFMT_IO);
+    assert_int_equal(lorafmt_unpack(&t->adapter, "nowhere/peft", false, &err), LORAFMT_NOT_FOUND);
+}
+
+/* A view that was only checked, or that a single file cannot be: no image. */
+static void test_wrong_views(void **state)
+{
+    fixture *t = *state;
+    const lorafmt_bind_options check_only = {.struct_size = sizeof check_only, .check_only = true};
+    const lorafmt_image_options old = {.struct_size = 1};
+    const lorafmt_image_write_options older = {.struct_size = 1};
+    const lorafmt_stack_entry entry = {&t->adapter, 1};
+    lorafmt_image *image;
+    lorafmt_view *view;
+    lorafmt_error err;
+
+    assert_int_equal(lorafmt_bind(lorafmt_model_base(t->model), &entry, 1, &check_only, &view, NULL), LORAFMT_OK);
+    assert_int_equal(lorafmt_image_open(t->model, view, NULL, &image, &err), LORAFMT_MISUSE);
+    assert_null(image);
+    assert_int_equal(lorafmt_image_open(t->model, t->view, &old, &image, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_image_open(t->model, t->view, NULL, &image, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_image_write(image, 0, "out", &older, NULL, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_image_write(image, 9, "out", NULL, NULL, &err), LORAFMT_MISUSE);
+    assert_int_equal(access("out", F_OK), -1);
+    assert_int_equal(lorafmt_image_write(image, 0, "out", NULL, NULL, &err), LORAFMT_OK);
+    lorafmt_image_free(image);
+    lorafmt_view_free(view);
 }
 
 /* 70000 is finite in F32 and infinite in F16: refused, not written as infinity. */
@@ -314,6 +392,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_merging_did, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancelled_while_reading_a_base, setup, teardown),
         cmocka_unit_test_setup_teardown(test_options_of_another_version, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_wrong_options_of_pack, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_wrong_views, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unpacking_over_something, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values_too_large_for_a_dtype, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_adapter_of_a_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unpacking_what_is_shared_much, setup, teardown),

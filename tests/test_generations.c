@@ -167,7 +167,7 @@ static void check_walk(const walk *w)
     assert_holds(c, current(w));
     assert_int_equal(lf_container_n_earlier(c), w->n_generations - 1);
     for (size_t g = 1; g < w->n_generations; g++) {
-        ok(lf_container_open_earlier(c, g, &earlier, &err), &err);
+        ok(lf_container_open_earlier(c, w->n_generations - 1 - g, &earlier, &err), &err);
         ok(lf_container_check_generation(earlier, NULL, &err), &err);
         assert_holds(earlier, &w->states[g - 1]);
         lf_container_free(earlier);
@@ -557,6 +557,37 @@ static void test_compact_what_is_damaged(void **unused)
     free(f.bytes);
 }
 
+/* Data that comes anew takes the place of a damaged copy, raw or split, also for the other adapters that have the same. */
+static void test_adding_mends(void **unused)
+{
+    static const lorafmt_codec codecs[] = {LORAFMT_CODEC_RAW, LORAFMT_CODEC_SPLIT};
+    lorafmt_verify_result result;
+
+    (void)unused;
+    for (size_t i = 0; i < COUNT(codecs); i++) {
+        lorafmt_pack_options options = {.struct_size = sizeof options, .codec = codecs[i], .force = true};
+        lorafmt_adapter twin = *sample_adapters[0];
+        const lorafmt_adapter *const both[] = {sample_adapters[0], &twin};
+        lorafmt_error err = {0};
+        lf_container *c;
+        file f;
+        twin.name = "twin";
+        ok(lorafmt_pack(both, 2, FILE_NAME, &options, &err), &err);
+        f = load(FILE_NAME);
+        f.bytes[lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET) +
+                lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_STORED_SIZE) - 1] ^= 1;
+        save(&f, FILE_NAME);
+        free(f.bytes);
+        ok(lorafmt_add(FILE_NAME, both, 1, &options, NULL, &err), &err);
+        f = load(FILE_NAME);
+        c = open_ok(&f);
+        ok(lf_container_check(c, &result, &err), &err);
+        assert_int_equal(result.n_adapters, 2);
+        lf_container_free(c);
+        free(f.bytes);
+    }
+}
+
 /* --- what another writer left --- */
 
 /* A dead segment stays dead, and the history goes on. */
@@ -717,6 +748,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_recovered, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_rollback_to_what_is_damaged, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_compact_what_is_damaged, enter_directory, leave_directory),
+        cmocka_unit_test_setup_teardown(test_adding_mends, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_behind_a_file_of_another_writer, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_behind_an_index_between_tensors, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_history, enter_directory, leave_directory),

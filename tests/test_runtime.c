@@ -13,6 +13,7 @@
 #include "format/base/digest.h"
 #include "lorafmt/runtime.h"
 #include "tests/adapters.h"
+#include "tests/failing_allocations.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -36,32 +37,6 @@ static const lorafmt_base base = {.struct_size = sizeof base, .n_tensors = N_TEN
 static uint8_t pristine[N_TENSORS][MAX_SIZE];
 static float numbers[4096];
 static lorafmt_adapter adapters[N_ALL];
-
-/* --- memory that fails --- */
-
-static atomic_int n_until_failure = -1;
-
-static bool fails(void)
-{
-    return n_until_failure >= 0 && n_until_failure-- == 0;
-}
-
-// NOLINTBEGIN(bugprone-reserved-identifier): names that the linker makes
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-// NOLINTEND(bugprone-reserved-identifier)
 
 /* --- adapters --- */
 
@@ -524,23 +499,33 @@ static void test_all_offenders_are_listed(void **state)
     lorafmt_runtime_free(one.runtime);
 }
 
-static lorafmt_status new_failing_at(int n, lorafmt_runtime **out)
+static lorafmt_status make_runtime(const void *unused, lorafmt_error *err)
 {
-    lorafmt_status st;
+    lorafmt_runtime *rt;
+    const lorafmt_status st = lorafmt_runtime_new(&base, one.places, NULL, &rt, err);
 
-    n_until_failure = n;
-    st = lorafmt_runtime_new(&base, one.places, NULL, out, NULL);
-    n_until_failure = -1;
+    (void)unused;
+    assert_int_equal(rt != NULL, st == LORAFMT_OK);
+    lorafmt_runtime_free(rt);
     return st;
 }
 
-static lorafmt_status swap_failing_at(int n, const lorafmt_stack_entry *stack, size_t n_stack)
+static lorafmt_status digest(const void *unused, lorafmt_error *err)
+{
+    uint8_t all[32], each[N_TENSORS][32];
+
+    (void)unused;
+    return lorafmt_runtime_digest(one.runtime, all, each, err);
+}
+
+static lorafmt_status swap_failing_at(long at, const lorafmt_stack_entry *stack, size_t n_stack)
 {
     lorafmt_status st;
 
-    n_until_failure = n;
+    n_calls = 0;
+    fail_at = at;
     st = lorafmt_runtime_swap(one.runtime, stack, n_stack, NULL, NULL, NULL, NULL);
-    n_until_failure = -1;
+    fail_at = -1;
     return st;
 }
 
@@ -548,19 +533,15 @@ static lorafmt_status swap_failing_at(int n, const lorafmt_stack_entry *stack, s
 static void test_memory(void **state)
 {
     const lorafmt_stack_entry before = entry(X, 1), after[] = {entry(Y, 1), entry(Z, 0.5)};
-    lorafmt_runtime *rt = NULL;
     lorafmt_status st;
 
     (void)state;
     for (unsigned n_sets = 1; n_sets <= 2; n_sets++) {
         model_init(n_sets, 0, NULL);
-        for (int i = 0; (st = new_failing_at(i, &rt)); i++) {
-            assert_int_equal(st, LORAFMT_NO_MEMORY);
-            assert_null(rt);
-        }
-        lorafmt_runtime_free(rt);
+        refuse_each(make_runtime, NULL); // a thread may do the work of another
+        refuse_each(digest, NULL);
         assert_int_equal(lorafmt_runtime_swap(one.runtime, &before, 1, NULL, NULL, NULL, NULL), LORAFMT_OK);
-        for (int i = 0; (st = swap_failing_at(i, after, 2)); i++) {
+        for (long at = 0; (st = swap_failing_at(at, after, 2)); at++) {
             assert_int_equal(st, LORAFMT_NO_MEMORY);
             assert_live(&before, 1);
         }
@@ -597,6 +578,50 @@ static void test_bad_places(void **state)
     REFUSED(bad[Q].live_dtype = LORAFMT_I8);
     REFUSED((bad[Q].live[1] = live, bad[Q].live[0] = NULL, bad[Q].pristine = NULL));
 #undef REFUSED
+}
+
+static void assert_no_runtime(const lorafmt_base *of, const lorafmt_place *places, const lorafmt_runtime_options *o)
+{
+    lorafmt_runtime *rt;
+    lorafmt_error err;
+
+    assert_int_equal(lorafmt_runtime_new(of, places, o, &rt, &err), LORAFMT_MISUSE);
+    assert_null(rt);
+    assert_true(err.text[0]);
+}
+
+static void test_bad_arguments(void **state)
+{
+    static const lorafmt_runtime_options old = {.struct_size = 1}, sets = {.struct_size = sizeof sets, .n_sets = 3},
+                                         twice = {.struct_size = sizeof twice, .is_loaded = true, .load_by_swap = true};
+    static const lorafmt_bind_options check_only = {.struct_size = sizeof check_only, .check_only = true};
+    const lorafmt_swap_options before = {.struct_size = 1}, checks = {.struct_size = sizeof checks, .bind = &check_only};
+    lorafmt_base_tensor bad[N_TENSORS];
+    lorafmt_base other = base;
+
+    (void)state;
+    model_init(1, 0, NULL);
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, NULL, 0, &before, NULL, NULL, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_runtime_swap(one.runtime, NULL, 0, &checks, NULL, NULL, NULL), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_runtime_generation(one.runtime), 0);
+    lorafmt_runtime_free(one.runtime);
+    assert_no_runtime(NULL, one.places, NULL);
+    assert_no_runtime(&base, NULL, NULL);
+    assert_no_runtime(&base, one.places, &old);
+    assert_no_runtime(&base, one.places, &sets);
+    assert_no_runtime(&base, one.places, &twice);
+    other.struct_size = 1;
+    assert_no_runtime(&other, one.places, NULL);
+    other = base;
+    other.tensors = NULL;
+    assert_no_runtime(&other, one.places, NULL);
+    memcpy(bad, tensors, sizeof bad);
+    other.tensors = bad;
+    bad[Q].size++;
+    assert_no_runtime(&other, one.places, NULL);
+    bad[Q].size--;
+    bad[Q].name = NULL;
+    assert_no_runtime(&other, one.places, NULL);
 }
 
 /* --- readers while a writer switches --- */
@@ -671,6 +696,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_waiting_for_readers_can_be_stopped),
         cmocka_unit_test(test_all_offenders_are_listed),
         cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_bad_arguments),
         cmocka_unit_test(test_bad_places),
         cmocka_unit_test(test_readers_see_no_mixture),
     };

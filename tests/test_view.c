@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "format/base/digest.h"
+#include "format/base/error.h"
 #include "lorafmt/view.h"
 #include "tests/adapters.h"
 
@@ -933,6 +934,150 @@ static void test_structure(void **state)
     assert_int_equal(lorafmt_base_structure(&m.base, got, &err), LORAFMT_MISUSE);
 }
 
+static void assert_misused(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n, const lorafmt_bind_options *o)
+{
+    lorafmt_view *view = NULL;
+    lorafmt_error err;
+
+    assert_int_equal(lorafmt_bind(base, stack, n, o, &view, &err), LORAFMT_MISUSE);
+    assert_null(view);
+    assert_true(err.text[0]);
+}
+
+static void test_wrong_arguments_of_bind(void **state)
+{
+    lorafmt_factor f[2];
+    const lorafmt_site site = test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f);
+    const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+    const lorafmt_stack_entry good = {&adapter, 1}, none = {NULL, 1}, heavy = {&adapter, INFINITY}, nan = {&adapter, NAN};
+    const lorafmt_bind_options old = {.struct_size = 8},
+                               sideways = {.struct_size = sizeof sideways,
+                                           .has_orientation = true,
+                                           .orientation = (lorafmt_orientation)3},
+                               no_cpu = {.struct_size = sizeof no_cpu, .cpu = (lorafmt_cpu)99};
+    memory_base m;
+
+    (void)state;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F32, 2, 3, zeros);
+    assert_misused(NULL, &good, 1, NULL);
+    assert_misused(&m.base, NULL, 1, NULL);
+    assert_misused(&m.base, &none, 1, NULL);
+    assert_misused(&m.base, &heavy, 1, NULL);
+    assert_misused(&m.base, &nan, 1, NULL);
+    assert_misused(&m.base, &good, 1, &old);
+    assert_misused(&m.base, &good, 1, &sideways);
+    assert_misused(&m.base, &good, 1, &no_cpu);
+    m.base.struct_size--;
+    assert_misused(&m.base, &good, 1, NULL);
+    m.base.struct_size++;
+    m.tensors[0].size++;
+    assert_misused(&m.base, &good, 1, NULL);
+    m.tensors[0].size--;
+    m.tensors[0].n_dims = LORAFMT_MAX_DIMS + 1;
+    assert_misused(&m.base, &good, 1, NULL);
+}
+
+static void test_wrong_arguments_of_a_view(void **state)
+{
+    const lorafmt_bind_options check_only = {.struct_size = sizeof check_only, .check_only = true};
+    lorafmt_factor f[3], g[2];
+    lorafmt_site sites[] = {test_low_rank("d.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, f),
+                            test_low_rank("w.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, g)};
+    const lorafmt_adapter adapter = test_adapter("x", sites, 2);
+    float dst[6];
+    const lorafmt_rows some = {ones, 4, LORAFMT_F4, dst, 4, LORAFMT_F4, 0, 1};
+    memory_base m;
+    lorafmt_view *view;
+    lorafmt_error err;
+
+    (void)state;
+    f[2] = (lorafmt_factor){LORAFMT_ROLE_MAGNITUDE, test_tensor(LORAFMT_F32, 2, 0, ones)};
+    sites[0].n_factors = 3;
+    base_init(&m);
+    base_add(&m, "w.weight", LORAFMT_F32, 2, 3, zeros);
+    base_add(&m, "d.weight", LORAFMT_F32, 2, 3, ones);
+    base_add(&m, "packed", LORAFMT_F4, 2, 4, ones);
+    m.base.read = NULL;
+    assert_int_equal(bind_one(&m, &adapter, NULL, &view, &err), LORAFMT_OK);
+    assert_null(lorafmt_view_get_tensor(view, 3));
+    assert_null(lorafmt_view_get_site(view, 2));
+    assert_null(lorafmt_view_bridge(view, 1));
+    assert_int_equal(lorafmt_view_factors_size(view, 3), 0);
+    assert_int_equal(lorafmt_view_prepare(view, 3, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_view_prepare(view, 1, &err), LORAFMT_MISUSE); // which cannot be read
+    assert_string_equal(err.field, "d.weight");
+    assert_int_equal(lorafmt_view_prepare(view, 0, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_get_factors(view, 3, dst, 0, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_view_evaluate(view, 3, 0, 1, ones, 12, dst, 12, NULL, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_view_evaluate(view, 1, 0, 1, ones, 12, dst, 12, NULL, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 1, NULL, 12, dst, 12, NULL, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 0, NULL, 12, dst, 12, NULL, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_evaluate_as(view, 2, 0, 1, &some, NULL, &err), LORAFMT_MISUSE);
+    lorafmt_view_free(view);
+    assert_int_equal(bind_one(&m, &adapter, &check_only, &view, &err), LORAFMT_OK);
+    assert_int_equal(lorafmt_view_prepare(view, 0, &err), LORAFMT_MISUSE);
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, 1, ones, 12, dst, 12, NULL, &err), LORAFMT_MISUSE);
+    lorafmt_view_free(view);
+}
+
+/* --- a base that cannot be read at some time --- */
+
+static unsigned n_reads_left;
+
+static lorafmt_status read_until(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err)
+{
+    if (n_reads_left == 0)
+        return lf_fail(err, LORAFMT_IO, LORAFMT_NO_OFFSET, NULL, "no more reads");
+    n_reads_left--;
+    return read_memory(ctx, tensor, offset, size, dst, err);
+}
+
+static lorafmt_status bind_and_prepare(const memory_base *m, const lorafmt_adapter *adapter, lorafmt_error *err)
+{
+    lorafmt_view *view;
+    lorafmt_status st = bind_one(m, adapter, NULL, &view, err);
+
+    for (size_t i = 0; !st && i < m->base.n_tensors; i++)
+        st = lorafmt_view_prepare(view, i, err);
+    lorafmt_view_free(view);
+    return st;
+}
+
+/* A digest of the base, a saved head that may be the embedding, a DoRA site: each is read for. */
+static void test_reads_that_fail(void **state)
+{
+    lorafmt_factor d[3], e[1], h[1];
+    lorafmt_site sites[] = {test_low_rank("d.weight", LORAFMT_KIND_LINEAR, 1, 3, 2, ones, ones, d),
+                            test_whole("embed_tokens.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 3, ones), e),
+                            test_whole("lm_head.weight", LORAFMT_KIND_SAVED, test_tensor(LORAFMT_F32, 2, 3, zeros), h)};
+    const lorafmt_adapter adapter = test_adapter("x", sites, 3);
+    memory_base m;
+    lorafmt_status st = LORAFMT_IO;
+    unsigned n = 0;
+
+    (void)state;
+    d[2] = (lorafmt_factor){LORAFMT_ROLE_MAGNITUDE, test_tensor(LORAFMT_F32, 2, 0, ones)};
+    sites[0].n_factors = 3;
+    sites[0].flags = LORAFMT_SITE_BASE_SHA256;
+    lf_sha256_of(ones, 24, sites[0].base_sha256);
+    base_init(&m);
+    base_add(&m, "d.weight", LORAFMT_F32, 2, 3, ones);
+    base_add(&m, "embed_tokens.weight", LORAFMT_F32, 2, 3, zeros);
+    m.base.tied = LORAFMT_TIED_YES;
+    m.base.read = read_until;
+    for (; st == LORAFMT_IO; n++) {
+        lorafmt_error err;
+        n_reads_left = n;
+        st = bind_and_prepare(&m, &adapter, &err);
+        if (st == LORAFMT_IO)
+            assert_string_equal(err.text, "no more reads");
+        else if (st)
+            fail_msg("%s: %s", err.field, err.text);
+    }
+    assert_true(n > 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -967,6 +1112,9 @@ int main(void)
         cmocka_unit_test(test_packed_elements),
         cmocka_unit_test(test_identity_of_the_base),
         cmocka_unit_test(test_structure),
+        cmocka_unit_test(test_wrong_arguments_of_bind),
+        cmocka_unit_test(test_wrong_arguments_of_a_view),
+        cmocka_unit_test(test_reads_that_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

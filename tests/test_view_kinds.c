@@ -332,6 +332,128 @@ static void test_rows_in_a_stack(void **state)
     refuse(&t, stack + 1, 1, LORAFMT_MISMATCH, "cannot be weighted");
 }
 
+/* --- what does not fit --- */
+
+static const int64_t first_rows[] = {0, 2}, other_rows[] = {1, 2}, far_rows[] = {1, 3};
+
+static lorafmt_tensor tensor_up_to(lorafmt_dtype dtype, const uint64_t shape[3])
+{
+    static const float data[64];
+    uint32_t n_dims = 0;
+
+    while (n_dims < 3 && shape[n_dims])
+        n_dims++;
+    return tensor_of(dtype, n_dims, shape, data);
+}
+
+typedef struct misfit {
+    lorafmt_dtype base_dtype;
+    uint64_t base_shape[3];
+    unsigned kind;
+    lorafmt_dtype dtype;
+    uint64_t shape[3];
+    const int64_t *rows;
+    double weight;
+    lorafmt_status status;
+    const char *says;
+} misfit;
+
+static const misfit misfits[] = {
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_F32, {2, 2}, first_rows, 1, LORAFMT_OK, ""},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_F16, {2, 2}, first_rows, 1, LORAFMT_OK, ""},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_F32, {2, 3}, first_rows, 1, LORAFMT_MISMATCH, "rows do not fit"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_F32, {2, 2, 1}, first_rows, 1, LORAFMT_MISMATCH, "rows do not fit"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_F32, {2, 2}, far_rows, 1, LORAFMT_MISMATCH, "rows do not fit"},
+    {LORAFMT_F32, {3}, LORAFMT_KIND_ROWS, LORAFMT_F32, {2}, first_rows, 1, LORAFMT_UNSUPPORTED, "rows of one element"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_F32, {2, 2}, first_rows, 2, LORAFMT_MISMATCH, "cannot be weighted with 2"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_I8, {2, 2}, first_rows, 1, LORAFMT_MISMATCH, "the adapter's rows are I8"},
+    {LORAFMT_I8, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_I8, {2, 2}, first_rows, 1, LORAFMT_UNSUPPORTED, "the base has I8"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ADDITIVE, LORAFMT_F32, {3, 2}, NULL, 1, LORAFMT_OK, ""},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ADDITIVE, LORAFMT_F32, {2, 3}, NULL, 1, LORAFMT_MISMATCH, "the base has [3, 2]"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ADDITIVE, LORAFMT_F32, {6}, NULL, 1, LORAFMT_MISMATCH, "adds [6] of F32"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ADDITIVE, LORAFMT_I8, {3, 2}, NULL, 1, LORAFMT_MISMATCH, "adds [3, 2] of I8"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ADDITIVE, LORAFMT_F32, {3, 2}, NULL, 1e300, LORAFMT_MISMATCH, "beyond what F32 holds"},
+    {LORAFMT_I8, {3, 2}, LORAFMT_KIND_ADDITIVE, LORAFMT_F32, {3, 2}, NULL, 1, LORAFMT_UNSUPPORTED, "the base has I8"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_REPLACEMENT, LORAFMT_BF16, {3, 2}, NULL, 1, LORAFMT_OK, ""},
+    {LORAFMT_I8, {3, 2}, LORAFMT_KIND_REPLACEMENT, LORAFMT_I8, {3, 2}, NULL, 1, LORAFMT_OK, ""},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_REPLACEMENT, LORAFMT_F32, {3}, NULL, 1, LORAFMT_MISMATCH, "replaces it by [3]"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_REPLACEMENT, LORAFMT_F32, {3, 3}, NULL, 1, LORAFMT_MISMATCH, "replaces it by [3, 3]"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_REPLACEMENT, LORAFMT_I8, {3, 2}, NULL, 1, LORAFMT_MISMATCH, "replaces it by I8"},
+    {LORAFMT_I8, {3, 2}, LORAFMT_KIND_REPLACEMENT, LORAFMT_F32, {3, 2}, NULL, 1, LORAFMT_MISMATCH, "replaces it by F32"},
+    {LORAFMT_F4, {3, 2}, LORAFMT_KIND_REPLACEMENT, LORAFMT_F4, {3, 2}, NULL, 1, LORAFMT_UNSUPPORTED, "replacing a tensor of F4"},
+    {LORAFMT_F32, {3, 2}, LORAFMT_KIND_REPLACEMENT, LORAFMT_F32, {3, 2}, NULL, 2, LORAFMT_MISMATCH, "cannot be weighted"},
+};
+
+static lorafmt_site site_of(const misfit *m, lorafmt_factor f[2])
+{
+    lorafmt_site site = test_whole("w", m->kind, tensor_up_to(m->dtype, m->shape), f);
+
+    if (m->rows) {
+        f[1] = (lorafmt_factor){LORAFMT_ROLE_ROW_INDEX, tensor_of(LORAFMT_I64, 1, SHAPE(2), m->rows)};
+        site.n_factors = 2;
+    }
+    return site;
+}
+
+static void assert_binds(const lorafmt_base *base, const lorafmt_stack_entry *stack, size_t n, lorafmt_status status,
+                         const char *says)
+{
+    lorafmt_error err = {0};
+    lorafmt_view *view;
+
+    if (lorafmt_bind(base, stack, n, NULL, &view, &err) != status || !strstr(err.text, says))
+        fail_msg("%s '%s', not %s '%s'", lorafmt_status_name(err.status), err.text, lorafmt_status_name(status), says);
+    assert_int_equal(view != NULL, status == LORAFMT_OK);
+    lorafmt_view_free(view);
+}
+
+static void test_misfits(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof misfits / sizeof misfits[0]; i++) {
+        const lorafmt_tensor t = tensor_up_to(misfits[i].base_dtype, misfits[i].base_shape);
+        lorafmt_factor f[2];
+        const lorafmt_site site = site_of(&misfits[i], f);
+        const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+        const lorafmt_stack_entry entry = {&adapter, misfits[i].weight};
+        one_tensor base;
+        one_tensor_init(&base, t.dtype, t.n_dims, t.shape, t.data);
+        assert_binds(&base.base, &entry, 1, misfits[i].status, misfits[i].says);
+    }
+}
+
+/* Two adapters for one tensor: what one replaces, the other must not have touched before, nor replace otherwise. */
+static void test_what_does_not_go_together(void **state)
+{
+    static const misfit kinds[] = {
+        {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_F32, {2, 2}, first_rows, 1, LORAFMT_OK, ""},
+        {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ROWS, LORAFMT_F32, {2, 2}, other_rows, 1, LORAFMT_OK, ""},
+        {LORAFMT_F32, {3, 2}, LORAFMT_KIND_ADDITIVE, LORAFMT_F32, {3, 2}, NULL, 1, LORAFMT_OK, ""},
+        {LORAFMT_F32, {3, 2}, LORAFMT_KIND_REPLACEMENT, LORAFMT_F32, {3, 2}, NULL, 1, LORAFMT_OK, ""},
+    };
+    static const char later[] = "later in the stack, replaces this tensor; put it first",
+                      twice[] = "rows are replaced twice, with different ones (first by adapter x)";
+    static const char *const says[4][4] = {
+        {"", twice, "", later},
+        {twice, "", "", later},
+        {later, later, "", later},
+        {"", "", "", ""},
+    };
+    one_tensor base;
+    static const float zeros[6];
+
+    (void)state;
+    one_tensor_init(&base, LORAFMT_F32, 2, SHAPE(3, 2), zeros);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t k = 0; k < 4; k++) {
+            lorafmt_factor f[2], g[2];
+            const lorafmt_site first = site_of(&kinds[i], f), second = site_of(&kinds[k], g);
+            const lorafmt_adapter x = test_adapter("x", &first, 1), y = test_adapter("y", &second, 1);
+            const lorafmt_stack_entry stack[] = {{&x, 1}, {&y, 1}};
+            assert_binds(&base.base, stack, 2, says[i][k][0] ? LORAFMT_MISMATCH : LORAFMT_OK, says[i][k]);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -342,6 +464,8 @@ int main(void)
         cmocka_unit_test(test_dora),
         cmocka_unit_test(test_two_doras),
         cmocka_unit_test(test_rows_in_a_stack),
+        cmocka_unit_test(test_misfits),
+        cmocka_unit_test(test_what_does_not_go_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

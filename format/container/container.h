@@ -191,9 +191,11 @@ size_t lf_container_n_earlier(const lf_container *container);
 lorafmt_status lf_container_earlier(const lf_container *container, size_t i, uint64_t *generation, uint64_t *file_end,
                                     lorafmt_error *err);
 
-/* Open one of them, with its digest checked. NOT_FOUND. It lives no longer than the bytes of container. */
-lorafmt_status lf_container_open_earlier(const lf_container *container, uint64_t generation, lf_container **out,
-                                         lorafmt_error *err);
+/* The place of a generation among them. NOT_FOUND. */
+lorafmt_status lf_container_find_earlier(const lf_container *container, uint64_t generation, size_t *out, lorafmt_error *err);
+
+/* Open the one at that place, with its digest checked. It lives no longer than the bytes of container. */
+lorafmt_status lf_container_open_earlier(const lf_container *container, size_t i, lf_container **out, lorafmt_error *err);
 
 /* spec 6.1. Hashes every tensor, unless sha256s (one per factor in site and factor order) is given. */
 void lf_adapter_id(const lorafmt_adapter *adapter, const uint8_t (*sha256s)[32], uint8_t out[32]);

@@ -15,6 +15,7 @@ typedef struct lf_stored {
     lf_tensor_record record;
     lf_split split;         /* with codec split, unless kept */
     const uint8_t *kept_at; /* where its stored bytes are, of a tensor that another generation or file has; else NULL */
+    size_t kept;            /* with kept_at: which of its tensors */
 } lf_stored;
 
 typedef struct lf_plan {

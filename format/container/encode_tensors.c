@@ -6,6 +6,8 @@
 #include "format/base/tensor_map.h"
 #include "format/container/encode.h"
 
+#include <stdlib.h>
+
 /* A hash table of tensor records by content; slots hold number + 1. */
 typedef struct content_table {
     uint32_t *slots;
@@ -61,12 +63,22 @@ static lorafmt_status fill_kept(const lf_plan *p, content_table *table, lf_arena
 }
 
 static bool find_kept(const lf_plan *p, const content_table *table, const lorafmt_tensor *t, const lf_digest sha256,
-                      lf_tensor_record *out)
+                      lf_stored *out)
 {
-    for (size_t slot = first_slot(table, sha256); table->slots[slot]; slot = (slot + 1) & table->mask)
-        if (lf_container_tensor(p->kept, table->slots[slot] - 1, out, NULL) == LORAFMT_OK && is_same(out, t, sha256))
+    for (size_t slot = first_slot(table, sha256); table->slots[slot]; slot = (slot + 1) & table->mask) {
+        out->kept = table->slots[slot] - 1;
+        if (lf_container_tensor(p->kept, out->kept, &out->record, NULL) == LORAFMT_OK && is_same(&out->record, t, sha256)) {
+            out->kept_at = p->kept->bytes + out->record.offset;
             return true;
+        }
+    }
     return false;
+}
+
+static void store_raw(lf_stored *stored, const lorafmt_tensor *t, const lf_digest sha256)
+{
+    *stored = (lf_stored){.record = {.codec = LORAFMT_CODEC_RAW, .stored_size = t->size, .tensor = *t}};
+    memcpy(stored->record.sha256, sha256, LF_SHA256_SIZE);
 }
 
 /* The number of the stored tensor with that content, which is added if there is none. */
@@ -80,14 +92,42 @@ static uint32_t store_tensor(lf_plan *p, lookup *tables, const lorafmt_tensor *t
         if (is_same(&p->tensors[table->slots[slot] - 1].record, t, sha256))
             return table->slots[slot] - 1;
     stored = &p->tensors[p->n_records[LF_TENSORS]];
-    if (find_kept(p, &tables->kept, t, sha256, &stored->record)) {
-        stored->kept_at = p->kept->bytes + stored->record.offset;
-    } else {
-        stored->record = (lf_tensor_record){.codec = LORAFMT_CODEC_RAW, .stored_size = t->size, .tensor = *t};
-        memcpy(stored->record.sha256, sha256, LF_SHA256_SIZE);
-    }
+    if (!find_kept(p, &tables->kept, t, sha256, stored))
+        store_raw(stored, t, sha256);
     table->slots[slot] = (uint32_t)++p->n_records[LF_TENSORS];
     return table->slots[slot] - 1;
+}
+
+/* Digests of what is kept were not looked at: is it what it says, which is what t has? */
+static lorafmt_status is_whole(const lf_plan *p, const lf_stored *stored, const lorafmt_tensor *t, bool *out, lorafmt_error *err)
+{
+    uint8_t *decoded;
+    lorafmt_status st;
+
+    *out = false;
+    if (stored->record.codec == LORAFMT_CODEC_RAW) {
+        *out = memcmp(stored->kept_at, t->data, (size_t)t->size) == 0;
+        return LORAFMT_OK;
+    }
+    if (!(decoded = malloc((size_t)t->size)))
+        return lf_no_memory(err);
+    st = lf_container_decode_tensor(p->kept, stored->kept, decoded, err);
+    *out = !st && memcmp(decoded, t->data, (size_t)t->size) == 0;
+    free(decoded);
+    return st == LORAFMT_NO_MEMORY ? st : LORAFMT_OK;
+}
+
+/* What came with its data takes the place of what is damaged, for all adapters that name it. */
+static lorafmt_status mend(lf_plan *p, lf_stored *stored, const lorafmt_tensor *t, const lf_digest sha256, lorafmt_error *err)
+{
+    bool whole;
+
+    if (!stored->kept_at)
+        return LORAFMT_OK;
+    LF_TRY(is_whole(p, stored, t, &whole, err));
+    if (!whole)
+        store_raw(stored, t, sha256);
+    return LORAFMT_OK;
 }
 
 /* Store the tensor of factor f. Data that several factors name is hashed once. */
@@ -105,7 +145,7 @@ static lorafmt_status hash_factor(lf_plan *p, lookup *tables, size_t f, const lo
         return lf_no_memory(err);
     lf_sha256_of(t->data, (size_t)t->size, p->sha256s[f]);
     p->tensor_of[f] = store_tensor(p, tables, t, p->sha256s[f]);
-    return LORAFMT_OK;
+    return mend(p, &p->tensors[p->tensor_of[f]], t, p->sha256s[f], err);
 }
 
 static lorafmt_status plan_adapter(lf_plan *p, lookup *tables, size_t a, size_t *f, lorafmt_error *err)

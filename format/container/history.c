@@ -41,20 +41,32 @@ static lorafmt_status check_superseded(const lf_container *c, size_t i, const lf
                              err);
 }
 
-/* Each generation was appended to the one before it, so their indexes cannot overlap and hashing all of them is linear. */
+/*
+ * Entry i, which must come before the one after it in time. Each generation was appended to the one before it, so their indexes cannot
+ * overlap, and looking at all of them is linear.
+ */
+static lorafmt_status decode_in_order(const lf_container *c, size_t i, const lf_root *newer, lf_root *out, lorafmt_error *err)
+{
+    lf_record r;
+
+    LF_TRY(lf_history_decode(c, i, out, err));
+    LF_TRY(lf_record_get(c, LF_HISTORY, i, &r, err));
+    if (out->generation >= newer->generation)
+        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_GENERATION, "generation", err, "generations must descend");
+    if (out->file_end > newer->index_offset)
+        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_FILE_END, "file_end", err,
+                              "beyond the index of the generation after it");
+    return LORAFMT_OK;
+}
+
 static lorafmt_status check_entry(const lf_container *c, size_t i, lf_root *newer, lorafmt_error *err)
 {
     uint8_t sha256[LF_SHA256_SIZE];
     lf_record r;
     lf_root root;
 
-    LF_TRY(lf_history_decode(c, i, &root, err));
+    LF_TRY(decode_in_order(c, i, newer, &root, err));
     LF_TRY(lf_record_get(c, LF_HISTORY, i, &r, err));
-    if (root.generation >= newer->generation)
-        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_GENERATION, "generation", err, "generations must descend");
-    if (root.file_end > newer->index_offset)
-        return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_FILE_END, "file_end", err,
-                              "beyond the index of the generation after it");
     if (!c->is_earlier && !c->recovered && root.generation == c->root.generation - 1 &&
         memcmp(r.p, c->other_root, LF_ROOT_SIZE) != 0)
         return lf_record_fail(&r, LORAFMT_CORRUPT, LF_ROOT_MAGIC, NULL, err, "not the root of the other slot");
@@ -76,46 +88,50 @@ lorafmt_status lf_history_check(const lf_container *c, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-/* The entry of a generation; SIZE_MAX when the history has none. */
-static lorafmt_status find_entry(const lf_container *c, uint64_t generation, size_t *out, lf_root *root, lorafmt_error *err)
-{
-    *out = SIZE_MAX;
-    for (size_t i = 0; i < c->sections[LF_HISTORY].n_records && *out == SIZE_MAX; i++) {
-        LF_TRY(lf_history_decode(c, i, root, err));
-        if (root->generation == generation)
-            *out = i;
-    }
-    return LORAFMT_OK;
-}
-
 size_t lf_container_n_earlier(const lf_container *c)
 {
     return c->sections[LF_HISTORY].n_records;
+}
+
+/* Entry i, in order with its neighbour. */
+static lorafmt_status read_entry(const lf_container *c, size_t i, lf_root *out, lorafmt_error *err)
+{
+    lf_root newer = c->root;
+
+    if (i > 0)
+        LF_TRY(lf_history_decode(c, i - 1, &newer, err));
+    return decode_in_order(c, i, &newer, out, err);
 }
 
 lorafmt_status lf_container_earlier(const lf_container *c, size_t i, uint64_t *generation, uint64_t *file_end, lorafmt_error *err)
 {
     lf_root root;
 
-    LF_TRY(lf_history_decode(c, i, &root, err));
+    LF_TRY(read_entry(c, i, &root, err));
     *generation = root.generation;
     *file_end = root.file_end;
     return LORAFMT_OK;
 }
 
-lorafmt_status lf_container_open_earlier(const lf_container *c, uint64_t generation, lf_container **out, lorafmt_error *err)
+lorafmt_status lf_container_find_earlier(const lf_container *c, uint64_t generation, size_t *out, lorafmt_error *err)
+{
+    lf_root root;
+
+    for (*out = 0; *out < c->sections[LF_HISTORY].n_records; ++*out) {
+        LF_TRY(lf_history_decode(c, *out, &root, err));
+        if (root.generation == generation)
+            return LORAFMT_OK;
+    }
+    return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no generation %" PRIu64 " in its history",
+                   generation);
+}
+
+lorafmt_status lf_container_open_earlier(const lf_container *c, size_t i, lf_container **out, lorafmt_error *err)
 {
     lf_container earlier = {.bytes = c->bytes, .size = c->size, .slot = c->slot, .is_earlier = true};
-    size_t i;
 
     *out = NULL;
-    LF_TRY(find_entry(c, generation, &i, &earlier.root, err));
-    if (i == SIZE_MAX)
-        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no generation %" PRIu64 " in its history",
-                       generation);
-    if (earlier.root.file_end > c->root.index_offset)
-        return lf_record_corrupt(c, LF_HISTORY, i, LF_ROOT_FILE_END, "file_end", "beyond the index of the generation after it",
-                                 err);
+    LF_TRY(read_entry(c, i, &earlier.root, err));
     snprintf(earlier.root_name, sizeof earlier.root_name, "history[%zu]", i);
     earlier.root_at = c->root.index_offset + c->sections[LF_HISTORY].offset + i * LF_ROOT_SIZE;
     earlier.index = c->bytes + earlier.root.index_offset;

@@ -206,9 +206,10 @@ static lorafmt_status fold(lf_arena *arena, lorafmt_tensor *b, runs r, double fa
                            lorafmt_error *err)
 {
     const lorafmt_tensor before = *b;
+    const lorafmt_status st = rewrite(arena, b, r, b->dtype, factor, true, relative, target, err);
 
-    if (rewrite(arena, b, r, b->dtype, factor, true, relative, target, err) == LORAFMT_OK && *relative <= DBL_EPSILON)
-        return LORAFMT_OK;
+    if (st == LORAFMT_NO_MEMORY || (!st && *relative <= DBL_EPSILON))
+        return st;
     *b = before;
     return rewrite(arena, b, r, b->dtype == LORAFMT_F64 ? LORAFMT_F64 : LORAFMT_F32, factor, true, relative, target, err);
 }

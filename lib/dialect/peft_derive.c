@@ -124,10 +124,14 @@ static bool is_doubled(const lorafmt_site *site)
     return site->flags & LORAFMT_SITE_DOUBLED;
 }
 
+/* Takes the value, which is gone when it fails. */
 static bool set_item(cJSON *json, const char *key, cJSON *value)
 {
     cJSON_DeleteItemFromObjectCaseSensitive(json, key);
-    return value && cJSON_AddItemToObject(json, key, value);
+    if (value && cJSON_AddItemToObject(json, key, value))
+        return true;
+    cJSON_Delete(value);
+    return false;
 }
 
 static cJSON *text_or_null(const char *text)
@@ -155,7 +159,7 @@ static bool set_saved(cJSON *json, const lorafmt_adapter *adapter)
         cJSON_Delete(saved);
         saved = cJSON_CreateNull();
     }
-    return ok && set_item(json, "modules_to_save", saved) && set_item(json, "bias", cJSON_CreateString(bias));
+    return set_item(json, "modules_to_save", saved) && ok && set_item(json, "bias", cJSON_CreateString(bias));
 }
 
 /* The rows of an embedding that are replaced, by module. */
@@ -278,8 +282,8 @@ lorafmt_status lf_peft_derive_config(const lorafmt_adapter *adapter, const char 
     char *text = NULL;
     bool ok;
 
-    if (old && lf_json_parse(old, strlen(old), 0, &json, NULL) != LORAFMT_OK)
-        json = NULL;
+    if (old && lf_json_parse(old, strlen(old), 0, &json, NULL) == LORAFMT_NO_MEMORY)
+        return lf_no_memory(err);
     if (!json)
         json = cJSON_CreateObject();
     ok = json && set_item(json, "peft_type", cJSON_CreateString("LORA")) &&

@@ -360,12 +360,12 @@ lorafmt_status lf_peft_export(const lorafmt_adapter *adapter, lf_arena *arena, c
     LF_TRY(check_sharing(adapter, arena, err));
     if (old)
         st = export_with(&ex, old);
-    for (int anchored = 0; st && anchored < 2; anchored++) {
+    for (int anchored = 0; st && st != LORAFMT_NO_MEMORY && anchored < 2; anchored++) {
         LF_TRY(lf_peft_derive_config(adapter, old, anchored, arena, config_text, err));
         ex.err = anchored ? err : NULL;
         st = export_with(&ex, *config_text);
     }
     *tensors = ex.tensors;
     *n_tensors = ex.n_tensors;
-    return st;
+    return st == LORAFMT_NO_MEMORY ? lf_no_memory(err) : st;
 }

@@ -155,13 +155,20 @@ static lorafmt_status add_bias(lf_importer *im, const layer *l, double scale, lo
     return lf_importer_set_value(im, site, &l->bias->tensor->tensor, NULL, err);
 }
 
-/* Is this the module of a MultiheadAttention? PEFT wraps its output projection along with it. */
-static bool is_attention(const lf_importer *im, const char *module)
+/* Is this a projection of a MultiheadAttention? PEFT wraps the output projection along with its module, which is the other one. */
+static lorafmt_status find_attention(const lf_importer *im, const layer *l, bool *out, lorafmt_error *err)
 {
-    const char *path = lf_arena_printf(im->arena, "%s.out_proj", module);
-    const lf_importer_entry *first = path ? lf_importer_find(im, path) : NULL;
+    const lf_importer_entry *first;
+    const char *path;
 
-    return first && first->key.in_attention;
+    *out = l->a->key.in_attention;
+    if (*out || l->embedding)
+        return LORAFMT_OK;
+    if (!(path = lf_arena_printf(im->arena, "%s.out_proj", l->a->key.module)))
+        return lf_no_memory(err);
+    first = lf_importer_find(im, path);
+    *out = first && first->key.in_attention;
+    return LORAFMT_OK;
 }
 
 /* Rank and alpha of an attention's output projection are looked up under the attention's name. */
@@ -176,11 +183,11 @@ static const char *pattern_path(const lf_importer *im, const lf_importer_entry *
 static lorafmt_status check_attention(const lf_importer *im, const layer *l, const char *path, lorafmt_error *err)
 {
     const lorafmt_tensor *a = &l->a->tensor->tensor, *b = &l->b->tensor->tensor;
-    const lf_importer_entry *first = path ? lf_importer_find(im, path) : NULL;
+    const lf_importer_entry *first = lf_importer_find(im, path);
 
     if (a->n_dims != 2 || b->shape[0] != (l->a->key.in_attention ? 1 : 3) * a->shape[1])
         return lf_importer_refuse(err, LORAFMT_CORRUPT, l->b, "not of the shape that an attention's projection has");
-    if (path && (!first || !lf_peft_is_layer_part(first->key.part) || first->key.depth != 0))
+    if (!first || !lf_peft_is_layer_part(first->key.part) || first->key.depth != 0)
         return lf_importer_refuse(err, LORAFMT_CORRUPT, l->a, "the attention that it is part of has no factors of its own");
     return LORAFMT_OK;
 }
@@ -189,22 +196,24 @@ static lorafmt_status import_layer(lf_importer *im, const layer *l, lorafmt_erro
 {
     const lf_importer_entry *e = l->a;
     const uint32_t n_dims = e->tensor->tensor.n_dims;
-    const bool attention = e->key.in_attention || (!l->embedding && is_attention(im, e->key.module));
     const unsigned kind = l->embedding  ? LORAFMT_KIND_EMBEDDING
                           : n_dims == 2 ? LORAFMT_KIND_LINEAR
                                         : LORAFMT_KIND_CONV1D + n_dims - 3;
     const char *path = pattern_path(im, e);
     lorafmt_site *site;
+    bool attention;
 
     if (e->key.depth)
         return lf_importer_refuse(err, LORAFMT_UNSUPPORTED, e,
                                   "a wrapper inside another one, and no target_parameters that say of what");
+    if (!path)
+        return lf_no_memory(err);
+    LF_TRY(find_attention(im, l, &attention, err));
     LF_TRY(check_layer(im, l, !attention, err));
     LF_TRY(check_shapes(l, err));
     if (attention)
         LF_TRY(check_attention(im, l, path, err));
-    site = path ? lf_importer_add_site(im, e->key.module, attention && !e->key.in_attention ? "in_proj_weight" : "weight", kind)
-                : NULL;
+    site = lf_importer_add_site(im, e->key.module, attention && !e->key.in_attention ? "in_proj_weight" : "weight", kind);
     if (!site)
         return lf_no_memory(err);
     LF_TRY(check_rank(im, path, e->tensor->tensor.shape[0], err));

@@ -117,32 +117,37 @@ static lorafmt_status add_prefix(const normaliser *n)
 }
 
 /* The one name that all factors have inside theirs, or NULL: then they are PEFT's own, some are a leftover, or it is unclear. */
-static char *common_infix(const normaliser *n)
+static lorafmt_status find_common_infix(const normaliser *n, const char **out)
 {
-    char *common = NULL;
+    const char *common = NULL;
+    size_t common_length = 0;
 
+    *out = NULL;
     for (size_t i = 0; i < n->n; i++) {
         const char *infix;
         size_t length;
         bool is_factor;
         if (lf_peft_key_infix(n->names[i], &infix, &length, &is_factor)) {
-            if (common && (strlen(common) != length || strncmp(common, infix, length) != 0))
-                return NULL;
-            if (!common && !(common = lf_arena_strndup(n->arena, infix, length)))
-                return NULL;
+            if (common && (common_length != length || strncmp(common, infix, length) != 0))
+                return LORAFMT_OK;
+            common = infix;
+            common_length = length;
         } else if (is_factor) {
-            return NULL;
+            return LORAFMT_OK;
         }
     }
-    return common;
+    if (common && !(*out = lf_arena_strndup(n->arena, common, common_length)))
+        return lf_no_memory(n->err);
+    return LORAFMT_OK;
 }
 
 static lorafmt_status remove_infix(const normaliser *n)
 {
-    const char *infix = common_infix(n);
     char what[256] = "took the adapter's name ";
+    const char *infix;
     size_t count = 0;
 
+    LF_TRY(find_common_infix(n, &infix));
     if (!infix || strlen(infix) > LF_MAX_ADAPTER_NAME / 2)
         return LORAFMT_OK;
     for (size_t i = 0; i < n->n; i++) {

@@ -187,13 +187,15 @@ static lorafmt_status roll_back(lf_appender *a, uint64_t generation, lorafmt_app
     lorafmt_container_info info;
     lf_container *earlier;
     lorafmt_status st;
+    size_t place;
 
     lf_container_info(a->file, &info);
     if (generation == info.generation && info.recovered)
         return roll_back_to(a, a->file, out, err);
     if (generation == info.generation)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "generation %" PRIu64 " is the current one", generation);
-    LF_TRY(lf_container_open_earlier(a->file, generation, &earlier, err));
+    LF_TRY(lf_container_find_earlier(a->file, generation, &place, err));
+    LF_TRY(lf_container_open_earlier(a->file, place, &earlier, err));
     st = roll_back_to(a, earlier, out, err);
     lf_container_free(earlier);
     return st;

@@ -34,11 +34,11 @@ static lorafmt_status read_adapters(const lf_container *c, lorafmt_generation *g
 }
 
 /* An earlier generation that cannot be read is no reason not to list the others. */
-static lorafmt_status read_earlier(lorafmt_history *h, lorafmt_generation *g, lorafmt_error *err)
+static lorafmt_status read_earlier(lorafmt_history *h, size_t i, lorafmt_generation *g, lorafmt_error *err)
 {
     lf_container *earlier;
     lorafmt_error own;
-    lorafmt_status st = lf_container_open_earlier(h->container, g->number, &earlier, &own);
+    lorafmt_status st = lf_container_open_earlier(h->container, i, &earlier, &own);
 
     if (!st)
         st = read_adapters(earlier, g, &h->arena, &own);
@@ -67,7 +67,7 @@ static lorafmt_status read_generations(lorafmt_history *h, lorafmt_error *err)
         LF_TRY(lf_container_earlier(h->container, i, &g->number, &end, err));
         g->n_bytes = end;
         g[-1].n_bytes -= end < g[-1].n_bytes ? end : g[-1].n_bytes;
-        LF_TRY(read_earlier(h, g, err));
+        LF_TRY(read_earlier(h, i, g, err));
     }
     return LORAFMT_OK;
 }
@@ -124,7 +124,7 @@ lorafmt_status lorafmt_history_verify(const lorafmt_history *h, size_t i, lorafm
     if (i >= h->n)
         return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no generation at %zu, the file has %zu", i,
                        h->n);
-    LF_TRY(lf_container_open_earlier(h->container, h->generations[i].number, &earlier, err));
+    LF_TRY(lf_container_open_earlier(h->container, i - 1, &earlier, err));
     st = lf_container_check_generation(earlier, out, err);
     lf_container_free(earlier);
     return st;

@@ -341,21 +341,30 @@ static lorafmt_status no_adapter_here(const char *directory, lorafmt_error *err)
                    "no adapter here: a PEFT directory has " CONFIG_FILE " and " TENSOR_FILE);
 }
 
-static lorafmt_status open_directory(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
-                                     lorafmt_error *err)
+static lorafmt_status open_peft(lorafmt_source *source, const char *path, const char *config_path, const char *tensor_path,
+                                const lorafmt_source_options *options, lorafmt_error *err)
 {
-    char *config_path, *tensor_path;
-    lorafmt_status st;
+    lorafmt_status st = lf_source_map(tensor_path, options, &source->map, err);
 
-    if (!has_file(path, CONFIG_FILE) || !has_file(path, TENSOR_FILE))
-        return no_adapter_here(path, err);
-    config_path = lf_path_join(path, CONFIG_FILE);
-    tensor_path = lf_path_join(path, TENSOR_FILE);
-    st = config_path && tensor_path ? lf_source_map(tensor_path, options, &source->map, err) : lf_no_memory(err);
     if (!st)
         st = import_beside(source, path, config_path, options, err);
     if (st)
         lf_error_set_file(err, tensor_path);
+    return st;
+}
+
+static lorafmt_status open_directory(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
+                                     lorafmt_error *err)
+{
+    char *config_path = lf_path_join(path, CONFIG_FILE), *tensor_path = lf_path_join(path, TENSOR_FILE);
+    lorafmt_status st;
+
+    if (!config_path || !tensor_path)
+        st = lf_no_memory(err);
+    else if (lf_path_type_of(config_path) == LF_PATH_FILE && lf_path_type_of(tensor_path) == LF_PATH_FILE)
+        st = open_peft(source, path, config_path, tensor_path, options, err);
+    else
+        st = no_adapter_here(path, err);
     free(config_path);
     free(tensor_path);
     return st;
