@@ -536,6 +536,27 @@ static void test_rollback_to_what_is_damaged(void **unused)
     free(f.bytes);
 }
 
+/* Compacting reads all in full first, and what is damaged is not written again as if it were not. */
+static void test_compact_what_is_damaged(void **unused)
+{
+    lorafmt_error err = {0};
+    file f = sample_file(), after;
+
+    (void)unused;
+    f.bytes[lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET)] ^= 1;
+    save(&f, FILE_NAME);
+    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), LORAFMT_CORRUPT);
+    assert_string_equal(err.field, "tensor[0].sha256");
+    assert_int_equal(lorafmt_compact(FILE_NAME, "out.lora", NULL, NULL, &err), LORAFMT_CORRUPT);
+    assert_string_equal(err.file, FILE_NAME);
+    assert_int_equal(access("out.lora", F_OK), -1);
+    after = load(FILE_NAME);
+    assert_int_equal(after.size, f.size);
+    assert_memory_equal(after.bytes, f.bytes, f.size);
+    free(after.bytes);
+    free(f.bytes);
+}
+
 /* Data that comes anew takes the place of a damaged copy, raw or split, also for the other adapters that have the same. */
 static void test_adding_mends(void **unused)
 {
@@ -565,27 +586,6 @@ static void test_adding_mends(void **unused)
         lf_container_free(c);
         free(f.bytes);
     }
-}
-
-/* Compacting reads all in full first, and what is damaged is not written again as if it were not. */
-static void test_compact_what_is_damaged(void **unused)
-{
-    lorafmt_error err = {0};
-    file f = sample_file(), after;
-
-    (void)unused;
-    f.bytes[lf_load_u64le(tensor_record(&f, 0) + LF_TENSOR_OFFSET)] ^= 1;
-    save(&f, FILE_NAME);
-    assert_int_equal(lorafmt_compact(FILE_NAME, NULL, NULL, NULL, &err), LORAFMT_CORRUPT);
-    assert_string_equal(err.field, "tensor[0].sha256");
-    assert_int_equal(lorafmt_compact(FILE_NAME, "out.lora", NULL, NULL, &err), LORAFMT_CORRUPT);
-    assert_string_equal(err.file, FILE_NAME);
-    assert_int_equal(access("out.lora", F_OK), -1);
-    after = load(FILE_NAME);
-    assert_int_equal(after.size, f.size);
-    assert_memory_equal(after.bytes, f.bytes, f.size);
-    free(after.bytes);
-    free(f.bytes);
 }
 
 /* --- what another writer left --- */
@@ -747,8 +747,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_second_writer, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_recovered, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_rollback_to_what_is_damaged, enter_directory, leave_directory),
-        cmocka_unit_test_setup_teardown(test_adding_mends, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_compact_what_is_damaged, enter_directory, leave_directory),
+        cmocka_unit_test_setup_teardown(test_adding_mends, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_behind_a_file_of_another_writer, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_behind_an_index_between_tensors, enter_directory, leave_directory),
         cmocka_unit_test_setup_teardown(test_history, enter_directory, leave_directory),
