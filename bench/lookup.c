@@ -204,7 +204,7 @@ static void open_index(subject *s, bool defer_digest)
 {
     const lorafmt_index_options options = {.struct_size = sizeof options, .defer_digest = defer_digest};
 
-    require(lf_map_open(s->lora, false, &s->map, NULL) == LORAFMT_OK, s->lora);
+    require(lf_map_open(s->lora, false, UINT64_MAX, &s->map, NULL) == LORAFMT_OK, s->lora);
     require(lorafmt_index_open(s->map.bytes, s->map.size, &options, &s->index, NULL) == LORAFMT_OK, "opening failed");
 }
 
@@ -259,7 +259,7 @@ static void lora_read_deferred(subject *s)
 
 static void json_parse(subject *s)
 {
-    require(lf_map_open(s->json, false, &s->map, NULL) == LORAFMT_OK, s->json);
+    require(lf_map_open(s->json, false, UINT64_MAX, &s->map, NULL) == LORAFMT_OK, s->json);
     s->root = cJSON_ParseWithLength((const char *)s->map.bytes, (size_t)s->map.size);
     require(s->root != NULL, "parsing failed");
 }
