@@ -7,18 +7,23 @@
 #include <inttypes.h>
 #include <string.h>
 
-static lorafmt_status check(const lf_container *file, bool accept_recovered, lorafmt_error *err)
+static lorafmt_status refuse_recovered(const lf_container *file, lorafmt_error *err)
 {
     lorafmt_container_info info;
 
     lf_container_info(file, &info);
-    if (info.recovered && !accept_recovered)
-        return lf_hint(err,
-                       lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, NULL,
-                               "a root slot is damaged, and generation %" PRIu64
-                               " is what the other one shows; writing on would make that final",
-                               info.generation),
-                       LORAFMT_HINT_ROLLBACK);
+    return lf_hint(err,
+                   lf_fail(err, LORAFMT_CORRUPT, LORAFMT_NO_OFFSET, NULL,
+                           "a root slot is damaged, and generation %" PRIu64
+                           " is what the other one shows; writing on would make that final",
+                           info.generation),
+                   LORAFMT_HINT_ROLLBACK);
+}
+
+static lorafmt_status check(const lf_container *file, bool accept_recovered, lorafmt_error *err)
+{
+    if (lf_container_is_recovered(file) && !accept_recovered)
+        return refuse_recovered(file, err);
     LF_TRY(lf_container_check_appendable(file, err));
     return lf_container_check_but_data(file, err);
 }

@@ -70,25 +70,28 @@ lorafmt_status lorafmt_limits_check(const lorafmt_limits *limits, lorafmt_error 
 
 /* --- one number --- */
 
-static lorafmt_status within(const lorafmt_limits *limits, lorafmt_limit limit, uint64_t found, const char *field,
-                             lorafmt_error *err)
+/* note goes behind what was found. */
+static lorafmt_status hold(const lorafmt_limits *limits, lorafmt_limit limit, uint64_t found, const char *note, const char *field,
+                           lorafmt_error *err)
 {
     const uint64_t most = lorafmt_limits_get(limits, limit);
 
     return found <= most ? LORAFMT_OK
-                         : lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, field, "%s %" PRIu64 ", the limit is %" PRIu64,
-                                   known[limit].name, found, most);
+                         : lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, field, "%s %" PRIu64 "%s, the limit is %" PRIu64,
+                                   known[limit].name, found, note, most);
+}
+
+static lorafmt_status within(const lorafmt_limits *limits, lorafmt_limit limit, uint64_t found, const char *field,
+                             lorafmt_error *err)
+{
+    return hold(limits, limit, found, "", field, err);
 }
 
 /* What was added up so far, with that of field. */
 static lorafmt_status sum_within(const lorafmt_limits *limits, lorafmt_limit limit, uint64_t sum, const char *field,
                                  lorafmt_error *err)
 {
-    const uint64_t most = lorafmt_limits_get(limits, limit);
-
-    return sum <= most ? LORAFMT_OK
-                       : lf_fail(err, LORAFMT_LIMIT, LORAFMT_NO_OFFSET, field, "%s %" PRIu64 " with this, the limit is %" PRIu64,
-                                 known[limit].name, sum, most);
+    return hold(limits, limit, sum, " with this", field, err);
 }
 
 lorafmt_status lf_limits_check_file(const lorafmt_limits *limits, uint64_t size, lorafmt_error *err)
