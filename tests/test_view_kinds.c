@@ -139,6 +139,27 @@ static void test_experts(void **state)
     }
 }
 
+/* Rows of a tensor are not the same to both, so no stack can have them; found by fuzzing. */
+static void test_no_tensor_is_experts_and_a_kernel(void **state)
+{
+    static const float ones[24] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    lorafmt_factor f[2][2] = {{{LORAFMT_ROLE_A, tensor_of(LORAFMT_F32, 2, SHAPE(3, 2), ones)},
+                               {LORAFMT_ROLE_B, tensor_of(LORAFMT_F32, 2, SHAPE(12, 1), ones)}},
+                              {{LORAFMT_ROLE_A, tensor_of(LORAFMT_F32, 3, SHAPE(1, 4, 2), ones)},
+                               {LORAFMT_ROLE_B, tensor_of(LORAFMT_F32, 3, SHAPE(3, 1, 1), ones)}}};
+    const lorafmt_site sites[] = {low_rank(LORAFMT_KIND_EXPERTS, LORAFMT_OUT_IN, 1, 1, f[0], 2),
+                                  low_rank(LORAFMT_KIND_CONV1D, LORAFMT_OUT_IN, 1, 1, f[1], 2)};
+    const lorafmt_adapter experts = test_adapter("x", &sites[0], 1), kernel = test_adapter("y", &sites[1], 1);
+    one_tensor t;
+    (void)state;
+
+    one_tensor_init(&t, LORAFMT_F32, 3, SHAPE(3, 4, 2), ones);
+    refuse(&t, (const lorafmt_stack_entry[]){{&experts, 1}, {&kernel, 1}}, 2, LORAFMT_MISMATCH,
+           "is conv1d here and experts to another adapter");
+    refuse(&t, (const lorafmt_stack_entry[]){{&kernel, 1}, {&experts, 1}}, 2, LORAFMT_MISMATCH,
+           "is experts here and conv1d to another adapter");
+}
+
 static void test_additive(void **state)
 {
     float w[6], x[6], got[6];
@@ -458,6 +479,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_no_tensor_is_experts_and_a_kernel),
         cmocka_unit_test(test_additive),
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_rows_take_the_dtype_of_the_base),

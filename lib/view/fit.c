@@ -171,6 +171,13 @@ static bool is_computable(lf_binder *binder, const lorafmt_bound_site *bound)
     return false;
 }
 
+/* Do the low-rank sites before it take the tensor for something else? Of experts each has rows of its own, of a kernel each output. */
+static bool kind_clashes(const lf_plan *plan, const lorafmt_site *site)
+{
+    return lf_kind_is_low_rank(site->kind) && plan->kind &&
+           (plan->kind == LORAFMT_KIND_EXPERTS) != (site->kind == LORAFMT_KIND_EXPERTS);
+}
+
 static void fit_term(lf_binder *binder, lorafmt_bound_site *bound)
 {
     const lorafmt_view *view = binder->view;
@@ -192,6 +199,9 @@ static void fit_term(lf_binder *binder, lorafmt_bound_site *bound)
                    "DoRA cannot be weighted with %g; only weight 1 is possible for this adapter", bound->weight);
     else if (plan->rows && bound->site->kind == LORAFMT_KIND_EXPERTS)
         lf_problem(binder, LORAFMT_UNSUPPORTED, bound->entry, target, "is a tensor of experts of which rows are replaced");
+    else if (kind_clashes(plan, bound->site))
+        lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target, "is %s here and %s to another adapter of the stack",
+                   lorafmt_kind_name(bound->site->kind), lorafmt_kind_name(plan->kind));
     else if (later != LF_NOT_THERE)
         lf_problem(binder, LORAFMT_MISMATCH, bound->entry, target,
                    "adapter %s, later in the stack, replaces this tensor; put it first", view->entries[later].adapter->name);
@@ -204,6 +214,8 @@ static void fit_term(lf_binder *binder, lorafmt_bound_site *bound)
                    plan->last_term->site->target);
     else {
         plan->n_terms++;
+        if (lf_kind_is_low_rank(bound->site->kind))
+            plan->kind = bound->site->kind;
         if (bound->match != LORAFMT_MATCH_TIED)
             plan->last_term = bound;
     }

@@ -50,6 +50,7 @@ typedef struct lf_plan {
     const lorafmt_site *rows;    /* the site that replaces some rows, or NULL */
     size_t rows_entry;
     const lorafmt_bound_site *last_term; /* the latest low-rank site on it that no tie brought there */
+    uint16_t kind;                       /* of a low-rank site on it, or 0 */
     bool f64;                            /* working type */
     size_t n_cols;
     size_t n_terms, n_terms_seen;
