@@ -6,6 +6,7 @@
 #include "lorafmt/adapter.h"
 #include "lorafmt/error.h"
 #include "lorafmt/files.h"
+#include "lorafmt/forward.h"
 #include "lorafmt/generations.h"
 #include "lorafmt/image.h"
 #include "lorafmt/index.h"
@@ -15,6 +16,7 @@
 #include "lorafmt/receipt.h"
 #include "lorafmt/runtime.h"
 #include "lorafmt/tensor.h"
+#include "lorafmt/train.h"
 #include "lorafmt/version.h"
 #include "lorafmt/view.h"
 
