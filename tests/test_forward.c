@@ -108,7 +108,9 @@ static lorafmt_update *add_update(some_batch *s, size_t adapter, uint32_t rank, 
     if (adapter >= s->b.n_adapters)
         s->b.n_adapters = adapter + 1;
     layer->updates = s->updates[adapter];
-    *u = (lorafmt_update){.a = (uint8_t *)own(s, numbers(dtype, rank * s->b.in, 1)) + 1, // not aligned
+    *u = (lorafmt_update){.in = s->b.in,
+                          .out = s->b.out,
+                          .a = (uint8_t *)own(s, numbers(dtype, rank * s->b.in, 1)) + 1, // not aligned
                           .b = (uint8_t *)own(s, numbers(dtype, s->b.out * rank, 1)) + 1,
                           .a_dtype = dtype,
                           .b_dtype = dtype,
@@ -313,7 +315,7 @@ static void test_dora(void **state)
         add_update(&s, 0, 3, LORAFMT_F32, 0.5f);
         add_update(&s, 1, 0, LORAFMT_F32, 0)->factors = own(&s, numbers(LORAFMT_F32, 300, 0));
         for (size_t t = 0; t < 80; t++)
-            s.adapters[t] = t % 3 == 2 ? LORAFMT_NO_ADAPTER : t % 3;
+            s.adapters[t] = t % 3 == 2 ? LORAFMT_NO_ADAPTER : (uint32_t)t % 3;
         run_as(&s, NULL);
         check_batch(&s);
         batch_free(&s);
@@ -352,7 +354,7 @@ static void test_nothing_else_changes_a_bit(void **state)
         for (size_t a = 0; a < 5; a++)
             add_update(&s, a, 8 + 12 * (uint32_t)a, dtypes[a % 3], 1);
         for (size_t t = 0; t < 60; t++)
-            s.adapters[t] = t < 30 ? 0 : t % 5;
+            s.adapters[t] = t < 30 ? 0 : (uint32_t)t % 5;
         run_as(&s, &ways[i]);
         check_batch(&s);
         batch_free(&s);
@@ -412,6 +414,9 @@ static void test_what_is_refused(void **state)
     s.updates[0][0].b_dtype = LORAFMT_F64;
     refuse(ws, &s, "must be F32, F16 or BF16");
     s.updates[0][0].b_dtype = LORAFMT_F32;
+    s.updates[0][0].out = 13;
+    refuse(ws, &s, "adapter 0 is for 10 inputs and 13 outputs, the batch has 10 and 12");
+    s.updates[0][0].out = 12;
     s.b.x_dtype = LORAFMT_I8;
     refuse(ws, &s, "x: dtype");
     s.b.x_dtype = LORAFMT_F32;
@@ -431,7 +436,8 @@ static void test_what_is_refused(void **state)
     options.n_threads = 2;
     options.executor = run_one;
     assert_int_equal(lorafmt_workspace_new(&options, &ws, &err), LORAFMT_OK);
-    refuse(ws, &s, "executor: it ran 1 of 2 items");
+    assert_int_equal(lorafmt_forward(ws, &s.b, &err), LORAFMT_MISUSE);
+    assert_string_equal(err.text, "it ran 1 of 2 items");
     lorafmt_workspace_free(ws);
     batch_free(&s);
 }
@@ -493,9 +499,8 @@ static void test_gradients(void **state)
         const lorafmt_gradient gradient = {da, db}, *gradients[] = {&gradient};
         lorafmt_workspace *ws;
         lorafmt_error err;
-        some_batch s = {
-            .updates = {
-                {{.a = a, .b = b, .a_dtype = LORAFMT_F32, .b_dtype = LORAFMT_F32, .rank = (uint32_t)rank, .scale = 0.5f}}}};
+        some_batch s = {0};
+        s.updates[0][0] = (lorafmt_update){in, out, a, b, LORAFMT_F32, LORAFMT_F32, (uint32_t)rank, 0.5f, NULL};
         s.layer[0] = (lorafmt_updates){s.updates[0], 1};
         s.b = (lorafmt_batch){n, in, out, x, 0, LORAFMT_F32, weight, 0, LORAFMT_F32, NULL, s.layer, 1};
         assert_true(da && db && dx);
@@ -534,7 +539,7 @@ static void test_gradients_of_a_mixed_batch(void **state)
     add_update(&s, 0, RANK, LORAFMT_F32, 2);
     add_update(&s, 1, RANK, LORAFMT_F16, 3);
     for (size_t t = 0; t < N; t++)
-        s.adapters[t] = t % 3 == 2 ? LORAFMT_NO_ADAPTER : t % 3;
+        s.adapters[t] = t % 3 == 2 ? LORAFMT_NO_ADAPTER : (uint32_t)t % 3;
     assert_int_equal(lorafmt_workspace_new(&options, &ws, &err), LORAFMT_OK);
     assert_int_equal(lorafmt_backward(ws, &s.b, gradients, dx, 0, &err), LORAFMT_OK);
     assert_memory_equal(s.y, s.before, N * s.b.y_stride); // only read
