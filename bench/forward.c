@@ -3,10 +3,10 @@
  * lorafmt_forward() against its limits, all in one process and in turns: reading the same factors, the multiply-adds at the peak of
  * this level, and, in F32, an sgemv or two sgemm of OpenBLAS for each adapter.
  *
- * usage: bench_forward [--json] [--size N] [--rounds N] [--threads N]
+ * usage: bench_forward [--json] [--quick] [--size N] [--rounds N] [--threads N]
  *
  * A layer is N x N (4096). Factors of many layers lie one after another, so that none is in a cache of its core when its turn comes;
- * x and y are the same for all, as a model has just had them in hand. Medians over the rounds (7) of ratios within a round: "stream"
+ * x and y are the same for all, as a model has just had them in hand. --quick takes a few shapes of all. Medians over the rounds (7) of ratios within a round: "stream"
  * is the part of the time that reading the factors alone takes, "peak" that of the multiply-adds alone, "limit" that of both
  * together with reading x and writing y, "blas" how many times as long OpenBLAS takes.
  */
@@ -32,7 +32,7 @@ static const size_t walk_size = (size_t)192 << 20;
 typedef struct bench {
     size_t size, n_rounds;
     unsigned n_threads;
-    bool json;
+    bool json, quick;
     const level *level;
     uint8_t *factors;
     uint8_t *x, *y;
@@ -265,10 +265,12 @@ static void measure_all(bench *b)
                                    {LORAFMT_BF16, "bf16", 0, 0, 0, false},
                                    {LORAFMT_F16, "f16", 0, 0, 0, false}};
 
-    for (size_t d = 0; d < 3; d++)
-        for (size_t t = 0; t < 5; t++)
-            for (size_t a = 0; a < 3; a++)
-                for (size_t r = 0; r < 4; r++) {
+    const size_t step = b->quick ? 2 : 1;
+
+    for (size_t d = 0; d < 3; d += step)
+        for (size_t t = 0; t < 5; t += b->quick ? 3 : 1)
+            for (size_t a = 0; a < 3; a += step)
+                for (size_t r = 0; r < 4; r += step) {
                     shape s = dtypes[d];
                     s.rank = ranks[r];
                     s.n_adapters = adapters[a];
@@ -291,6 +293,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0)
             b.json = true;
+        else if (strcmp(argv[i], "--quick") == 0)
+            b.quick = true;
         else if (i + 1 < argc && strcmp(argv[i], "--size") == 0      ? !set_number(argv[++i], 1u << 16, &b.size)
                  : i + 1 < argc && strcmp(argv[i], "--rounds") == 0  ? !set_number(argv[++i], MAX_ROUNDS, &b.n_rounds)
                  : i + 1 < argc && strcmp(argv[i], "--threads") == 0 ? !set_number(argv[++i], MAX_THREADS, &n_threads)

@@ -6,7 +6,7 @@ usage: run.py BUILD_DIR [--mb N] [--full] [--pairs N] [--only GROUP,...] [--json
 
 Models are made up (presets.py) at about N megabytes; --full makes them whole. Ways that are compared take turns within a round, and a
 ratio is that of the two times of one round: the table has the median of the rounds with the least and the most. Inputs are in the
-page cache. Groups: merge, compute, memory, swap, mount, lookup, decode, size, kernel, extract, hostile.
+page cache. Groups: merge, compute, memory, swap, mount, lookup, decode, size, kernel, forward, extract, hostile.
 """
 import argparse
 import collections
@@ -328,6 +328,19 @@ def measure_kernel(bench):
                   '<= 1.15' if line['rank'] < 16 else '<= 1.08', f'{line["max"]:.2f} x the larger of the two')
 
 
+def measure_forward(bench):
+    """bench_forward: at few tokens held against reading the factors, at many against the multiply-adds, and against OpenBLAS."""
+    arguments = [] if bench.options.full else ['--rounds', '3', '--quick']
+    for line in lines_of(bench, 'bench_forward', *arguments) or []:
+        few = line['tokens'] < 8
+        what = (f'{line["level"]}, {line["dtype"]}, {line["threads"]} thread(s), r = {line["rank"]}, {line["adapters"]} adapter(s), '
+                f'{line["tokens"]} token(s) each')
+        bench.add('forward', f'{what}: {"reading the factors" if few else "flops at peak"} / time', 'x',
+                  line['stream' if few else 'peak'], '>= 0.85' if few else '>= 0.6', f'{line["limit"][0]:.2f} of both limits')
+        if line['blas'][0]:
+            bench.add('forward', f'{what}: OpenBLAS / time', 'x', line['blas'], '>= 1')
+
+
 def measure_extract(bench):
     """bench_extract, where liblorakit is built."""
     for line in lines_of(bench, 'bench_extract', '--rounds', '7' if bench.options.full else '3') or []:
@@ -351,7 +364,7 @@ def measure_hostile(bench):
 
 
 GROUPS = {'merge': measure_merges, 'compute': measure_compute, 'memory': measure_memory, 'swap': measure_swap,
-          'mount': mounted.measure_mount, 'lookup': measure_lookup, 'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel, 'extract': measure_extract,
+          'mount': mounted.measure_mount, 'lookup': measure_lookup, 'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel, 'forward': measure_forward, 'extract': measure_extract,
           'hostile': measure_hostile}
 
 
