@@ -225,6 +225,19 @@ typedef struct lorafmt_container_info {
 LORAFMT_API lorafmt_status lorafmt_source_open(const char *path, const lorafmt_source_options *options, lorafmt_source **out,
                                                lorafmt_error *err);
 
+/**
+ * The bytes that a source takes as long as it is open, which its index or sizes of files tell, before any data is read: of a `.lora`
+ * the index and each tensor once, where it lies in the mapping or, if it is compressed, decoded in memory; with in_memory, a policy
+ * or paranoid the whole file and what is decoded. Of any other, its files. Records of sites, some hundred bytes each, are not in it.
+ *
+ * @param options  as for lorafmt_source_open(); may be NULL
+ *
+ * @return LORAFMT_OK; NOT_FOUND, IO; CORRUPT, UNSUPPORTED, LIMIT for an index; NO_MEMORY, MISUSE. On failure *size_out is 0. What else
+ *         is wrong with it, opening says.
+ */
+LORAFMT_API lorafmt_status lorafmt_source_measure(const char *path, const lorafmt_source_options *options, uint64_t *size_out,
+                                                  lorafmt_error *err);
+
 /** An adapter whose bytes are in memory already. Borrowed until the source is freed, and must not change meanwhile. */
 typedef struct lorafmt_memory {
     const void *bytes; /**< a whole `.lora`, or a whole safetensors file */

@@ -13,6 +13,7 @@
 #include "lorafmt/limits.h"
 #include "lorafmt/model.h"
 #include "lorafmt/origin.h"
+#include "lorafmt/pool.h"
 #include "lorafmt/receipt.h"
 #include "lorafmt/runtime.h"
 #include "lorafmt/tensor.h"

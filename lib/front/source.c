@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONFIG_FILE "adapter_config.json"
-#define TENSOR_FILE "adapter_model.safetensors"
 #define NAMES_SIZE 512 // bytes of a list of names in a message
 
 /* The adapter's name: the directory's, or the file's without its extension. */
@@ -91,6 +89,14 @@ static lorafmt_status find_adapter(const lf_container *c, const char *name, size
     return no_such_adapter(name, names, err);
 }
 
+lorafmt_status lf_container_choose(const lf_container *c, const char *name, lf_arena *arena, size_t *adapter, bool **wanted,
+                                   lorafmt_error *err)
+{
+    LF_TRY(find_adapter(c, name, adapter, err));
+    *wanted = lf_arena_alloc(arena, lf_container_n_tensors(c), sizeof **wanted);
+    return *wanted ? mark_tensors(c, *adapter, *wanted, err) : lf_no_memory(err);
+}
+
 /* Adapters [first, first + n). */
 static lorafmt_status read_range(lorafmt_source *source, size_t first, size_t n, const bool *wanted,
                                  const lorafmt_source_options *options, lorafmt_error *err)
@@ -127,11 +133,7 @@ static lorafmt_status read_adapters(lorafmt_source *source, const lorafmt_source
     LF_TRY(lf_limits_check_container(limits_of(options), source->container, err));
     if (!options || !options->adapter)
         return read_range(source, 0, lf_container_n_adapters(source->container), NULL, options, err);
-    LF_TRY(find_adapter(source->container, options->adapter, &i, err));
-    wanted = lf_arena_alloc(&source->arena, lf_container_n_tensors(source->container), sizeof *wanted);
-    if (!wanted)
-        return lf_no_memory(err);
-    LF_TRY(mark_tensors(source->container, i, wanted, err));
+    LF_TRY(lf_container_choose(source->container, options->adapter, &source->arena, &i, &wanted, err));
     return read_range(source, i, 1, wanted, options, err);
 }
 
@@ -188,7 +190,7 @@ static lorafmt_status bare_scale(const lorafmt_source *source, const lorafmt_sou
     if (!alpha)
         return lf_hint(err,
                        lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
-                               "the scale of this adapter is unknown: there is no " CONFIG_FILE
+                               "the scale of this adapter is unknown: there is no " LF_CONFIG_FILE
                                " beside it and no lora_alpha in its metadata"),
                        LORAFMT_HINT_ALPHA);
     out->alpha = strtod(alpha, &end);
@@ -233,7 +235,7 @@ static lorafmt_status import(lorafmt_source *source, const char *path, const cha
         LF_TRY(bare_scale(source, options, &in, err));
     else if (options && options->has_alpha)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL,
-                       "an alpha is given, but " CONFIG_FILE " says the scale already");
+                       "an alpha is given, but " LF_CONFIG_FILE " says the scale already");
     default_name(path, name);
     LF_TRY(lf_peft_import(&in, &source->arena, adapter, &source->notes, err));
     LF_TRY(lf_limits_check_adapter(limits_of(options), adapter, err));
@@ -262,7 +264,7 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
 {
     const char *slash = strrchr(path, '/');
     char *directory = strndup(path, slash ? (size_t)(slash - path) + 1 : 0);
-    char *config_path = directory ? lf_path_join(directory[0] ? directory : ".", CONFIG_FILE) : NULL;
+    char *config_path = directory ? lf_path_join(directory[0] ? directory : ".", LF_CONFIG_FILE) : NULL;
     lorafmt_status st;
 
     if (!config_path)
@@ -306,7 +308,7 @@ static void list_adapters_below(const char *directory, char *out, size_t size)
         return;
     for (size_t i = 0; i < n_names && used + 1 < size; i++) {
         char *path = lf_path_join(directory, names[i]);
-        if (path && has_file(path, CONFIG_FILE)) {
+        if (path && has_file(path, LF_CONFIG_FILE)) {
             const int n = snprintf(out + used, size - used, "%s%s", used ? ", " : "", names[i]);
             used += n > 0 ? (size_t)n : 0;
         }
@@ -319,26 +321,27 @@ static lorafmt_status no_adapter_here(const char *directory, lorafmt_error *err)
 {
     char below[256];
 
-    if (has_file(directory, CONFIG_FILE) && (has_file(directory, "adapter_model.bin") || has_file(directory, "adapter_model.pt")))
+    if (has_file(directory, LF_CONFIG_FILE) &&
+        (has_file(directory, "adapter_model.bin") || has_file(directory, "adapter_model.pt")))
         return lf_fail(err, LORAFMT_UNSUPPORTED, LORAFMT_NO_OFFSET, NULL,
                        "adapter_model.bin is a pickle, which is never opened: load the adapter in PEFT and save it again with "
                        "safe_serialization=True");
-    if (has_file(directory, CONFIG_FILE))
-        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no " TENSOR_FILE " beside " CONFIG_FILE);
-    if (has_file(directory, TENSOR_FILE))
+    if (has_file(directory, LF_CONFIG_FILE))
+        return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "there is no " LF_TENSOR_FILE " beside " LF_CONFIG_FILE);
+    if (has_file(directory, LF_TENSOR_FILE))
         return lf_hint(err,
                        lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
-                               "there is no " CONFIG_FILE " beside " TENSOR_FILE
+                               "there is no " LF_CONFIG_FILE " beside " LF_TENSOR_FILE
                                "; the file alone can be read if its alpha is known"),
                        LORAFMT_HINT_ALPHA);
     if (has_file(directory, "config.json"))
         return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
-                       "this is a model, not an adapter: it has config.json and no " CONFIG_FILE);
+                       "this is a model, not an adapter: it has config.json and no " LF_CONFIG_FILE);
     list_adapters_below(directory, below, sizeof below);
     if (below[0])
         return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL, "no adapter here, but in its subdirectories: %s", below);
     return lf_fail(err, LORAFMT_NOT_FOUND, LORAFMT_NO_OFFSET, NULL,
-                   "no adapter here: a PEFT directory has " CONFIG_FILE " and " TENSOR_FILE);
+                   "no adapter here: a PEFT directory has " LF_CONFIG_FILE " and " LF_TENSOR_FILE);
 }
 
 static lorafmt_status open_peft(lorafmt_source *source, const char *path, const char *config_path, const char *tensor_path,
@@ -356,7 +359,7 @@ static lorafmt_status open_peft(lorafmt_source *source, const char *path, const 
 static lorafmt_status open_directory(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
                                      lorafmt_error *err)
 {
-    char *config_path = lf_path_join(path, CONFIG_FILE), *tensor_path = lf_path_join(path, TENSOR_FILE);
+    char *config_path = lf_path_join(path, LF_CONFIG_FILE), *tensor_path = lf_path_join(path, LF_TENSOR_FILE);
     lorafmt_status st;
 
     if (!config_path || !tensor_path)
@@ -428,7 +431,7 @@ static lorafmt_status open_bytes(lorafmt_source *source, const lorafmt_memory *i
     st = lf_container_open(source->map.bytes, source->map.size, 0, &source->container, err);
     if (st != LORAFMT_NOT_LORAFMT)
         return st ? st : read_adapters(source, options, err);
-    return import(source, name_or_default(in->name), in->config, in->config_size, CONFIG_FILE, options, err);
+    return import(source, name_or_default(in->name), in->config, in->config_size, LF_CONFIG_FILE, options, err);
 }
 
 lorafmt_status lorafmt_source_open_memory(const lorafmt_memory *memory, const lorafmt_source_options *options,

@@ -4,6 +4,7 @@
  * what bytes or numbers mean.
  *
  *   source.c   open a .lora, a PEFT directory or a safetensors file     open.c  a .lora that may be appended to   load.c  its tensors
+ *     measure.c  what it takes, before it is opened
  *     limits.c  is it larger than what is put up with?   policy.c  is it by somebody whose adapters may be opened?
  *   verify.c   check all there is to check
  *   pack.c     adapters -> .lora          convert.c  dtypes and base identity on the way
@@ -49,5 +50,13 @@ lorafmt_status lf_source_map(const char *path, const lorafmt_source_options *opt
  */
 lorafmt_status lf_container_open_file(const char *path, const lorafmt_source_options *options, lf_map *map, lf_container **out,
                                       lorafmt_error *err);
+
+/* Which adapter of a container has that name, and of each tensor, in the arena, whether it is a factor of it. */
+lorafmt_status lf_container_choose(const lf_container *c, const char *name, lf_arena *arena, size_t *adapter, bool **wanted,
+                                   lorafmt_error *err);
+
+/* The files of a PEFT directory. */
+#define LF_CONFIG_FILE "adapter_config.json"
+#define LF_TENSOR_FILE "adapter_model.safetensors"
 
 #endif
