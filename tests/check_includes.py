@@ -25,6 +25,7 @@ ROOMS = {
     'lib/dialect': ['include', 'format/base', 'format/foreign', 'lib/adapter', 'lib/io'],
     'lib/view': ['include', 'format/base', 'lib/adapter', 'lib/kernels'],
     'lib/runtime': ['include', 'format/base', 'lib/kernels', 'lib/threads', 'lib/view'],
+    'lib/forward': ['include', 'format/base', 'lib/kernels', 'lib/threads', 'lib/view'],
     'lib/algebra': ['include', 'format/base', 'lib/kernels', 'lib/threads'],
     'lib/scenario': ['include', 'format/base', 'lib/algebra', 'lib/io', 'lib/threads'],
     'lib/mount': ['include', 'format/base', 'lib/io'],

@@ -39,10 +39,10 @@ extern "C" {
 
 /** One low-rank update of a layer with `in` inputs and `out` outputs. All is borrowed. */
 typedef struct lorafmt_update {
-    const void *a;       /**< [rank x in], rows one after the other; need not be aligned */
-    const void *b;       /**< [out x rank] */
-    lorafmt_dtype dtype; /**< of both: F32, F16 or BF16 */
-    uint32_t rank;       /**< 0 = adds nothing */
+    const void *a;                  /**< [rank x in], rows one after the other; need not be aligned */
+    const void *b;                  /**< [out x rank] */
+    lorafmt_dtype a_dtype, b_dtype; /**< F32, F16 or BF16 */
+    uint32_t rank;                  /**< 0 = adds nothing */
     float scale;
     const float *factors; /**< DoRA: out numbers, y[i] is multiplied with factors[i] after the update; NULL = none */
 } lorafmt_update;
@@ -82,9 +82,10 @@ typedef struct lorafmt_workspace_options {
     unsigned n_threads;
     lorafmt_executor executor; /**< the caller's threads instead; NULL = own */
     void *executor_ctx;
+    lorafmt_cpu cpu;
 } lorafmt_workspace_options;
 
-/** Room to work in. One call at a time. Takes max_tokens · max_rank floats, and some 0.6 MiB for each thread. */
+/** Room to work in. One call at a time. Takes 2 · max_tokens · max_rank floats, and 0.8 MiB for each thread. */
 typedef struct lorafmt_workspace lorafmt_workspace;
 
 /**

@@ -7,6 +7,7 @@
  *   real.c           one type to another, and what rounding did
  *   pack.c           factors of any type and orientation -> what the loops read
  *   merge_impl.h     blocks of rows by tiles that stay in registers: the walk, which the levels share
+ *   forward_impl.h   dot products, and factors turned over, likewise
  *   change_impl.h    what rounding did to a tile: what the levels share
  *   x86/, arm/       the levels
  */
@@ -82,6 +83,29 @@ typedef void lf_add_scaled_f64(double *x, size_t n, const double *d, double scal
 typedef void lf_widen_rows(lf_real from, const void *src, size_t src_stride, size_t n_rows, size_t n_cols, float *dst,
                            size_t row_step, size_t group_step);
 
+/*
+ * 16 rows, src_stride bytes apart, turned over into a panel: n columns, element p of row i at panel[p * LF_PANEL + i], widened.
+ */
+typedef void lf_widen_panel(lf_real from, const void *src, size_t src_stride, size_t n, float *panel);
+
+/* Rows of a times rows of x, all of n numbers, a multiple of LF_PANEL, in as many sums as a panel has columns. */
+typedef struct lf_dots {
+    lf_real type; /* of a; not F64 */
+    const void *a;
+    size_t a_stride; /* bytes from row to row */
+    size_t n_a;
+    const float *const *x; /* n_x rows */
+    size_t n_x;
+    size_t n;
+    float *sums; /* [n_x][n_a][LF_PANEL] */
+} lf_dots;
+
+/* For all t, p and k: sums[t][p][k] = fma(a(p, j), x[t][j], that), for j = k, k + LF_PANEL ... in order, from what it is. */
+typedef void lf_add_dots(const lf_dots *dots);
+
+/* Of n sums each: the sums of k and k + 8, of these of k and k + 4, then of k and k + 2 and of k and k + 1. */
+typedef void lf_fold(const float *sums, size_t n, float *out);
+
 /* One block of a Gram matrix. */
 #define LF_GRAM_ROWS 4
 #define LF_GRAM_COLS 8
@@ -99,6 +123,9 @@ typedef struct lf_kernels {
     lf_add_scaled_f32 *add_scaled_f32;
     lf_add_scaled_f64 *add_scaled_f64;
     lf_widen_rows *widen_rows;
+    lf_widen_panel *widen_panel;
+    lf_add_dots *add_dots;
+    lf_fold *fold;
     lf_gram_f64 *gram_f64;
 } lf_kernels;
 
@@ -152,6 +179,9 @@ lf_multiply_f64 lf_multiply_f64_fma;
 lf_add_scaled_f32 lf_add_scaled_f32_fma;
 lf_add_scaled_f64 lf_add_scaled_f64_fma;
 lf_widen_rows lf_widen_rows_avx2, lf_widen_rows_avx512;
+lf_widen_panel lf_widen_panel_avx2, lf_widen_panel_avx512;
+lf_add_dots lf_add_dots_avx2, lf_add_dots_avx512;
+lf_fold lf_fold_avx2, lf_fold_avx512;
 
 lf_change_add_panels lf_change_add_panels_avx2, lf_change_add_panels_avx512;
 
@@ -164,6 +194,9 @@ lf_merge_block lf_merge_block_neon;
 lf_multiply_f32 lf_multiply_f32_neon;
 lf_multiply_f64 lf_multiply_f64_neon;
 lf_widen_rows lf_widen_rows_neon;
+lf_widen_panel lf_widen_panel_neon;
+lf_add_dots lf_add_dots_neon;
+lf_fold lf_fold_neon;
 lf_change_add_panels lf_change_add_panels_neon;
 
 unsigned lf_cpu_flags_arm(void);

@@ -4,30 +4,13 @@
  * rank; the base is touched once before and once after. Tiles follow each other along the rows, and while one is computed the
  * base of the tile below it is fetched.
  *
- * The file that includes this gives
+ * The file that includes this has included a level's strip (strip.h), and gives
  *
- *   INLINE                           what its inline functions begin with, and the attribute that allows its instructions, TARGET
- *   TILE_ROWS, TILE_PANELS                       the largest tile
- *   vec, vec_set(float)              one number in every lane
- *   strip                            LF_PANEL columns of a row in f32
- *   strip_zero(), strip_load(const float *), strip_store(float *, strip), strip_fma(vec a, strip b, strip c)
- *   strip_widen(lf_real, src)        exact
+ *   TILE_ROWS, TILE_PANELS           the largest tile
  *   CAN_STREAM                       whether strip_narrow() can write past the cache what fills whole lines of it
- *   strip_narrow(lf_real, strip, dst, bool stream) rounds to nearest even, NaN becomes canonical; tells what came out NaN or infinite
- *   flags, flags_none(), flags_or(flags, flags), flags_any(flags)
  *   ADD_PANELS(type, panels, change) lf_change_add_f32() of a tile
  */
 #include <string.h>
-
-#if defined(UNROLL)
-#elif defined(__clang__)
-#pragma clang diagnostic ignored "-Wpass-failed" // with sanitizers not all loops can be
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
-#define STRIP_SIZE (LF_PANEL * sizeof(float)) // of any type, at most
 
 /* What a tile that is measured was before it is overwritten, and what came of it before it was rounded. */
 typedef struct trace {

@@ -32,12 +32,17 @@ void lf_pack_panels(const lf_kernels *kernels, const lf_matrix *m, size_t row, s
         float *last = panels + lf_panel_at(n_rows, n_cols - n_cols % LF_PANEL);
         memset(last, 0, n_rows * LF_PANEL * sizeof *last);
     }
-    if (m->transposed)
-        for (size_t j = 0; j < n_cols; j++)
+    if (m->transposed) {
+        size_t j = 0;
+        for (; j + LF_PANEL <= n_cols; j += LF_PANEL)
+            kernels->widen_panel(m->type, element(m, row, col + j), m->n_cols * lf_real_size(m->type), n_rows,
+                                 panels + lf_panel_at(n_rows, j));
+        for (; j < n_cols; j++)
             spread_row(kernels, m, row, n_rows, col + j, panels + lf_panel_at(n_rows, j), LF_PANEL);
-    else
+    } else {
         kernels->widen_rows(m->type, element(m, row, col), m->n_cols * lf_real_size(m->type), n_rows, n_cols, panels, LF_PANEL,
                             n_rows * LF_PANEL);
+    }
 }
 
 void lf_pack_rows_f32(const lf_kernels *kernels, const lf_matrix *m, size_t row, size_t n_rows, size_t col, size_t n_cols,

@@ -70,6 +70,39 @@ static void widen_rows(lf_real from, const void *src, size_t src_stride, size_t 
                          dst + i * row_step + j / LF_PANEL * group_step, n_cols - j < LF_PANEL ? n_cols - j : LF_PANEL);
 }
 
+static void widen_panel(lf_real from, const void *src, size_t src_stride, size_t n, float *panel)
+{
+    for (size_t i = 0; i < LF_PANEL; i++)
+        for (size_t p = 0; p < n; p++)
+            lf_widen_f32(from, (const uint8_t *)src + i * src_stride + p * lf_real_size(from), panel + p * LF_PANEL + i, 1);
+}
+
+static void add_dots(const lf_dots *d)
+{
+    for (size_t p = 0; p < d->n_a; p++)
+        for (size_t j = 0; j < d->n; j += LF_PANEL) {
+            float a[LF_PANEL];
+            lf_widen_f32(d->type, (const uint8_t *)d->a + p * d->a_stride + j * lf_real_size(d->type), a, LF_PANEL);
+            for (size_t t = 0; t < d->n_x; t++)
+                for (size_t k = 0; k < LF_PANEL; k++) {
+                    float *sum = &d->sums[(t * d->n_a + p) * LF_PANEL + k];
+                    *sum = fmaf(a[k], d->x[t][j + k], *sum);
+                }
+        }
+}
+
+static void fold(const float *sums, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++, sums += LF_PANEL) {
+        float s[LF_PANEL];
+        memcpy(s, sums, sizeof s);
+        for (size_t half = LF_PANEL / 2; half; half /= 2)
+            for (size_t k = 0; k < half; k++)
+                s[k] += s[k + half];
+        out[i] = s[0];
+    }
+}
+
 unsigned lf_cpu_flags(void)
 {
 #if defined(__x86_64__)
@@ -89,6 +122,9 @@ void lf_kernels_init(lf_kernels *kernels, unsigned cpu_flags)
     kernels->add_scaled_f32 = add_scaled_f32;
     kernels->add_scaled_f64 = add_scaled_f64;
     kernels->widen_rows = widen_rows;
+    kernels->widen_panel = widen_panel;
+    kernels->add_dots = add_dots;
+    kernels->fold = fold;
     kernels->gram_f64 = lf_gram_f64_scalar;
 #if defined(__x86_64__)
     lf_kernels_init_x86(kernels, cpu_flags);

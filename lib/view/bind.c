@@ -72,8 +72,7 @@ static lorafmt_status check_arguments(const lorafmt_base *base, const lorafmt_st
     return LORAFMT_OK;
 }
 
-/* Each level with those below it. */
-static lorafmt_status choose_kernels(lorafmt_cpu cpu, lf_kernels *kernels, lorafmt_error *err)
+lorafmt_status lf_choose_kernels(lorafmt_cpu cpu, lf_kernels *kernels, lorafmt_error *err)
 {
     static const char *const names[] = {"the best", "scalar", "avx2", "avx512", "neon"};
     const unsigned has = lf_cpu_flags(), levels[] = {has, 0, LF_CPU_FMA, LF_CPU_FMA | LF_CPU_AVX512, LF_CPU_NEON};
@@ -99,7 +98,7 @@ static lorafmt_status new_view(const lorafmt_base *base, const lorafmt_stack_ent
     view->base = base;
     view->n_entries = n_stack;
     view->check_only = options->check_only;
-    LF_TRY(choose_kernels(options->cpu, &view->kernels, err));
+    LF_TRY(lf_choose_kernels(options->cpu, &view->kernels, err));
     for (size_t i = 0; i < n_stack; i++)
         view->n_sites += stack[i].adapter->n_sites;
     view->n_tensors = base->n_tensors;

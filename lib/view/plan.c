@@ -111,6 +111,7 @@ static lorafmt_status plan_site(planner *p, lorafmt_bound_site *bound, lorafmt_e
     if (!plan->terms && !(plan->terms = lf_arena_alloc(&view->arena, plan->n_terms, sizeof *plan->terms)))
         return lf_no_memory(err);
     term = &plan->terms[plan->n_terms_seen++];
+    term->bound = bound;
     term->scale = scale;
     if (additive)
         term->value = &lorafmt_site_factor(bound->site, LORAFMT_ROLE_VALUE)->tensor;

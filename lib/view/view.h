@@ -11,6 +11,7 @@
  *   bind.c        all of it in order
  *   evaluate.c    rows of a tensor
  *   patch.c       a few rows and columns of one in the working type, where more than low-rank updates are to be done
+ *   unmerged.c    the terms of a tensor, for who does not merge them
  *   norm.c        how much a site adds, which takes no base
  */
 #ifndef LF_VIEW_H
@@ -34,6 +35,7 @@ typedef struct lf_dora {
  * pair, one after the other; or, with rank 0, a tensor of the same shape. The factors stay where the adapter has them.
  */
 typedef struct lf_term {
+    const lorafmt_bound_site *bound;
     double scale; /* weight x scale, rounded to the working type */
     size_t rank;
     lf_matrix left, right;       /* of the first expert */
@@ -146,5 +148,8 @@ double lf_working_scale(const lorafmt_view *view, const lorafmt_bound_site *boun
 void lf_view_tensor_measure(lorafmt_view_tensor *info);
 
 lf_real lf_real_of(lorafmt_dtype dtype);
+
+/* The kernels of a level and those below it, or MISUSE when this CPU has not got it. */
+lorafmt_status lf_choose_kernels(lorafmt_cpu cpu, lf_kernels *kernels, lorafmt_error *err);
 
 #endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the levels' loops are made of: a strip is LF_PANEL columns of a row in f32. x86/strip_avx2.h, x86/strip_avx512.h and
+ * arm/strip_neon.h each give
+ *
+ *   INLINE                           what inline functions begin with, and the attribute that allows the instructions, TARGET
+ *   vec, vec_set(float)              one number in every lane
+ *   strip, strip_zero(), strip_load(const float *), strip_store(float *, strip)
+ *   strip_fma(vec a, strip b, strip c), strip_fma_each(strip a, strip b, strip c): a * b + c
+ *   strip_fold(strip)                its one sum, as lf_fold says
+ *   strip_even(strip, strip), strip_odd(strip, strip): of the words of both, one after the other, every other one
+ *   strip_widen(lf_real, src)        exact
+ *   strip_widen_half(lf_real, strip, bool high): of words that are pairs of F16 or BF16 the first of each, or the second; exact
+ *   strip_narrow(lf_real, strip, dst, bool stream) rounds to nearest even, NaN becomes canonical; tells what came out NaN or infinite
+ *   flags, flags_none(), flags_or(flags, flags), flags_any(flags)
+ */
+#ifndef LF_KERNELS_STRIP_H
+#define LF_KERNELS_STRIP_H
+
+#include "lib/kernels/kernels.h"
+
+#if defined(UNROLL)
+#elif defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" // with sanitizers not all loops can be
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#define STRIP_SIZE (LF_PANEL * sizeof(float)) // of any type, at most
+
+#endif
