@@ -31,14 +31,7 @@ static void adapt(session *s, const matrix *w, const float *x, size_t n, float *
 /* y = x W^T for n rows of x, and what the adapters add. */
 static void project(session *s, const matrix *w, const float *x, size_t n, float *y)
 {
-    for (size_t first = 0; first < n; first += MOST_AT_ONCE) {
-        const size_t end = n - first < MOST_AT_ONCE ? n : first + MOST_AT_ONCE;
-        for (size_t o = 0; o < w->out; o++) {
-            const float *row = matrix_row(w, o, s->row);
-            for (size_t t = first; t < end; t++)
-                y[t * w->out + o] = dot(row, x + t * w->in, w->in);
-        }
-    }
+    matrix_multiply(w, x, n, s->row, y);
     if (s->unmerged)
         adapt(s, w, x, n, y);
 }

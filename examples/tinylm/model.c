@@ -2,7 +2,6 @@
 #include "model.h"
 
 #include "fail.h"
-#include "vector.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,14 +120,6 @@ static lorafmt_status take_all(model *m, lorafmt_error *err)
         return fail(err, LORAFMT_UNSUPPORTED, "", "", "the model has %zu tensors, of which this program knows %zu",
                     m->base->n_tensors, m->n_taken);
     return LORAFMT_OK;
-}
-
-const float *matrix_row(const matrix *m, size_t row, float *room)
-{
-    if (m->dtype == LORAFMT_F32)
-        return (const float *)m->data + row * m->in;
-    widen(room, (const uint16_t *)m->data + row * m->in, m->in);
-    return room;
 }
 
 /* --- the whole --- */

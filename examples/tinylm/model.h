@@ -4,21 +4,11 @@
 #define TINYLM_MODEL_H
 
 #include "config.h"
+#include "matrix.h"
 #include "stack.h"
 
 #include <lorafmt/model.h>
 #include <lorafmt/runtime.h>
-
-/* Live weights, row-major. */
-typedef struct matrix {
-    size_t out, in;      /* out 1: a vector */
-    lorafmt_dtype dtype; /* BF16 or F32 */
-    const void *data;
-    size_t tensor; /* its index in the base */
-} matrix;
-
-/* A row in f32: where it is, or widened into room for `in` numbers. */
-const float *matrix_row(const matrix *m, size_t row, float *room);
 
 typedef struct layer {
     matrix input_layernorm;

@@ -9,7 +9,7 @@
 #include "model.h"
 #include "unmerged.h"
 
-/* Tokens fed at once share the widening of a weight; more than this would leave the first-level cache. */
+/* Tokens to feed at once: they share the widening of a weight. */
 #define MOST_AT_ONCE 16
 
 /* A text, as far as it was seen. */
