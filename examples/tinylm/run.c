@@ -133,6 +133,10 @@ static lorafmt_status bind_stack(job *j, size_t i, lorafmt_error *err)
 
     if (status != LORAFMT_OK || model_bind(&j->model, adapters, &j->views[i], err))
         return err->status;
+    if (unmerged_prepare(j->views[i], err)) {
+        stack_name(adapters, err->file, sizeof err->file);
+        return err->status;
+    }
     f->is_unmerged = true;
     f->open_time = opened - start;
     f->apply_time += now() - opened;

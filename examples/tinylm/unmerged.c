@@ -5,8 +5,7 @@
 
 #include <stdlib.h>
 
-/* Its DoRA prepared, and all that it does a low-rank update of a linear layer. */
-static lorafmt_status make_ready(lorafmt_view *view, lorafmt_error *err)
+lorafmt_status unmerged_prepare(lorafmt_view *view, lorafmt_error *err)
 {
     for (size_t i = 0; i < lorafmt_view_n_tensors(view); i++)
         if (lorafmt_view_prepare(view, i, err))
@@ -52,9 +51,6 @@ static void fill_table(lorafmt_view *const *views, unmerged *u)
 
 lorafmt_status unmerged_make(lorafmt_view *const *views, size_t n_views, unmerged *out, lorafmt_error *err)
 {
-    for (size_t k = 0; k < n_views; k++)
-        if (make_ready(views[k], err))
-            return err->status;
     out->n_tensors = lorafmt_view_n_tensors(views[0]);
     out->n_adapters = n_views;
     out->max_rank = 1;

@@ -12,7 +12,10 @@ typedef struct unmerged {
     lorafmt_update *all;    /* what the table points into */
 } unmerged;
 
-/* One view of the base for each adapter, or stack of them, which must outlive it. out zeroed; unmerged_free() in any case. */
+/* Prepare a view, and find out whether all that it does can be done unmerged. */
+lorafmt_status unmerged_prepare(lorafmt_view *view, lorafmt_error *err);
+
+/* One prepared view of the base for each adapter, or stack of them, which must outlive it. out zeroed; unmerged_free() in any case. */
 lorafmt_status unmerged_make(lorafmt_view *const *views, size_t n_views, unmerged *out, lorafmt_error *err);
 void unmerged_free(unmerged *u);
 
