@@ -146,8 +146,8 @@ static double forward(const bench *b, const shape *s, lorafmt_workspace *ws)
         lorafmt_batch batch = {n_tokens, b->size, b->size, b->x, 0, s->dtype, b->y, 0, s->dtype, adapters, layer, s->n_adapters};
         for (size_t i = 0; i < s->n_adapters; i++) {
             const uint8_t *a = a_of(b, s, k, i);
-            updates[i] =
-                (lorafmt_update){a, a + s->rank * b->size * unit(s), s->dtype, s->dtype, (uint32_t)s->rank, 0x1p-10f, NULL};
+            updates[i] = (lorafmt_update){b->size,           b->size,  a,   a + s->rank * b->size * unit(s), s->dtype, s->dtype,
+                                          (uint32_t)s->rank, 0x1p-10f, NULL};
             layer[i] = (lorafmt_updates){&updates[i], 1};
         }
         if (lorafmt_forward(ws, &batch, NULL))

@@ -108,7 +108,9 @@ static lorafmt_update *add_update(some_batch *s, size_t adapter, uint32_t rank, 
     if (adapter >= s->b.n_adapters)
         s->b.n_adapters = adapter + 1;
     layer->updates = s->updates[adapter];
-    *u = (lorafmt_update){.a = (uint8_t *)own(s, numbers(dtype, rank * s->b.in, 1)) + 1, // not aligned
+    *u = (lorafmt_update){.in = s->b.in,
+                          .out = s->b.out,
+                          .a = (uint8_t *)own(s, numbers(dtype, rank * s->b.in, 1)) + 1, // not aligned
                           .b = (uint8_t *)own(s, numbers(dtype, s->b.out * rank, 1)) + 1,
                           .a_dtype = dtype,
                           .b_dtype = dtype,
@@ -412,6 +414,9 @@ static void test_what_is_refused(void **state)
     s.updates[0][0].b_dtype = LORAFMT_F64;
     refuse(ws, &s, "must be F32, F16 or BF16");
     s.updates[0][0].b_dtype = LORAFMT_F32;
+    s.updates[0][0].out = 13;
+    refuse(ws, &s, "adapter 0 is for 10 inputs and 13 outputs, the batch has 10 and 12");
+    s.updates[0][0].out = 12;
     s.b.x_dtype = LORAFMT_I8;
     refuse(ws, &s, "x: dtype");
     s.b.x_dtype = LORAFMT_F32;
@@ -431,7 +436,8 @@ static void test_what_is_refused(void **state)
     options.n_threads = 2;
     options.executor = run_one;
     assert_int_equal(lorafmt_workspace_new(&options, &ws, &err), LORAFMT_OK);
-    refuse(ws, &s, "executor: it ran 1 of 2 items");
+    assert_int_equal(lorafmt_forward(ws, &s.b, &err), LORAFMT_MISUSE);
+    assert_string_equal(err.text, "it ran 1 of 2 items");
     lorafmt_workspace_free(ws);
     batch_free(&s);
 }
