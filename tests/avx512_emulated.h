@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The AVX-512 instructions of lib/kernels/x86/merge_avx512.c, lane by lane, so that it can be tested on a CPU that has none: it is
+ * The AVX-512 instructions of lib/kernels/x86/, lane by lane, so that they can be tested on a CPU that has none: what uses them is
  * compiled once more with this header in front. Needs AVX2, FMA and F16C.
  */
 #ifndef LF_TESTS_AVX512_EMULATED_H
@@ -16,6 +16,9 @@
 #define UNROLL
 #define lf_merge_block_avx512 lf_merge_block_avx512_emulated
 #define lf_widen_rows_avx512 lf_widen_rows_avx512_emulated
+#define lf_widen_panel_avx512 lf_widen_panel_avx512_emulated
+#define lf_add_dots_avx512 lf_add_dots_avx512_emulated
+#define lf_fold_avx512 lf_fold_avx512_emulated
 #define lf_change_add_panels_avx512 lf_change_add_panels_avx2 // which needs none of these instructions
 #define EMULATED __attribute__((target("avx2,fma,f16c"), unused)) static inline
 
@@ -80,6 +83,10 @@ EMULATED uint16_t emulated_unordered(emulated a, emulated b)
 EMULATED uint16_t emulated_cmpgt_epi32_mask(emulated a, emulated b)
 {
     MASK((a.i[k] > b.i[k]));
+}
+EMULATED emulated emulated_permutex2var_ps(emulated a, emulated at, emulated b)
+{
+    LANES(r.u[k] = at.u[k] & 16 ? b.u[at.u[k] & 15] : a.u[at.u[k] & 15]);
 }
 EMULATED emulated emulated_same(emulated a)
 {
@@ -180,6 +187,14 @@ EMULATED __m256i emulated_to_nearest_ph(emulated x)
 #define _mm512_cvtepi32_epi16 emulated_cvtepi32_epi16
 #undef _mm256_cmpgt_epi16_mask
 #define _mm256_cmpgt_epi16_mask emulated_cmpgt_epi16_mask
+#undef _mm512_permutex2var_ps
+#define _mm512_permutex2var_ps emulated_permutex2var_ps
+#undef _mm512_setr_epi32
+#define _mm512_setr_epi32(...) ((emulated){.i = {__VA_ARGS__}})
+#undef _mm512_castps512_ps256
+#define _mm512_castps512_ps256(x) ((x).floats[0])
+#undef _mm512_extractf32x8_ps
+#define _mm512_extractf32x8_ps(x, half) ((x).floats[half])
 #undef _mm512_cvtph_ps
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #undef _mm512_cvtps_ph

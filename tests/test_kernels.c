@@ -201,6 +201,9 @@ static float updated(const lf_update *u, size_t row, size_t j, float acc)
 #if defined(__x86_64__)
 lf_merge_block lf_merge_block_avx512_emulated;
 lf_widen_rows lf_widen_rows_avx512_emulated;
+lf_widen_panel lf_widen_panel_avx512_emulated;
+lf_add_dots lf_add_dots_avx512_emulated;
+lf_fold lf_fold_avx512_emulated;
 #endif
 
 /* Every level of this CPU, from scalar on, each with those below it; and one that is emulated. */
@@ -219,6 +222,9 @@ static bool next_level(unsigned *level, lf_kernels *kernels)
     lf_kernels_init(kernels, lf_cpu_flags());
     kernels->merge_block = lf_merge_block_avx512_emulated;
     kernels->widen_rows = lf_widen_rows_avx512_emulated;
+    kernels->widen_panel = lf_widen_panel_avx512_emulated;
+    kernels->add_dots = lf_add_dots_avx512_emulated;
+    kernels->fold = lf_fold_avx512_emulated;
     return (*level)++ == N_LEVELS && (lf_cpu_flags() & LF_CPU_FMA);
 #else
     return false;
@@ -276,6 +282,115 @@ static void test_adding_scaled_gives_the_same_bytes(void **state)
             for (size_t j = 0; j <= N; j++) {
                 assert_true(bits_of(x[j]) == bits_of(wanted[j]) || (isnan(x[j]) && isnan(wanted[j])));
                 assert_true(wide_x[j] == wide_wanted[j] || (isnan(wide_x[j]) && isnan(wide_wanted[j])));
+            }
+        }
+}
+
+static const lf_real real_types[] = {LF_REAL_F32, LF_REAL_F16, LF_REAL_BF16};
+
+/* Bytes that are numbers of a type, out of line. */
+static void fill(lf_real type, uint8_t *data, size_t n, uint64_t *seed)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float x = draw(seed);
+        lf_tally unused = {0};
+        lf_narrow_f32(type, &x, data + i * lf_real_size(type), 1, &unused);
+    }
+}
+
+static float element_of(lf_real type, const uint8_t *data, size_t i)
+{
+    float x;
+
+    lf_widen_f32(type, data + i * lf_real_size(type), &x, 1);
+    return x;
+}
+
+/* Rows of every length: those that share strips, those that fill them, and what is left over; side by side and apart. */
+static void test_turning_rows_over_puts_every_element_in_its_place(void **state)
+{
+    enum { MOST = 70 };
+    unsigned level = 0;
+    uint64_t seed = 9;
+    lf_kernels kernels;
+    (void)state;
+    while (next_level(&level, &kernels))
+        for (size_t t = 0; t < 3; t++)
+            for (size_t n = 0; n <= MOST; n++)
+                for (size_t apart = 0; apart < 2; apart++) {
+                    uint8_t data[1 + 16 * (MOST + 1) * sizeof(float)];
+                    float panel[(MOST + 1) * LF_PANEL];
+                    const size_t step = n + apart;
+                    fill(real_types[t], data + 1, 16 * step, &seed);
+                    for (size_t k = 0; k < LF_PANEL; k++)
+                        panel[n * LF_PANEL + k] = 5;
+                    kernels.widen_panel(real_types[t], data + 1, step * lf_real_size(real_types[t]), n, panel);
+                    for (size_t p = 0; p < n; p++)
+                        for (size_t i = 0; i < 16; i++) {
+                            const float wanted = element_of(real_types[t], data + 1, i * step + p);
+                            assert_true(bits_of(panel[p * LF_PANEL + i]) == bits_of(wanted) || isnan(wanted));
+                        }
+                    for (size_t k = 0; k < LF_PANEL; k++)
+                        assert_true(panel[n * LF_PANEL + k] == 5);
+                }
+}
+
+/* All tiles and what is left over of them; sums go on from what is there. */
+static void test_dots_give_the_same_bytes(void **state)
+{
+    enum { MOST_A = 11, MOST_X = 5, N = 48, STEP = N + 3 };
+    unsigned level = 0;
+    uint64_t seed = 11;
+    lf_kernels kernels;
+    (void)state;
+    while (next_level(&level, &kernels))
+        for (size_t t = 0; t < 3; t++)
+            for (size_t n_a = 0; n_a <= MOST_A; n_a++)
+                for (size_t n_x = 0; n_x <= MOST_X; n_x++) {
+                    uint8_t a[1 + MOST_A * STEP * sizeof(float)];
+                    float rows[MOST_X][N], sums[MOST_X * MOST_A * LF_PANEL], wanted[MOST_X * MOST_A * LF_PANEL];
+                    const float *x[MOST_X];
+                    const size_t n = 16 * (n_x % 4);
+                    const lf_dots dots = {real_types[t], a + 1, STEP * lf_real_size(real_types[t]), n_a, x, n_x, n, sums};
+                    fill(real_types[t], a + 1, MOST_A * STEP, &seed);
+                    for (size_t i = 0; i < MOST_X; i++) {
+                        x[i] = rows[i];
+                        for (size_t j = 0; j < N; j++)
+                            rows[i][j] = draw(&seed);
+                    }
+                    for (size_t i = 0; i < n_x * n_a * LF_PANEL; i++)
+                        wanted[i] = sums[i] = draw(&seed);
+                    for (size_t i = 0; i < n_x; i++)
+                        for (size_t p = 0; p < n_a; p++)
+                            for (size_t j = 0; j < n; j++) {
+                                float *sum = &wanted[(i * n_a + p) * LF_PANEL + j % LF_PANEL];
+                                *sum = fmaf(element_of(real_types[t], a + 1, p * STEP + j), rows[i][j], *sum);
+                            }
+                    kernels.add_dots(&dots);
+                    for (size_t i = 0; i < n_x * n_a * LF_PANEL; i++)
+                        assert_true(bits_of(sums[i]) == bits_of(wanted[i]) || (isnan(sums[i]) && isnan(wanted[i])));
+                }
+}
+
+static void test_folding_adds_in_one_order(void **state)
+{
+    unsigned level = 0;
+    uint64_t seed = 12;
+    lf_kernels kernels;
+    (void)state;
+    while (next_level(&level, &kernels))
+        for (int round = 0; round < 1000; round++) {
+            float s[2 * LF_PANEL], out[3] = {0, 0, 5};
+            for (size_t k = 0; k < 2 * LF_PANEL; k++)
+                s[k] = draw(&seed);
+            kernels.fold(s, 2, out);
+            assert_true(out[2] == 5);
+            for (size_t i = 0; i < 2; i++) {
+                const float *k = s + i * LF_PANEL;
+                const float a = (k[0] + k[8]) + (k[4] + k[12]), b = (k[1] + k[9]) + (k[5] + k[13]);
+                const float c = (k[2] + k[10]) + (k[6] + k[14]), d = (k[3] + k[11]) + (k[7] + k[15]);
+                const float wanted = (a + c) + (b + d);
+                assert_true(bits_of(out[i]) == bits_of(wanted) || (isnan(out[i]) && isnan(wanted)));
             }
         }
 }
@@ -576,6 +691,9 @@ int main(void)
         cmocka_unit_test(test_nan_is_canonical_and_counted),
         cmocka_unit_test(test_multiplying_gives_the_same_bytes),
         cmocka_unit_test(test_adding_scaled_gives_the_same_bytes),
+        cmocka_unit_test(test_turning_rows_over_puts_every_element_in_its_place),
+        cmocka_unit_test(test_dots_give_the_same_bytes),
+        cmocka_unit_test(test_folding_adds_in_one_order),
         cmocka_unit_test(test_packing_puts_every_element_in_its_place),
         cmocka_unit_test(test_blocks_of_every_level_have_the_same_bytes),
         cmocka_unit_test(test_multiplying_in_f64),

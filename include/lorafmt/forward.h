@@ -37,8 +37,9 @@
 extern "C" {
 #endif
 
-/** One low-rank update of a layer with `in` inputs and `out` outputs. All is borrowed. */
+/** One low-rank update of a layer. All is borrowed. */
 typedef struct lorafmt_update {
+    size_t in, out;                 /**< of the layer */
     const void *a;                  /**< [rank x in], rows one after the other; need not be aligned */
     const void *b;                  /**< [out x rank] */
     lorafmt_dtype a_dtype, b_dtype; /**< F32, F16 or BF16 */
@@ -104,8 +105,8 @@ LORAFMT_API void lorafmt_workspace_free(lorafmt_workspace *workspace);
  * @param workspace  large enough for the batch; nobody else may use it meanwhile
  * @param batch      read; its y is changed
  *
- * @return LORAFMT_OK; MISUSE (a batch too large for the workspace, an adapter that is not there, a dtype, a stride less than a row,
- *         an executor that did not run every item). On failure y is as it was, but for the last of these.
+ * @return LORAFMT_OK; MISUSE (a batch too large for the workspace, an adapter that is not there or is for another layer, a dtype, a
+ *         stride less than a row, an executor that did not run every item). On failure y is as it was, but for the last of these.
  *
  * The floating-point environment of each thread is set for the call and restored.
  */
@@ -125,7 +126,6 @@ LORAFMT_API lorafmt_status lorafmt_view_check_unmerged(const lorafmt_view *view,
  *
  * @param view  lorafmt_view_check_unmerged() is LORAFMT_OK; it and the sources of its adapters must outlive the update
  * @param i     [0, lorafmt_view_n_updates())
- * @param in, out  of the layer
  */
 LORAFMT_API size_t lorafmt_view_n_updates(const lorafmt_view *view, size_t tensor);
 LORAFMT_API lorafmt_update lorafmt_view_get_update(const lorafmt_view *view, size_t tensor, size_t i);

@@ -46,13 +46,24 @@ static lorafmt_status check_rows(lorafmt_dtype dtype, const void *rows, size_t s
     return LORAFMT_OK;
 }
 
-static lorafmt_status check_adapter(const lorafmt_workspace *ws, const lorafmt_updates *layer, size_t i, lorafmt_error *err)
+static lorafmt_status check_update(const lorafmt_batch *b, size_t i, const lorafmt_update *u, lorafmt_error *err)
 {
+    LF_TRY(check_dtype(u->a_dtype, "a_dtype", err));
+    LF_TRY(check_dtype(u->b_dtype, "b_dtype", err));
+    if (u->in != b->in || u->out != b->out)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "layer",
+                       "adapter %zu is for %zu inputs and %zu outputs, the batch has %zu and %zu", i, u->in, u->out, b->in,
+                       b->out);
+    return LORAFMT_OK;
+}
+
+static lorafmt_status check_adapter(const lorafmt_workspace *ws, const lorafmt_batch *b, size_t i, lorafmt_error *err)
+{
+    const lorafmt_updates *layer = &b->layer[i];
     size_t rank = 0;
 
     for (size_t k = 0; k < layer->n; k++) {
-        LF_TRY(check_dtype(layer->updates[k].a_dtype, "a", err));
-        LF_TRY(check_dtype(layer->updates[k].b_dtype, "b", err));
+        LF_TRY(check_update(b, i, &layer->updates[k], err));
         rank += layer->updates[k].rank;
     }
     if (rank > ws->max_rank)
@@ -72,7 +83,7 @@ static lorafmt_status check_batch(const lorafmt_workspace *ws, const lorafmt_bat
     LF_TRY(check_rows(b->x_dtype, b->x, b->x_stride, b->in, "x", err));
     LF_TRY(check_rows(b->y_dtype, b->y, b->y_stride, b->out, "y", err));
     for (size_t i = 0; i < b->n_adapters; i++)
-        LF_TRY(check_adapter(ws, &b->layer[i], i, err));
+        LF_TRY(check_adapter(ws, b, i, err));
     for (size_t t = 0; t < b->n_tokens; t++)
         if (b->adapters ? b->adapters[t] >= b->n_adapters && b->adapters[t] != LORAFMT_NO_ADAPTER : !b->n_adapters)
             return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "adapters",

@@ -100,13 +100,16 @@ INLINE void fold_each(const float *sums, size_t n, float *out)
 /* --- turning over --- */
 
 /*
- * 16 rows of n_words words, a power of two, that follow one another in as many strips, become n_words strips of 16: each time the
+ * 16 rows of n_words words, a power of two, `step` bytes from strip to strip of them, become n_words strips of 16: each time the
  * even ones of all and then the odd ones, which takes the lowest bit of a word's place to the top.
  */
-INLINE void turn(strip *v, size_t n_words)
+INLINE void turn(const uint8_t *src, size_t step, size_t n_words, float *words)
 {
-    strip w[LF_PANEL];
+    strip v[LF_PANEL], w[LF_PANEL];
 
+    UNROLL
+    for (size_t i = 0; i < n_words; i++)
+        v[i] = strip_load((const float *)(const void *)(src + i * step));
     UNROLL
     for (size_t left = n_words; left > 1; left /= 2) {
         UNROLL
@@ -118,84 +121,81 @@ INLINE void turn(strip *v, size_t n_words)
         for (size_t i = 0; i < n_words; i++)
             v[i] = w[i];
     }
-}
-
-/* n numbers of each row, of n_words words or fewer, as strips of words whose rows are `step` bytes apart. */
-INLINE void turn_words(lf_real from, const uint8_t *src, size_t step, size_t n_words, size_t n, float *panel)
-{
-    strip v[LF_PANEL];
-
     UNROLL
     for (size_t i = 0; i < n_words; i++)
-        v[i] = strip_load((const float *)(const void *)(src + i * step));
-    turn(v, n_words);
-    for (size_t p = 0; p < n; p++, panel += LF_PANEL)
-        strip_store(panel, from == LF_REAL_F32 ? v[p] : strip_widen_half(from, v[p / 2], p % 2));
+        strip_store(words + i * LF_PANEL, v[i]);
 }
 
-/* Whole rows that follow one another. */
-INLINE void turn_short(lf_real from, const uint8_t *src, size_t n, float *panel)
+/* Rows that fill strips, one each. */
+TARGET static void turn_strips(const uint8_t *src, size_t step, float *words)
 {
-    const size_t n_words = n * lf_real_size(from) / 4;
+    turn(src, step, LF_PANEL, words);
+}
 
+/* Whole rows that follow one another, several in a strip. */
+TARGET static void turn_short(const uint8_t *src, size_t n_words, float *words)
+{
     if (n_words == 8)
-        turn_words(from, src, STRIP_SIZE, 8, n, panel);
+        turn(src, STRIP_SIZE, 8, words);
     else if (n_words == 4)
-        turn_words(from, src, STRIP_SIZE, 4, n, panel);
+        turn(src, STRIP_SIZE, 4, words);
     else if (n_words == 2)
-        turn_words(from, src, STRIP_SIZE, 2, n, panel);
+        turn(src, STRIP_SIZE, 2, words);
     else
-        turn_words(from, src, STRIP_SIZE, 1, n, panel);
+        turn(src, STRIP_SIZE, 1, words);
 }
 
 /* What does not fill a strip goes through a buffer. */
-INLINE void turn_part(lf_real from, const uint8_t *src, size_t src_stride, size_t n, float *panel)
+TARGET static void turn_part(const uint8_t *src, size_t step, size_t size, float *words)
 {
-    uint8_t buffer[LF_PANEL][STRIP_SIZE];
+    uint8_t buffer[LF_PANEL][STRIP_SIZE] = {{0}};
 
-    memset(buffer, 0, sizeof buffer);
     for (size_t i = 0; i < LF_PANEL; i++)
-        memcpy(buffer[i], src + i * src_stride, n * lf_real_size(from));
-    turn_words(from, buffer[0], STRIP_SIZE, LF_PANEL, n, panel);
+        memcpy(buffer[i], src + i * step, size);
+    turn_strips(buffer[0], STRIP_SIZE, words);
 }
 
-INLINE bool is_short(lf_real from, size_t src_stride, size_t n)
+/* n columns of words as the numbers they are. */
+INLINE void widen_words(lf_real from, const float *words, size_t n, float *panel)
+{
+    for (size_t p = 0; p < n; p++) {
+        const strip x = strip_load(words + p * lf_real_size(from) / sizeof(float) * LF_PANEL);
+        strip_store(panel + p * LF_PANEL, from == LF_REAL_F32 ? x : strip_widen_half(from, x, p % 2));
+    }
+}
+
+static bool is_short(size_t step, size_t size)
+{
+    return size == step && (size == 4 || size == 8 || size == 16 || size == 32);
+}
+
+/* n columns, of which the words fill a strip at most. */
+INLINE void widen_columns(lf_real from, const uint8_t *src, size_t step, size_t n, float *panel)
 {
     const size_t size = n * lf_real_size(from);
+    float words[LF_PANEL * LF_PANEL];
 
-    return size == src_stride && (size == 4 || size == 8 || size == 16 || size == 32);
+    if (is_short(step, size))
+        turn_short(src, size / 4, words);
+    else if (size == STRIP_SIZE)
+        turn_strips(src, step, words);
+    else
+        turn_part(src, step, size, words);
+    widen_words(from, words, n, panel);
 }
 
-INLINE void widen_panel_of(lf_real from, const uint8_t *src, size_t src_stride, size_t n, float *panel)
+INLINE void widen_panel(lf_real from, const uint8_t *src, size_t step, size_t n, float *panel)
 {
-    const size_t whole = STRIP_SIZE / lf_real_size(from);
+    const size_t most = STRIP_SIZE / lf_real_size(from);
 
-    if (is_short(from, src_stride, n)) {
-        turn_short(from, src, n, panel);
-        return;
+    for (size_t done = 0; done < n; done += most) {
+        const size_t left = n - done < most ? n - done : most;
+        const uint8_t *at = src + done * lf_real_size(from);
+        if (from == LF_REAL_F32)
+            widen_columns(LF_REAL_F32, at, step, left, panel + done * LF_PANEL);
+        else if (from == LF_REAL_F16)
+            widen_columns(LF_REAL_F16, at, step, left, panel + done * LF_PANEL);
+        else
+            widen_columns(LF_REAL_BF16, at, step, left, panel + done * LF_PANEL);
     }
-    for (; n >= whole; n -= whole, src += STRIP_SIZE, panel += whole * LF_PANEL)
-        turn_words(from, src, src_stride, LF_PANEL, whole, panel);
-    if (n)
-        turn_part(from, src, src_stride, n, panel);
-}
-
-TARGET static void panel_f32(const void *src, size_t src_stride, size_t n, float *panel)
-{
-    widen_panel_of(LF_REAL_F32, src, src_stride, n, panel);
-}
-
-TARGET static void panel_f16(const void *src, size_t src_stride, size_t n, float *panel)
-{
-    widen_panel_of(LF_REAL_F16, src, src_stride, n, panel);
-}
-
-TARGET static void panel_bf16(const void *src, size_t src_stride, size_t n, float *panel)
-{
-    widen_panel_of(LF_REAL_BF16, src, src_stride, n, panel);
-}
-
-INLINE void widen_panel(lf_real from, const void *src, size_t src_stride, size_t n, float *panel)
-{
-    (from == LF_REAL_F32 ? panel_f32 : from == LF_REAL_F16 ? panel_f16 : panel_bf16)(src, src_stride, n, panel);
 }

@@ -56,7 +56,9 @@ lorafmt_update lorafmt_view_get_update(const lorafmt_view *view, size_t tensor, 
     const lorafmt_tensor *a = &lorafmt_site_factor(t->bound->site, LORAFMT_ROLE_A)->tensor;
     const lorafmt_tensor *b = &lorafmt_site_factor(t->bound->site, LORAFMT_ROLE_B)->tensor;
 
-    return (lorafmt_update){.a = a->data,
+    return (lorafmt_update){.in = (size_t)a->shape[1],
+                            .out = (size_t)b->shape[0],
+                            .a = a->data,
                             .b = b->data,
                             .a_dtype = a->dtype,
                             .b_dtype = b->dtype,
