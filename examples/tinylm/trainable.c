@@ -51,6 +51,7 @@ static void copy_site(trainable *t, size_t i, float **next)
 {
     const lorafmt_site *site = &lorakit_adapter_get(t->fresh)->sites[i];
     lorafmt_factor *factors = t->factors + 2 * i;
+    const lorafmt_tensor *a, *b;
 
     t->sites[i] = *site;
     t->sites[i].factors = factors;
@@ -58,9 +59,13 @@ static void copy_site(trainable *t, size_t i, float **next)
         factors[k] = copy_factor(&site->factors[k], *next);
         *next += n_elements(&factors[k].tensor);
     }
+    a = &lorafmt_site_factor(&t->sites[i], LORAFMT_ROLE_A)->tensor;
+    b = &lorafmt_site_factor(&t->sites[i], LORAFMT_ROLE_B)->tensor;
     t->unmerged.all[i] = (lorafmt_update){
-        .a = lorafmt_site_factor(&t->sites[i], LORAFMT_ROLE_A)->tensor.data,
-        .b = lorafmt_site_factor(&t->sites[i], LORAFMT_ROLE_B)->tensor.data,
+        .in = (size_t)a->shape[1],
+        .out = (size_t)b->shape[0],
+        .a = a->data,
+        .b = b->data,
         .a_dtype = LORAFMT_F32,
         .b_dtype = LORAFMT_F32,
         .rank = site->rank,
