@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The public functions of a loader, called in any order with arguments that are good or not, as a script says. It makes adapters,
- * opens them as `.lora` files in memory, and a base which most of them fit; then it binds, prepares, evaluates, and switches a
- * runtime. A refusal says why and changes nothing; rows are those of the whole tensor; live weights are those of the stack that is
- * live.
+ * opens them as `.lora` files in memory, and a base which most of them fit; then it binds, prepares, evaluates, adds to tokens, and
+ * switches a runtime. A refusal says why and changes nothing; rows are those of the whole tensor; a token alone gets what it gets
+ * among others; live weights are those of the stack that is live.
  *
  * The seeds were found by fuzzing, and are the fewest that reach all that was reached.
  */
 #include "fuzz/fitting_base.h"
 #include "fuzz/fuzz.h"
 #include "fuzz/made_adapter.h"
+#include "lorafmt/forward.h"
 #include "lorafmt/runtime.h"
 
 #include <math.h>
@@ -273,6 +274,58 @@ static void evaluate_columns(loader *l)
     free(src);
 }
 
+/* --- unmerged --- */
+
+/* Tokens with the updates of a tensor, each in a block of its size: the same whether they go together or one by one. */
+static void add_to_tokens(const lorafmt_update *updates, size_t n, size_t n_tokens)
+{
+    const lorafmt_workspace_options options = {.struct_size = sizeof options, .max_tokens = 8, .max_rank = 64, .n_threads = 1};
+    const lorafmt_updates layer = {updates, n};
+    const size_t in = updates->in, out = updates->out;
+    float *x = calloc(n_tokens * in + 1, sizeof *x), *y = calloc(n_tokens * out + 1, sizeof *y),
+          *alone = calloc(out + 1, sizeof *y);
+    lorafmt_batch batch = {n_tokens, in, out, x, 0, LORAFMT_F32, y, 0, LORAFMT_F32, NULL, &layer, 1};
+    lorafmt_workspace *ws;
+    lorafmt_error err;
+
+    require(x && y && alone);
+    for (size_t i = 0; i < n_tokens * in; i++)
+        x[i] = (float)(i % 7) - 3;
+    require(lorafmt_workspace_new(&options, &ws, &err) == LORAFMT_OK);
+    require(lorafmt_forward(ws, &batch, &err) == LORAFMT_OK);
+    batch.n_tokens = 1;
+    batch.x = x + (n_tokens - 1) * in;
+    batch.y = alone;
+    require(lorafmt_forward(ws, &batch, &err) == LORAFMT_OK);
+    require(memcmp(alone, y + (n_tokens - 1) * out, out * sizeof *y) == 0);
+    lorafmt_workspace_free(ws);
+    free(x);
+    free(y);
+    free(alone);
+}
+
+static void forward(loader *l)
+{
+    const lorafmt_view *view = some_view(l);
+    lorafmt_update updates[N_SOURCES * 2];
+    lorafmt_error err;
+    size_t tensor, n;
+
+    if (!view)
+        return;
+    if (lorafmt_view_check_unmerged(view, &err) != LORAFMT_OK) {
+        require_refused(err.status, &err);
+        return;
+    }
+    tensor = some_tensor(l->s, view);
+    n = lorafmt_view_n_updates(view, tensor);
+    require(n <= sizeof updates / sizeof updates[0]);
+    for (size_t i = 0; i < n; i++)
+        updates[i] = lorafmt_view_get_update(view, tensor, i);
+    if (n)
+        add_to_tokens(updates, n, 1 + next_below(l->s, 8));
+}
+
 /* --- runtime --- */
 
 static void runtime_free(loader *l)
@@ -400,7 +453,7 @@ static void fail_reading(loader *l)
 static void step(loader *l)
 {
     static void (*const steps[])(
-        loader *) = {bind, prepare, evaluate,     evaluate, evaluate_columns, hand_factors_over, make_runtime,
+        loader *) = {bind, prepare, evaluate,     forward, evaluate_columns, hand_factors_over, make_runtime,
                      swap, swap,    fail_reading, digest};
 
     steps[next_below(l->s, sizeof steps / sizeof steps[0])](l);

@@ -315,7 +315,7 @@ static void test_dora(void **state)
         add_update(&s, 0, 3, LORAFMT_F32, 0.5f);
         add_update(&s, 1, 0, LORAFMT_F32, 0)->factors = own(&s, numbers(LORAFMT_F32, 300, 0));
         for (size_t t = 0; t < 80; t++)
-            s.adapters[t] = t % 3 == 2 ? LORAFMT_NO_ADAPTER : t % 3;
+            s.adapters[t] = t % 3 == 2 ? LORAFMT_NO_ADAPTER : (uint32_t)t % 3;
         run_as(&s, NULL);
         check_batch(&s);
         batch_free(&s);
@@ -354,7 +354,7 @@ static void test_nothing_else_changes_a_bit(void **state)
         for (size_t a = 0; a < 5; a++)
             add_update(&s, a, 8 + 12 * (uint32_t)a, dtypes[a % 3], 1);
         for (size_t t = 0; t < 60; t++)
-            s.adapters[t] = t < 30 ? 0 : t % 5;
+            s.adapters[t] = t < 30 ? 0 : (uint32_t)t % 5;
         run_as(&s, &ways[i]);
         check_batch(&s);
         batch_free(&s);
@@ -499,9 +499,8 @@ static void test_gradients(void **state)
         const lorafmt_gradient gradient = {da, db}, *gradients[] = {&gradient};
         lorafmt_workspace *ws;
         lorafmt_error err;
-        some_batch s = {
-            .updates = {
-                {{.a = a, .b = b, .a_dtype = LORAFMT_F32, .b_dtype = LORAFMT_F32, .rank = (uint32_t)rank, .scale = 0.5f}}}};
+        some_batch s = {0};
+        s.updates[0][0] = (lorafmt_update){in, out, a, b, LORAFMT_F32, LORAFMT_F32, (uint32_t)rank, 0.5f, NULL};
         s.layer[0] = (lorafmt_updates){s.updates[0], 1};
         s.b = (lorafmt_batch){n, in, out, x, 0, LORAFMT_F32, weight, 0, LORAFMT_F32, NULL, s.layer, 1};
         assert_true(da && db && dx);
@@ -540,7 +539,7 @@ static void test_gradients_of_a_mixed_batch(void **state)
     add_update(&s, 0, RANK, LORAFMT_F32, 2);
     add_update(&s, 1, RANK, LORAFMT_F16, 3);
     for (size_t t = 0; t < N; t++)
-        s.adapters[t] = t % 3 == 2 ? LORAFMT_NO_ADAPTER : t % 3;
+        s.adapters[t] = t % 3 == 2 ? LORAFMT_NO_ADAPTER : (uint32_t)t % 3;
     assert_int_equal(lorafmt_workspace_new(&options, &ws, &err), LORAFMT_OK);
     assert_int_equal(lorafmt_backward(ws, &s.b, gradients, dx, 0, &err), LORAFMT_OK);
     assert_memory_equal(s.y, s.before, N * s.b.y_stride); // only read
