@@ -165,9 +165,13 @@ static lorafmt_status score(training *t, double *mean, lorafmt_error *err)
 /* Before a minute is spent on it. */
 static lorafmt_status check_output(const char *path, lorafmt_error *err)
 {
+    const char *slash = strrchr(path, '/');
+    char folder[4096];
+
     if (access(path, F_OK) == 0)
         return fail(err, LORAFMT_IO, path, "", "is there already: remove it, or give -o another name");
-    return LORAFMT_OK;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    return access(folder, W_OK) == 0 ? LORAFMT_OK : fail_io(err, folder);
 }
 
 static lorafmt_status start(training *t, lorafmt_error *err)

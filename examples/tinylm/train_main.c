@@ -14,16 +14,22 @@
 
 enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE };
 
+static int complain(const char *what)
+{
+    fprintf(stderr, "tinylm-train: %s\n", what);
+    return EXIT_FAILED;
+}
+
 static int run(const train_args *a)
 {
     lorafmt_error err;
     char text[2048];
 
-    if (train(a, &err) == LORAFMT_OK && fflush(stdout) == 0 && !ferror(stdout))
-        return EXIT_DONE;
-    lorafmt_error_format(&err, text, sizeof text);
-    fprintf(stderr, "tinylm-train: %s\n", text);
-    return EXIT_FAILED;
+    if (train(a, &err) != LORAFMT_OK) {
+        lorafmt_error_format(&err, text, sizeof text);
+        return complain(text);
+    }
+    return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_DONE : complain("the results could not be written");
 }
 
 int main(int argc, char **argv)
@@ -41,8 +47,7 @@ int main(int argc, char **argv)
         code = EXIT_USAGE;
         break;
     case TRAIN_ARGS_NO_MEMORY:
-        fputs("tinylm-train: out of memory\n", stderr);
-        code = EXIT_FAILED;
+        code = complain("out of memory");
         break;
     }
     free(a.targets);
