@@ -94,9 +94,10 @@ static void compare_ways(writer *merged, writer *mixed, size_t n, bool json)
         times[1][i] = measure(mixed, n);
         ratios[i] = times[1][i] / times[0][i];
     }
-    printf(json ? "{\"texts\": %zu, \"merged_us\": %.1f, \"unmerged_us\": %.1f, \"unmerged_over_merged\": %.3f}\n"
-                : "%2zu texts: %.1f us for each byte merged, %.1f us unmerged, %.3f x\n",
-           n, median(times[0]) * 1e6, median(times[1]) * 1e6, median(ratios));
+    median(ratios);
+    printf(json ? "{\"texts\": %zu, \"merged_us\": %.1f, \"unmerged_us\": %.1f, \"unmerged_over_merged\": [%.3f, %.3f, %.3f]}\n"
+                : "%2zu texts: %.1f us for each byte merged, %.1f us unmerged, %.3f x (%.3f .. %.3f)\n",
+           n, median(times[0]) * 1e6, median(times[1]) * 1e6, ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
 }
 
 static void open_adapter(const char *folder, size_t i, const lorafmt_base *base, stack *out)
