@@ -6,9 +6,10 @@
  * usage: bench_forward [--json] [--quick] [--size N] [--rounds N] [--threads N]
  *
  * A layer is N x N (4096). Factors of many layers lie one after another, so that none is in a cache of its core when its turn comes;
- * x and y are the same for all, as a model has just had them in hand. --quick takes a few shapes of all. Medians over the rounds (7) of ratios within a round: "stream"
- * is the part of the time that reading the factors alone takes, "peak" that of the multiply-adds alone, "limit" that of both
- * together with reading x and writing y, "blas" how many times as long OpenBLAS takes.
+ * x and y are the same for all, as a model has just had them in hand. --quick takes a few shapes of all. Medians over the rounds (7)
+ * of ratios within a round: "stream" is the part of the time that reading the factors alone takes, "peak" that of the multiply-adds
+ * alone, "limit" that of whichever is longer, when x is read and y read and written as well, "blas" how many times as long OpenBLAS
+ * takes.
  */
 #include "lorafmt/forward.h"
 #include "bench/peak.h"
@@ -261,9 +262,8 @@ static void measure(bench *b, const shape *s)
 static void measure_all(bench *b)
 {
     static const size_t ranks[] = {8, 16, 32, 64}, adapters[] = {1, 8, 64}, tokens[] = {1, 2, 4, 64, 128};
-    static const shape dtypes[] = {{LORAFMT_F32, "f32", 0, 0, 0, false},
-                                   {LORAFMT_BF16, "bf16", 0, 0, 0, false},
-                                   {LORAFMT_F16, "f16", 0, 0, 0, false}};
+    static const shape dtypes[] = {
+        {LORAFMT_F32, "f32", 0, 0, 0, false}, {LORAFMT_F16, "f16", 0, 0, 0, false}, {LORAFMT_BF16, "bf16", 0, 0, 0, false}};
 
     const size_t step = b->quick ? 2 : 1;
 

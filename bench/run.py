@@ -6,7 +6,7 @@ usage: run.py BUILD_DIR [--mb N] [--full] [--pairs N] [--only GROUP,...] [--json
 
 Models are made up (presets.py) at about N megabytes; --full makes them whole. Ways that are compared take turns within a round, and a
 ratio is that of the two times of one round: the table has the median of the rounds with the least and the most. Inputs are in the
-page cache. Groups: merge, compute, memory, swap, mount, lookup, decode, size, kernel, forward, extract, hostile.
+page cache. Groups: merge, compute, memory, swap, mount, lookup, decode, size, kernel, forward, unmerged, extract, hostile.
 """
 import argparse
 import collections
@@ -352,6 +352,13 @@ def measure_extract(bench):
                   [line['time'], line['time_least'], line['time_most']], '<= 2', f'{line["seconds"]:.2f} s')
 
 
+def measure_unmerged(bench):
+    """bench_unmerged: the demo model, whose adapters are large beside it."""
+    for line in lines_of(bench, 'bench_unmerged', DEMO_ADAPTERS.parent) or []:
+        bench.add('unmerged', f'tinylm writes {line["texts"]} text(s) at once: CPU time unmerged / merged', 'x', line['unmerged_over_merged'],
+                  '', f'{line["unmerged_us"]:.0f} us for each byte')
+
+
 def measure_hostile(bench):
     """What each reader takes to refuse its worst inputs of up to 1 MiB, beyond an idle program."""
     readers = collections.defaultdict(list)
@@ -364,8 +371,8 @@ def measure_hostile(bench):
 
 
 GROUPS = {'merge': measure_merges, 'compute': measure_compute, 'memory': measure_memory, 'swap': measure_swap,
-          'mount': mounted.measure_mount, 'lookup': measure_lookup, 'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel, 'forward': measure_forward, 'extract': measure_extract,
-          'hostile': measure_hostile}
+          'mount': mounted.measure_mount, 'lookup': measure_lookup, 'decode': measure_decode, 'size': measure_size, 'kernel': measure_kernel, 'forward': measure_forward, 'unmerged': measure_unmerged,
+          'extract': measure_extract, 'hostile': measure_hostile}
 
 
 def machine(disk):

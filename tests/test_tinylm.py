@@ -8,14 +8,20 @@ import json
 import pathlib
 import re
 import shutil
+import struct
 import sys
 import tempfile
 
+import tensors
 from lorapack import Complaint, Lorapack
 
 N_BYTES = 200
 TEMPERATURE = 0.6
-SHARED = 1  # of the two prompts of a scenario, the one that all have
+OWN, SHARED = 0, 1  # of the two prompts of a scenario, that of its own and the one that all have
+
+# Unmerged against weights that are merged in F32: the same sums in another order, 2e-7 nats and 6e-6 of a logit apart when this was
+# written. Against those merged in BF16, which rounds each weight by up to 2^-9 of itself: 2e-3 nats and 1.3e-2.
+LOSS_F32, LOGIT_F32, LOSS_BF16, LOGIT_BF16 = 2e-6, 5e-5, 5e-3, 5e-2
 
 # Stacks that are put on one after another, the first while loading.
 ORDERS = [
@@ -98,19 +104,34 @@ def check_text(prompt, found, key):
     require(found['written_hex'] == prompt[key], f'{key} is {found["written_hex"]}')
 
 
-def check_losses(demo, name, found):
+def check_losses(demo, name, found, tolerance):
     """The loss of every window of every domain."""
     for loss in found['losses']:
         domain = pathlib.Path(loss['file']).stem
         expected = demo.scenarios[name]['heldout'][domain]
-        near(loss['mean'], expected['mean'], demo.tolerance['loss'], f'mean loss of {domain}')
+        near(loss['mean'], expected['mean'], tolerance, f'mean loss of {domain}')
         for mine, other in pairs(loss['windows'], expected['windows']):
-            near(mine, other, demo.tolerance['loss'], f'loss of a window of {domain}')
+            near(mine, other, tolerance, f'loss of a window of {domain}')
 
 
 def check_digest(demo, name, found):
     """All live weights, to the byte."""
     require(found['sha256'] == demo.scenarios[name]['merged_all_sha256'], f'the live weights of {name} are {found["sha256"]}')
+
+
+def check_logits_of(found, expected, tolerance):
+    """Those bytes that are expected have the logits that are expected."""
+    logits = {entry['byte']: entry['logit'] for entry in found['logits']}
+    for entry in expected:
+        near(logits[entry['byte']], entry['logit'], tolerance, f'logit of byte {entry["byte"]}')
+
+
+def check_like_f32(found, expected):
+    """Unmerged as merged in F32."""
+    for mine, other in pairs(found['losses'], expected['losses']):
+        for this, that in pairs([mine['mean'], *mine['windows']], [other['mean'], *other['windows']]):
+            near(this, that, LOSS_F32, f'a loss of {mine["file"]}')
+    check_logits_of(found, expected['logits'], LOGIT_F32)
 
 
 # --- cases ---
@@ -120,7 +141,7 @@ def loads(tinylm, demo, name):
     scores = [argument for path in sorted((demo.folder / 'heldout').iterdir()) for argument in ('--score', path)]
     found, = run(tinylm, demo.arguments([name], None, '--digest', *scores))
     require(len(found['losses']) == len(demo.scenarios[name]['heldout']), 'a domain is missing')
-    check_losses(demo, name, found)
+    check_losses(demo, name, found, demo.tolerance['loss'])
     check_digest(demo, name, found)
     for prompt in demo.scenarios[name]['prompts']:
         common = ['--prompt', prompt['prompt'], '--bytes', N_BYTES]
@@ -148,6 +169,70 @@ def swaps(tinylm, demo, order, packed):
     for found, name in pairs(results, order):
         if demo.prompt(name, SHARED)['sampled_seed'] == seed:
             check_text(demo.prompt(name, SHARED), found, 'sampled_hex')
+
+
+def unmerged(tinylm, demo):
+    """All scenarios in one batch, and what merging gives; the live weights are the base's throughout."""
+    names = list(demo.scenarios)
+    scores = [argument for domain in ('legal', 'tang') for argument in ('--score', demo.folder / 'heldout' / f'{domain}.txt')]
+    arguments = demo.arguments(names, None, '--prompt', demo.prompt('base', SHARED)['prompt'], '--bytes', 60, '--logits', 256, *scores)
+    mixed, exact = run(tinylm, [*arguments, '--unmerged', '--digest']), run(tinylm, [*arguments, '--f32'])
+    for name, (found, in_f32) in zip(names, pairs(mixed, exact)):
+        require(found['unmerged'] and not in_f32['unmerged'], 'what is unmerged is said to be merged, or the other way round')
+        require(found['n_computed'] == found['n_bytes'] == 0, 'something live is said to be written')
+        check_digest(demo, 'base', found)
+        check_facts(demo, name, found)
+        check_like_f32(found, in_f32)
+        check_losses(demo, name, found, LOSS_BF16)
+        check_logits_of(found, demo.prompt(name, SHARED)['top5'], LOGIT_BF16)
+        require(found['written_hex'] == in_f32['written_hex'], f'{name} writes {found["written_hex"]}')
+
+
+def alone(tinylm, demo):
+    """More texts than go through the model at once, each with a prompt and a stack of its own: what each alone gives, to the bit."""
+    def arguments(names):
+        own = [argument for name in names for argument in ('--prompt', demo.prompt(name, OWN)['prompt'])]
+        return demo.arguments(names, None, '--unmerged', *own, '--bytes', 40, '--temperature', TEMPERATURE, '--logits', 256)
+    names = list(demo.scenarios) * 4
+    require(len(names) > 16, 'too few for two batches')
+    single = {name: run(tinylm, arguments([name]))[0] for name in demo.scenarios}
+    for name, found in pairs(names, run(tinylm, arguments(names))):
+        for key in 'prompt_hex', 'written_hex', 'logits':
+            require(found[key] == single[name][key], f'{key} of {name} depends on its neighbours')
+
+
+def dora(tinylm, demo):
+    """An adapter with magnitudes, unmerged and merged."""
+    def magnitudes(weights):
+        added = {name.replace('lora_B.weight', 'lora_magnitude_vector.weight'): b.shape[0]
+                 for name, b in weights.items() if name.endswith('lora_B.weight')}
+        return {**weights, **{name: tensors.Tensor('F32', (n,), struct.pack(f'<{n}f', *(0.5 + i % 7 / 7 for i in range(n))))
+                              for name, n in added.items()}}
+    folder = altered(demo, 'dora', magnitudes, use_dora=True)
+    arguments = ['--json', '--model', demo.folder / 'base', '--adapter', folder, '--prompt', 'And he said ', '--logits', 256,
+                 '--score', demo.folder / 'heldout/legal.txt']
+    for found, expected in pairs(run(tinylm, [*arguments, '--unmerged']), run(tinylm, [*arguments, '--f32'])):
+        require(found['losses'][0]['mean'] > 1.6, 'the magnitudes make no difference')
+        check_like_f32(found, expected)
+
+
+def altered(demo, name, change, **config):
+    """The legal adapter with other tensors and entries of its config."""
+    folder = shutil.copytree(demo.folder / 'adapters/legal', demo.scratch / name)
+    weights = folder / 'adapter_model.safetensors'
+    tensors.write_file(weights, dict(sorted(change(tensors.read_file(weights).tensors).items())), {'format': 'pt'})
+    old = json.loads((folder / 'adapter_config.json').read_text(encoding='utf-8'))
+    (folder / 'adapter_config.json').write_text(json.dumps({**old, **config}), encoding='utf-8')
+    return folder
+
+
+def embedding(demo):
+    """An adapter of the embedding, which can be merged only."""
+    key = 'base_model.model.model.embed_tokens.lora_embedding_'
+    ones = {key + 'A': (4, 256), key + 'B': (144, 4)}
+    return altered(demo, 'embedding', lambda _: {name: tensors.Tensor('F32', shape, struct.pack('<f', 1e-3) * (shape[0] * shape[1]))
+                                                 for name, shape in ones.items()},
+                   target_modules=['embed_tokens'], rank_pattern={}, alpha_pattern={})
 
 
 def context_ends(tinylm, demo):
@@ -211,6 +296,9 @@ def refuses(tinylm, demo):
         (['--model', demo.scratch / 'nowhere', *prompt], 1, 'nowhere/config.json: No such file'),
         (['--model', smaller(demo), *prompt], 1, 'model.embed_tokens.weight: not 256 x 140'),
         ([*base, '--prompt', 'x' * 257], 1, 'the prompt has 257 bytes'),
+        ([*base, *prompt, *prompt, '--swap', 'base', '--swap', 'base'], 2, '2 prompts, must be one for all, or one for each of 3'),
+        ([*base, *prompt, '--unmerged', '--adapter', embedding(demo)], 1,
+         'embedding: model.embed_tokens.weight: is an embedding; only low-rank updates of linear layers'),
         ([*base, '--score', ragged], 1, 'ragged.txt: ends with 44 bytes'),
         ([*base, *prompt, '--adapter', demo.scratch / 'nowhere'], 1, 'nowhere: '),
         ([*base, *prompt, '--swap', demo.scratch / 'nowhere'], 1, 'nowhere: '),
@@ -239,7 +327,7 @@ def all_cases(tinylm, demo, lorapack):
     if lorapack:
         packed = pack(lorapack, demo)
         yield f'switch .lora {ORDERS[1]}', swaps, (tinylm, demo, ORDERS[1].split(), packed)
-    for case in context_ends, tells_people, refuses:
+    for case in unmerged, alone, dora, context_ends, tells_people, refuses:
         yield case.__name__, case, (tinylm, demo)
 
 

@@ -24,9 +24,13 @@ static const char help[] =
     "  --swap Y[=W][+Z[=W]...]\n"
     "                      when everything is done, change to these adapters, or to none with the word `base`,\n"
     "                      and do it all again; may be given many times\n"
+    "  --unmerged          leave the base as it is, and write the texts of all these stacks in one batch, in which each\n"
+    "                      goes through its own low-rank updates; --score and the rest as with merged ones\n"
+    "  --f32               hold the weights in F32: merged ones are not rounded to BF16\n"
     "\n"
     "What to do with each:\n"
-    "  --prompt TEXT       go on from TEXT; what is written begins after the sign ▸\n"
+    "  --prompt TEXT       go on from TEXT; what is written begins after the sign ▸; given as many times as there are\n"
+    "                      stacks, each has its own\n"
     "  --bytes N           write N bytes (200), or less where the model's context ends\n"
     "  --temperature T     choose by chance, the more freely the higher T is; 0, always the likeliest byte, is the\n"
     "                      default\n"
@@ -45,12 +49,14 @@ static const char help[] =
     "      --swap $M/adapters/scripture --swap $M/adapters/scripture=0.5+$M/adapters/legal=0.5 --swap base\n";
 
 /* Out of the way of single letters, of which there are none. */
-enum { MODEL = 256, ADAPTER, SWAP, PROMPT, BYTES, TEMPERATURE, SEED, LOGITS, SCORE, DIGEST, JSON, HELP };
+enum { MODEL = 256, ADAPTER, SWAP, UNMERGED, F32, PROMPT, BYTES, TEMPERATURE, SEED, LOGITS, SCORE, DIGEST, JSON, HELP };
 
 static const struct option options[] = {
     {"model", required_argument, NULL, MODEL},
     {"adapter", required_argument, NULL, ADAPTER},
     {"swap", required_argument, NULL, SWAP},
+    {"unmerged", no_argument, NULL, UNMERGED},
+    {"f32", no_argument, NULL, F32},
     {"prompt", required_argument, NULL, PROMPT},
     {"bytes", required_argument, NULL, BYTES},
     {"temperature", required_argument, NULL, TEMPERATURE},
@@ -134,9 +140,15 @@ static args_result set(int option, char *value, args *out)
         return add_to("adapter", value, &out->stacks[0]);
     case SWAP:
         return add_swap(value, out);
-    case PROMPT:
-        out->prompt = value;
+    case UNMERGED:
+        out->unmerged = true;
         return ARGS_PARSED;
+    case F32:
+        out->f32 = true;
+        return ARGS_PARSED;
+    case PROMPT:
+        out->prompts[out->n_prompts++] = value;
+        return *value ? ARGS_PARSED : wrong("--prompt must not be empty: the model has no sign for the beginning of a text");
     case BYTES:
         return set_size("bytes", value, SIZE_MAX, &out->n_bytes);
     case TEMPERATURE:
@@ -168,11 +180,11 @@ static args_result check(const args *a)
 {
     if (!a->model)
         return wrong("--model DIR is missing");
-    if (a->prompt && !*a->prompt)
-        return wrong("--prompt must not be empty: the model has no sign for the beginning of a text");
-    if (a->n_logits && !a->prompt)
+    if (a->n_prompts > 1 && a->n_prompts != a->n_stacks)
+        return wrong("%zu prompts, must be one for all, or one for each of %zu stacks of adapters", a->n_prompts, a->n_stacks);
+    if (a->n_logits && !a->n_prompts)
         return wrong("--logits needs --prompt TEXT");
-    if (!a->prompt && !a->n_scores && !a->digest)
+    if (!a->n_prompts && !a->n_scores && !a->digest)
         return wrong("there is nothing to do: give --prompt TEXT, --score FILE or --digest");
     return ARGS_PARSED;
 }
@@ -182,9 +194,10 @@ args_result args_parse(int argc, char **argv, args *out)
     args_result result = ARGS_PARSED;
 
     /* No list gets longer than the command line; one stack is there without any option. */
+    out->prompts = calloc((size_t)argc + 1, sizeof *out->prompts);
     out->scores = calloc((size_t)argc + 1, sizeof *out->scores);
     out->stacks = calloc((size_t)argc + 1, sizeof *out->stacks);
-    if (!out->scores || !out->stacks)
+    if (!out->prompts || !out->scores || !out->stacks)
         return ARGS_NO_MEMORY;
     out->n_stacks = 1;
     out->n_bytes = 200;
@@ -207,4 +220,5 @@ void args_free(args *a)
         stack_free(&a->stacks[i]);
     free(a->stacks);
     free(a->scores);
+    free(a->prompts);
 }

@@ -7,7 +7,10 @@
 
 typedef struct args {
     const char *model;
-    const char *prompt; /* or NULL */
+    size_t n_prompts; /* 0, 1 for all stacks, or one for each */
+    const char **prompts;
+    bool unmerged; /* all stacks side by side, not one after another */
+    bool f32;      /* live weights are F32 */
     size_t n_bytes;
     double temperature; /* 0 = always the likeliest byte */
     uint64_t seed;
@@ -17,7 +20,7 @@ typedef struct args {
     size_t n_scores;
     const char **scores;
     size_t n_stacks;
-    stack *stacks; /* the first is applied when loading, the others are switched to one after another */
+    stack *stacks; /* the first is applied when loading, the others are switched to one after another, unless unmerged */
 } args;
 
 typedef enum args_result {

@@ -3,41 +3,49 @@
 #include "session.h"
 #include "vector.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
-/* y = x W^T for n rows of x, each `in` long; W is `out` rows of as many. */
-static void project(session *s, weights w, size_t in, size_t out, const float *x, size_t n, float *y)
+/* What the adapters add to y = x W^T. The workspace was made for all that comes, so this cannot fail. */
+static void adapt(session *s, const matrix *w, const float *x, size_t n, float *y)
 {
-    for (size_t o = 0; o < out; o++) {
-        widen(s->row, w + o * in, in);
-        for (size_t t = 0; t < n; t++)
-            y[t * out + o] = dot(s->row, x + t * in, in);
-    }
+    const lorafmt_batch batch = {
+        .n_tokens = n,
+        .in = w->in,
+        .out = w->out,
+        .x = x,
+        .x_dtype = LORAFMT_F32,
+        .y = y,
+        .y_dtype = LORAFMT_F32,
+        .adapters = s->adapters,
+        .layer = unmerged_layer(s->unmerged, w->tensor),
+        .n_adapters = s->unmerged->n_adapters,
+    };
+    const lorafmt_status status = lorafmt_forward(s->workspace, &batch, NULL);
+
+    assert(status == LORAFMT_OK);
+    (void)status;
 }
 
-static void normalise(session *s, weights weight, size_t n)
+/* y = x W^T for n rows of x, and what the adapters add. */
+static void project(session *s, const matrix *w, const float *x, size_t n, float *y)
 {
-    const model_config *c = &s->model->config;
+    matrix_multiply(w, x, n, s->row, y);
+    if (s->unmerged)
+        adapt(s, w, x, n, y);
+}
+
+static void normalise(session *s, const matrix *weight, const float *x, size_t n)
+{
+    const size_t hidden = s->model->config.hidden_size;
+    const float *w = matrix_row(weight, 0, s->row);
 
     for (size_t t = 0; t < n; t++)
-        rms_norm(s->normed + t * c->hidden_size, s->x + t * c->hidden_size, weight, c->rms_norm_eps, c->hidden_size);
-}
-
-static void add_to_stream(session *s, size_t n)
-{
-    add_scaled(s->x, 1, s->added, n * s->model->config.hidden_size);
+        rms_norm(s->normed + t * hidden, x + t * hidden, w, s->model->config.rms_norm_eps, hidden);
 }
 
 /* --- attention --- */
-
-/* The keys or values of a layer, from a position on. */
-static float *cached(const session *s, float *cache, size_t layer_index, size_t position)
-{
-    const model_config *c = &s->model->config;
-
-    return cache + (layer_index * c->max_position_embeddings + position) * config_key_size(c);
-}
 
 static void rotate_heads(const session *s, float *heads, size_t n_heads, size_t position)
 {
@@ -45,6 +53,22 @@ static void rotate_heads(const session *s, float *heads, size_t n_heads, size_t 
 
     for (size_t h = 0; h < n_heads; h++)
         rotate(heads + h * 2 * half, s->cos + position * half, s->sin + position * half, half);
+}
+
+/* Each token gets its position, and its text keeps its key and value. */
+static void keep(session *s, size_t layer_index, float *query, size_t n)
+{
+    const model_config *c = &s->model->config;
+    const size_t key = config_key_size(c);
+
+    for (size_t t = 0; t < n; t++) {
+        const sequence *q = s->tokens[t].sequence;
+        const size_t at = (layer_index * c->max_position_embeddings + s->positions[t]) * key;
+        rotate_heads(s, query + t * config_query_size(c), c->num_attention_heads, s->positions[t]);
+        rotate_heads(s, s->key + t * key, c->num_key_value_heads, s->positions[t]);
+        memcpy(q->keys + at, s->key + t * key, key * sizeof(float));
+        memcpy(q->values + at, s->value + t * key, key * sizeof(float));
+    }
 }
 
 /* One query head looks at what its key/value head keeps of the first n positions. */
@@ -62,74 +86,88 @@ static void mix_head(session *s, const float *query, const float *keys, const fl
         add_scaled(out, s->scores[p], values + p * step, c->head_dim);
 }
 
-/* Every byte looks at itself and at those before it. */
-static void mix_values(session *s, size_t layer_index, size_t n)
+/* Every token looks at itself and at those before it in its text. */
+static void mix_values(session *s, size_t layer_index, const float *query, size_t n, float *mixed)
 {
     const model_config *c = &s->model->config;
     const size_t group = c->num_attention_heads / c->num_key_value_heads;
+    const size_t layer_at = layer_index * c->max_position_embeddings * config_key_size(c);
 
     for (size_t t = 0; t < n; t++)
         for (size_t h = 0; h < c->num_attention_heads; h++) {
-            const size_t at = t * config_query_size(c) + h * c->head_dim, shared = h / group * c->head_dim;
-            mix_head(s, s->query + at, cached(s, s->keys, layer_index, 0) + shared, cached(s, s->values, layer_index, 0) + shared,
-                     s->n_seen + t + 1, s->mixed + at);
+            const sequence *q = s->tokens[t].sequence;
+            const size_t at = t * config_query_size(c) + h * c->head_dim, shared = layer_at + h / group * c->head_dim;
+            mix_head(s, query + at, q->keys + shared, q->values + shared, s->positions[t] + 1, mixed + at);
         }
 }
 
 static void attention(session *s, size_t layer_index, size_t n)
 {
-    const model_config *c = &s->model->config;
     const layer *l = &s->model->layers[layer_index];
-    const size_t hidden = c->hidden_size, query = config_query_size(c), key = config_key_size(c);
-    float *keys = cached(s, s->keys, layer_index, s->n_seen), *values = cached(s, s->values, layer_index, s->n_seen);
+    activations *a = &s->layers[layer_index];
 
-    normalise(s, l->input_layernorm, n);
-    project(s, l->q_proj, hidden, query, s->normed, n, s->query);
-    project(s, l->k_proj, hidden, key, s->normed, n, keys);
-    project(s, l->v_proj, hidden, key, s->normed, n, values);
-    for (size_t t = 0; t < n; t++) {
-        rotate_heads(s, s->query + t * query, c->num_attention_heads, s->n_seen + t);
-        rotate_heads(s, keys + t * key, c->num_key_value_heads, s->n_seen + t);
-    }
-    mix_values(s, layer_index, n);
-    project(s, l->o_proj, query, hidden, s->mixed, n, s->added);
-    add_to_stream(s, n);
+    normalise(s, &l->input_layernorm, a->x, n);
+    project(s, &l->q_proj, s->normed, n, a->query);
+    project(s, &l->k_proj, s->normed, n, s->key);
+    project(s, &l->v_proj, s->normed, n, s->value);
+    keep(s, layer_index, a->query, n);
+    mix_values(s, layer_index, a->query, n, a->mixed);
+    project(s, &l->o_proj, a->mixed, n, s->added);
+    add(a->between, a->x, s->added, n * s->model->config.hidden_size);
 }
 
 /* --- the rest --- */
 
-static void mlp(session *s, const layer *l, size_t n)
+static void mlp(session *s, size_t layer_index, size_t n)
 {
     const model_config *c = &s->model->config;
+    const layer *l = &s->model->layers[layer_index];
+    activations *a = &s->layers[layer_index];
 
-    normalise(s, l->post_attention_layernorm, n);
-    project(s, l->gate_proj, c->hidden_size, c->intermediate_size, s->normed, n, s->gate);
-    project(s, l->up_proj, c->hidden_size, c->intermediate_size, s->normed, n, s->up);
-    swiglu(s->gate, s->up, n * c->intermediate_size);
-    project(s, l->down_proj, c->intermediate_size, c->hidden_size, s->gate, n, s->added);
-    add_to_stream(s, n);
+    normalise(s, &l->post_attention_layernorm, a->between, n);
+    project(s, &l->gate_proj, s->normed, n, a->gate);
+    project(s, &l->up_proj, s->normed, n, a->up);
+    swiglu(s->product, a->gate, a->up, n * c->intermediate_size);
+    project(s, &l->down_proj, s->product, n, s->added);
+    add(a[1].x, a->between, s->added, n * c->hidden_size);
 }
 
-const float *session_feed(session *s, const uint8_t *bytes, size_t n)
+static void take_tokens(session *s, const token *tokens, size_t n)
+{
+    const size_t hidden = s->model->config.hidden_size;
+
+    for (size_t t = 0; t < n; t++) {
+        s->tokens[t] = tokens[t];
+        s->positions[t] = tokens[t].sequence->n_seen++;
+        s->adapters[t] = tokens[t].sequence->adapter;
+        memcpy(s->layers[0].x + t * hidden, matrix_row(&s->model->embed_tokens, tokens[t].byte, s->row), hidden * sizeof(float));
+    }
+}
+
+const float *session_feed(session *s, const token *tokens, size_t n)
 {
     const model *m = s->model;
-    const size_t hidden = m->config.hidden_size;
 
-    for (size_t t = 0; t < n; t++)
-        widen(s->x + t * hidden, m->embed_tokens + bytes[t] * hidden, hidden);
+    take_tokens(s, tokens, n);
     for (size_t i = 0; i < m->config.num_hidden_layers; i++) {
         attention(s, i, n);
-        mlp(s, &m->layers[i], n);
+        mlp(s, i, n);
     }
-    normalise(s, m->norm, n);
-    project(s, m->lm_head, hidden, VOCAB_SIZE, s->normed, n, s->logits);
-    s->n_seen += n;
+    normalise(s, &m->norm, s->layers[m->config.num_hidden_layers].x, n);
+    project(s, &m->lm_head, s->normed, n, s->logits);
     return s->logits;
 }
 
-const float *session_feed_all(session *s, const uint8_t *bytes, size_t n)
+const float *session_feed_bytes(session *s, sequence *q, const uint8_t *bytes, size_t n)
 {
-    for (; n > MOST_AT_ONCE; bytes += MOST_AT_ONCE, n -= MOST_AT_ONCE)
-        session_feed(s, bytes, MOST_AT_ONCE);
-    return session_feed(s, bytes, n) + (n - 1) * VOCAB_SIZE;
+    for (size_t t = 0; t < n; t++)
+        s->tokens[t] = (token){.sequence = q, .byte = bytes[t]};
+    return session_feed(s, s->tokens, n);
+}
+
+const float *session_feed_all(session *s, sequence *q, const uint8_t *bytes, size_t n)
+{
+    for (; n > s->most; bytes += s->most, n -= s->most)
+        session_feed_bytes(s, q, bytes, s->most);
+    return session_feed_bytes(s, q, bytes, n) + (n - 1) * VOCAB_SIZE;
 }

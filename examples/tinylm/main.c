@@ -5,7 +5,8 @@
  *
  *   model.c     the adapters' side: weights are described to lorafmt_runtime_new(), and switched
  *   stack.c     adapters are opened
- *   run.c       load, write, switch, write again
+ *   unmerged.c  or they are not merged, and lorafmt_forward() adds what each does to its tokens
+ *   run.c       load, write, switch, write again; or write with all of them in one batch, by text.c
  *   forward.c   the transformer, with session.c and vector.c
  *   sample.c    from logits to bytes; score.c: to losses
  */

@@ -7,7 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static lorafmt_status measure(const char *folder, const lorafmt_base *base, size_t *size, lorafmt_error *err)
+/* Of a tensor of BF16. */
+static size_t live_size(const lorafmt_base_tensor *t, lorafmt_dtype dtype)
+{
+    return (size_t)t->size / sizeof(uint16_t) * (lorafmt_dtype_bits(dtype) / 8);
+}
+
+static lorafmt_status measure(const char *folder, const lorafmt_base *base, lorafmt_dtype dtype, size_t *size, lorafmt_error *err)
 {
     uint64_t sum = 0;
 
@@ -16,18 +22,18 @@ static lorafmt_status measure(const char *folder, const lorafmt_base *base, size
         if (t->dtype != LORAFMT_BF16)
             return fail(err, LORAFMT_UNSUPPORTED, folder, t->name, "%s, must be BF16", lorafmt_dtype_name(t->dtype));
         sum += t->size;
-        if (sum >= SIZE_MAX)
+        if (sum >= SIZE_MAX / sizeof(float))
             return fail_memory(err);
+        *size += live_size(t, dtype);
     }
-    *size = (size_t)sum;
     return LORAFMT_OK;
 }
 
-static lorafmt_status place_tensors(const char *folder, model *m, lorafmt_error *err)
+static lorafmt_status place_tensors(const char *folder, lorafmt_dtype dtype, model *m, lorafmt_error *err)
 {
     size_t size = 0, at = 0;
 
-    if (measure(folder, m->base, &size, err) || lorafmt_model_map(m->file, err))
+    if (measure(folder, m->base, dtype, &size, err) || lorafmt_model_map(m->file, err))
         return err->status;
     m->live = malloc(size + 1);
     m->places = calloc(m->base->n_tensors + 1, sizeof *m->places);
@@ -36,7 +42,8 @@ static lorafmt_status place_tensors(const char *folder, model *m, lorafmt_error 
     for (size_t i = 0; i < m->base->n_tensors; i++) {
         m->places[i].pristine = lorafmt_model_data(m->file, i);
         m->places[i].live[0] = m->live + at;
-        at += (size_t)m->base->tensors[i].size;
+        m->places[i].live_dtype = dtype;
+        at += live_size(&m->base->tensors[i], dtype);
     }
     return LORAFMT_OK;
 }
@@ -51,7 +58,7 @@ static bool has_shape(const lorafmt_base_tensor *t, size_t rows, size_t cols)
 }
 
 /* rows 1: a vector */
-static lorafmt_status take(model *m, const char *name, size_t rows, size_t cols, weights *out, lorafmt_error *err)
+static lorafmt_status take(model *m, const char *name, size_t rows, size_t cols, matrix *out, lorafmt_error *err)
 {
     for (size_t i = 0; i < m->base->n_tensors; i++) {
         const lorafmt_base_tensor *t = &m->base->tensors[i];
@@ -59,7 +66,7 @@ static lorafmt_status take(model *m, const char *name, size_t rows, size_t cols,
             continue;
         if (!has_shape(t, rows, cols))
             return fail(err, LORAFMT_CORRUPT, "", name, "not %zu x %zu, as config.json says", rows, cols);
-        *out = m->places[i].live[0];
+        *out = (matrix){.out = rows, .in = cols, .dtype = m->places[i].live_dtype, .data = m->places[i].live[0], .tensor = i};
         m->n_taken++;
         return LORAFMT_OK;
     }
@@ -74,7 +81,7 @@ static lorafmt_status take_layer(model *m, size_t index, lorafmt_error *err)
     const struct {
         const char *name;
         size_t rows, cols;
-        weights *out;
+        matrix *out;
     } parts[] = {
         {"input_layernorm", 1, hidden, &l->input_layernorm},
         {"self_attn.q_proj", query, hidden, &l->q_proj},
@@ -117,14 +124,14 @@ static lorafmt_status take_all(model *m, lorafmt_error *err)
 
 /* --- the whole --- */
 
-lorafmt_status model_load(const char *folder, model *out, lorafmt_error *err)
+lorafmt_status model_load(const char *folder, lorafmt_dtype dtype, model *out, lorafmt_error *err)
 {
     const lorafmt_runtime_options options = {.struct_size = sizeof options, .load_by_swap = true};
 
     if (config_read(folder, &out->config, err) || lorafmt_model_open(folder, &out->file, err))
         return err->status;
     out->base = lorafmt_model_base(out->file);
-    if (place_tensors(folder, out, err) || take_all(out, err))
+    if (place_tensors(folder, dtype, out, err) || take_all(out, err))
         return err->status;
     return lorafmt_runtime_new(out->base, out->places, &options, &out->runtime, err);
 }
@@ -144,10 +151,16 @@ static void report_misfit(void *ctx, const char *adapter, const char *target, co
     fprintf(stderr, "tinylm: %s: %s: %s\n", adapter, target, text);
 }
 
+static const lorafmt_bind_options bind_options = {.struct_size = sizeof bind_options, .report = report_misfit};
+
 lorafmt_status model_swap(model *m, const stack *adapters, lorafmt_swap_result *result, lorafmt_error *err)
 {
-    const lorafmt_bind_options bind = {.struct_size = sizeof bind, .report = report_misfit};
-    const lorafmt_swap_options options = {.struct_size = sizeof options, .bind = &bind};
+    const lorafmt_swap_options options = {.struct_size = sizeof options, .bind = &bind_options};
 
     return lorafmt_runtime_swap(m->runtime, adapters->entries, adapters->n, &options, result, NULL, err);
+}
+
+lorafmt_status model_bind(const model *m, const stack *adapters, lorafmt_view **out, lorafmt_error *err)
+{
+    return lorafmt_bind(m->base, adapters->entries, adapters->n, &bind_options, out, err);
 }

@@ -4,19 +4,17 @@
 #define TINYLM_MODEL_H
 
 #include "config.h"
+#include "matrix.h"
 #include "stack.h"
 
 #include <lorafmt/model.h>
 #include <lorafmt/runtime.h>
 
-/* bf16 as it lies in memory, row-major [out x in]. */
-typedef const uint16_t *weights;
-
 typedef struct layer {
-    weights input_layernorm;
-    weights q_proj, k_proj, v_proj, o_proj;
-    weights post_attention_layernorm;
-    weights gate_proj, up_proj, down_proj;
+    matrix input_layernorm;
+    matrix q_proj, k_proj, v_proj, o_proj;
+    matrix post_attention_layernorm;
+    matrix gate_proj, up_proj, down_proj;
 } layer;
 
 typedef struct model {
@@ -27,7 +25,7 @@ typedef struct model {
     lorafmt_place *places; /* of each tensor of the base */
     lorafmt_runtime *runtime;
 
-    weights embed_tokens, norm, lm_head; /* these and the layers point into live */
+    matrix embed_tokens, norm, lm_head; /* these and the layers point into live */
     layer *layers;
     size_t n_taken; /* tensors that have got their place in the architecture */
 } model;
@@ -36,12 +34,16 @@ typedef struct model {
  * Read folder/config.json and find a place for every tensor of the architecture, of which each must be one. Weights are there
  * after the first model_swap().
  *
- * out  zeroed; to be freed with model_free() in any case
+ * dtype  of live weights: BF16 as the file has them, so that merged ones are rounded to it, or F32
+ * out    zeroed; to be freed with model_free() in any case
  */
-lorafmt_status model_load(const char *folder, model *out, lorafmt_error *err);
+lorafmt_status model_load(const char *folder, lorafmt_dtype dtype, model *out, lorafmt_error *err);
 void model_free(model *m);
 
 /* Switch to a stack that is open, or to the base. What does not fit is listed on stderr, and leaves the live weights alone. */
 lorafmt_status model_swap(model *m, const stack *adapters, lorafmt_swap_result *result, lorafmt_error *err);
+
+/* The same stack as a view of the model, to be used unmerged. */
+lorafmt_status model_bind(const model *m, const stack *adapters, lorafmt_view **out, lorafmt_error *err);
 
 #endif

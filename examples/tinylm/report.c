@@ -62,6 +62,7 @@ static void add_facts(report *r, const facts *f)
         add_number(r, adapter, "file_size", (double)f->adapters->items[i].file_size);
     }
     kept(r, cJSON_AddBoolToObject(r->scenario, "swapped", f->is_swap));
+    kept(r, cJSON_AddBoolToObject(r->scenario, "unmerged", f->is_unmerged));
     add_number(r, r->scenario, "n_sites", (double)f->swap.n_sites);
     add_number(r, r->scenario, "n_bound", (double)f->swap.n_bound);
     add_number(r, r->scenario, "n_computed", (double)f->swap.n_computed);
@@ -124,7 +125,7 @@ static void print_facts(report *r, const facts *f)
     printf(": ");
     if (f->adapters->n)
         printf("%zu/%zu sites, opened in %.1f ms, ", f->swap.n_bound, f->swap.n_sites, f->open_time * 1e3);
-    printf("%s in %.1f ms", f->is_swap ? "swapped" : "loaded", f->apply_time * 1e3);
+    printf("%s in %.1f ms", f->is_swap ? f->is_unmerged ? "bound" : "swapped" : "loaded", f->apply_time * 1e3);
     if (f->n_written)
         printf(", wrote %zu bytes, %.0f a second", f->n_written, (double)f->n_written / f->write_time);
     putchar('\n');

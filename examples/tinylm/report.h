@@ -20,10 +20,11 @@ typedef struct report {
 /* What was done with one stack of adapters. Times are in seconds. */
 typedef struct facts {
     const stack *adapters;
-    bool is_swap; /* not the load */
+    bool is_swap;     /* not the load */
+    bool is_unmerged; /* nothing live was changed; write_time is that of all texts, which were written together */
     lorafmt_swap_result swap;
     double open_time;  /* to read and check the adapters */
-    double apply_time; /* to put them into place, and when loading to read the base */
+    double apply_time; /* to put them into place or bind them, and when loading to read the base */
     size_t n_written;
     double write_time;
     bool has_digest;

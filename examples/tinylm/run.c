@@ -2,11 +2,10 @@
 #include "run.h"
 
 #include "fail.h"
-#include "sample.h"
 #include "score.h"
+#include "text.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 typedef struct job {
@@ -14,9 +13,10 @@ typedef struct job {
     report *report;
     model model;
     session session;
-    uint8_t *text;            /* the prompt and what the model wrote after it */
-    size_t n_prompt;          /* 0 = nothing is to be written */
-    float logits[VOCAB_SIZE]; /* after the prompt */
+    facts *facts;         /* of each stack */
+    text *texts;          /* of each stack */
+    lorafmt_view **views; /* of each stack, when they are not merged */
+    unmerged unmerged;
 } job;
 
 static double now(void)
@@ -27,57 +27,22 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* --- writing --- */
+/* --- what is asked, with one stack of adapters or with all --- */
 
-static uint8_t choose(const args *a, const float *logits, uint64_t *chance)
+static void write_texts(job *j, size_t first, size_t n, double *seconds)
 {
-    return a->temperature > 0 ? choose_at(logits, a->temperature, draw(chance)) : choose_best(logits);
-}
-
-/* The prompt, and room for what comes after it. */
-static lorafmt_status take_prompt(job *j, lorafmt_error *err)
-{
-    const size_t context = j->model.config.max_position_embeddings;
-
-    j->n_prompt = j->args->prompt ? strlen(j->args->prompt) : 0;
-    if (j->n_prompt > context)
-        return fail(err, LORAFMT_LIMIT, "", "", "the prompt has %zu bytes, the model's context %zu", j->n_prompt, context);
-    if (!(j->text = malloc(context)))
-        return fail_memory(err);
-    if (j->n_prompt)
-        memcpy(j->text, j->args->prompt, j->n_prompt);
-    return LORAFMT_OK;
-}
-
-/* Each time from the same seed. */
-static void write_text(job *j, facts *f)
-{
-    const size_t room = j->model.config.max_position_embeddings - j->n_prompt;
-    const size_t n = j->args->n_bytes < room ? j->args->n_bytes : room;
+    const writing how = {.n_bytes = j->args->n_bytes, .temperature = j->args->temperature, .seed = j->args->seed};
     const double start = now();
-    uint64_t chance = j->args->seed;
-    const float *logits;
 
-    session_restart(&j->session);
-    logits = session_feed_all(&j->session, j->text, j->n_prompt);
-    memcpy(j->logits, logits, sizeof j->logits);
-    for (size_t i = 0; i < n; i++) {
-        uint8_t *next = j->text + j->n_prompt + i;
-        *next = choose(j->args, logits, &chance);
-        if (i + 1 < n)
-            logits = session_feed(&j->session, next, 1);
-    }
-    f->n_written = n;
-    f->write_time = now() - start;
+    texts_write(&j->session, j->texts + first, n, &how);
+    *seconds = now() - start;
 }
 
-/* --- one stack of adapters --- */
-
-static lorafmt_status score(job *j, lorafmt_error *err)
+static lorafmt_status score(job *j, sequence *q, lorafmt_error *err)
 {
     for (size_t i = 0; i < j->args->n_scores; i++) {
         loss found;
-        const lorafmt_status status = score_file(&j->session, j->args->scores[i], &found, err);
+        const lorafmt_status status = score_file(&j->session, q, j->args->scores[i], &found, err);
         if (status == LORAFMT_OK)
             report_loss(j->report, j->args->scores[i], &found);
         loss_free(&found);
@@ -87,25 +52,36 @@ static lorafmt_status score(job *j, lorafmt_error *err)
     return LORAFMT_OK;
 }
 
-static lorafmt_status do_what_is_asked(job *j, facts *f, lorafmt_error *err)
+static lorafmt_status tell(job *j, size_t i, lorafmt_error *err)
 {
-    if (j->args->digest && lorafmt_runtime_digest(j->model.runtime, f->digest, NULL, err))
-        return err->status;
-    f->has_digest = j->args->digest;
-    if (j->n_prompt)
-        write_text(j, f);
+    facts *f = &j->facts[i];
+    text *t = &j->texts[i];
+
+    f->n_written = t->n_written;
     report_facts(j->report, f);
-    report_logits(j->report, j->logits, j->args->n_logits);
-    if (score(j, err))
+    report_logits(j->report, t->logits, j->args->n_logits);
+    if (score(j, &t->sequence, err))
         return err->status;
-    if (j->n_prompt)
-        report_text(j->report, j->text, j->n_prompt, f->n_written);
+    if (t->n_prompt)
+        report_text(j->report, t->bytes, t->n_prompt, t->n_written);
     return LORAFMT_OK;
 }
 
-/* What is live needs neither stack nor files. */
-static lorafmt_status put_on(job *j, stack *adapters, facts *f, lorafmt_error *err)
+static lorafmt_status take_digest(job *j, size_t i, lorafmt_error *err)
 {
+    facts *f = &j->facts[i];
+
+    f->has_digest = j->args->digest;
+    return f->has_digest ? lorafmt_runtime_digest(j->model.runtime, f->digest, NULL, err) : LORAFMT_OK;
+}
+
+/* --- merged: one stack after the other --- */
+
+/* What is live needs neither stack nor files. */
+static lorafmt_status put_on(job *j, size_t i, lorafmt_error *err)
+{
+    stack *adapters = &j->args->stacks[i];
+    facts *f = &j->facts[i];
     const double start = now();
     lorafmt_status status = stack_open(adapters, j->model.base, err);
     const double opened = now();
@@ -118,39 +94,122 @@ static lorafmt_status put_on(job *j, stack *adapters, facts *f, lorafmt_error *e
     return status;
 }
 
-/* Keys and values that a session keeps are of one stack, so all that it reads has to be. */
-static lorafmt_status work_with(job *j, stack *adapters, facts *f, lorafmt_error *err)
+/* Keys and values that a text keeps are of one stack, so all that it reads has to be. */
+static lorafmt_status work_with(job *j, size_t i, lorafmt_error *err)
 {
     lorafmt_status status;
     unsigned set;
 
-    f->adapters = adapters;
-    if (put_on(j, adapters, f, err))
+    if (put_on(j, i, err) || take_digest(j, i, err))
         return err->status;
     set = lorafmt_runtime_read_begin(j->model.runtime);
-    status = do_what_is_asked(j, f, err);
+    write_texts(j, i, 1, &j->facts[i].write_time);
+    status = tell(j, i, err);
     lorafmt_runtime_read_end(j->model.runtime, set);
     return status;
 }
 
+static lorafmt_status work_merged(job *j, lorafmt_error *err)
+{
+    const session_options options = {.most = MOST_AT_ONCE};
+
+    if (session_start(&j->model, &options, &j->session, err))
+        return err->status;
+    for (size_t i = 0; i < j->args->n_stacks; i++)
+        if (work_with(j, i, err))
+            return err->status;
+    return LORAFMT_OK;
+}
+
+/* --- unmerged: all stacks at once --- */
+
+static lorafmt_status bind_stack(job *j, size_t i, lorafmt_error *err)
+{
+    stack *adapters = &j->args->stacks[i];
+    facts *f = &j->facts[i];
+    const double start = now();
+    const lorafmt_status status = stack_open(adapters, j->model.base, err);
+    const double opened = now();
+
+    if (status != LORAFMT_OK || model_bind(&j->model, adapters, &j->views[i], err))
+        return err->status;
+    if (unmerged_prepare(j->views[i], err)) {
+        stack_name(adapters, err->file, sizeof err->file);
+        return err->status;
+    }
+    f->is_unmerged = true;
+    f->open_time = opened - start;
+    f->apply_time += now() - opened;
+    f->swap.n_sites = lorafmt_view_n_sites(j->views[i]);
+    f->swap.n_bound = f->swap.n_sites; /* or it would not have been bound */
+    return LORAFMT_OK;
+}
+
+static lorafmt_status bind_all(job *j, lorafmt_error *err)
+{
+    const stack base = {0};
+    lorafmt_swap_result result;
+
+    j->views = calloc(j->args->n_stacks, sizeof(lorafmt_view *));
+    if (!j->views)
+        return fail_memory(err);
+    if (model_swap(&j->model, &base, &result, err))
+        return err->status;
+    for (size_t i = 0; i < j->args->n_stacks; i++)
+        if (bind_stack(j, i, err) || take_digest(j, i, err))
+            return err->status;
+    return unmerged_make(j->views, j->args->n_stacks, &j->unmerged, err);
+}
+
+static lorafmt_status work_unmerged(job *j, lorafmt_error *err)
+{
+    const session_options options = {.most = MOST_AT_ONCE, .unmerged = &j->unmerged};
+    double seconds;
+
+    if (bind_all(j, err) || session_start(&j->model, &options, &j->session, err))
+        return err->status;
+    write_texts(j, 0, j->args->n_stacks, &seconds);
+    for (size_t i = 0; i < j->args->n_stacks; i++) {
+        j->facts[i].write_time = seconds;
+        if (tell(j, i, err))
+            return err->status;
+    }
+    return LORAFMT_OK;
+}
+
 /* --- all --- */
+
+static lorafmt_status start_texts(job *j, lorafmt_error *err)
+{
+    const args *a = j->args;
+
+    j->texts = calloc(a->n_stacks, sizeof *j->texts);
+    if (!j->texts)
+        return fail_memory(err);
+    for (size_t i = 0; i < a->n_stacks; i++) {
+        const char *prompt = a->n_prompts ? a->prompts[a->n_prompts == 1 ? 0 : i] : NULL;
+        if (text_start(&j->model, (uint32_t)i, prompt, &j->texts[i], err))
+            return err->status;
+    }
+    return LORAFMT_OK;
+}
 
 static lorafmt_status work(job *j, lorafmt_error *err)
 {
     const double start = now();
-    facts loaded = {0};
 
-    if (model_load(j->args->model, &j->model, err))
+    if (!(j->facts = calloc(j->args->n_stacks, sizeof *j->facts)))
+        return fail_memory(err);
+    if (model_load(j->args->model, j->args->f32 ? LORAFMT_F32 : LORAFMT_BF16, &j->model, err))
         return err->status;
-    loaded.apply_time = now() - start;
-    if (session_start(&j->model, &j->session, err) || take_prompt(j, err) || work_with(j, &j->args->stacks[0], &loaded, err))
-        return err->status;
-    for (size_t i = 1; i < j->args->n_stacks; i++) {
-        facts swapped = {.is_swap = true};
-        if (work_with(j, &j->args->stacks[i], &swapped, err))
-            return err->status;
+    for (size_t i = 0; i < j->args->n_stacks; i++) {
+        j->facts[i].adapters = &j->args->stacks[i];
+        j->facts[i].is_swap = i > 0;
     }
-    return LORAFMT_OK;
+    j->facts[0].apply_time = now() - start;
+    if (start_texts(j, err))
+        return err->status;
+    return j->args->unmerged ? work_unmerged(j, err) : work_merged(j, err);
 }
 
 lorafmt_status run(const args *a, report *r, lorafmt_error *err)
@@ -158,8 +217,17 @@ lorafmt_status run(const args *a, report *r, lorafmt_error *err)
     job j = {.args = a, .report = r};
     const lorafmt_status status = work(&j, err);
 
-    free(j.text);
     session_free(&j.session);
+    unmerged_free(&j.unmerged);
+    for (size_t i = 0; i < a->n_stacks; i++) {
+        if (j.views)
+            lorafmt_view_free(j.views[i]);
+        if (j.texts)
+            text_free(&j.texts[i]);
+    }
+    free(j.views);
+    free(j.texts);
+    free(j.facts);
     model_free(&j.model);
     return status;
 }

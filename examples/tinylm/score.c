@@ -8,38 +8,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-static double score_window(session *s, const uint8_t *window)
+static double score_window(session *s, sequence *q, const uint8_t *window)
 {
     double sum = 0;
 
-    session_restart(s);
-    for (size_t at = 0; at < WINDOW_SIZE - 1; at += MOST_AT_ONCE) {
-        const size_t left = WINDOW_SIZE - 1 - at, n = left < MOST_AT_ONCE ? left : MOST_AT_ONCE;
-        const float *logits = session_feed(s, window + at, n);
+    q->n_seen = 0;
+    for (size_t at = 0; at < WINDOW_SIZE - 1; at += s->most) {
+        const size_t left = WINDOW_SIZE - 1 - at, n = left < s->most ? left : s->most;
+        const float *logits = session_feed_bytes(s, q, window + at, n);
         for (size_t t = 0; t < n; t++)
             sum += surprise(logits + t * VOCAB_SIZE, window[at + t + 1]);
     }
     return sum / (WINDOW_SIZE - 1);
 }
 
-static lorafmt_status add_window(session *s, const uint8_t *window, loss *out, lorafmt_error *err)
+static lorafmt_status add_window(session *s, sequence *q, const uint8_t *window, loss *out, lorafmt_error *err)
 {
     double *windows = realloc(out->windows, (out->n_windows + 1) * sizeof *windows);
 
     if (!windows)
         return fail_memory(err);
     out->windows = windows;
-    out->windows[out->n_windows++] = score_window(s, window);
+    out->windows[out->n_windows++] = score_window(s, q, window);
     return LORAFMT_OK;
 }
 
-static lorafmt_status score_windows(session *s, FILE *file, const char *path, loss *out, lorafmt_error *err)
+static lorafmt_status score_windows(session *s, sequence *q, FILE *file, const char *path, loss *out, lorafmt_error *err)
 {
     uint8_t window[WINDOW_SIZE];
     size_t n;
 
     while ((n = fread(window, 1, WINDOW_SIZE, file)) == WINDOW_SIZE)
-        if (add_window(s, window, out, err))
+        if (add_window(s, q, window, out, err))
             return err->status;
     if (ferror(file))
         return fail_io(err, path);
@@ -48,7 +48,7 @@ static lorafmt_status score_windows(session *s, FILE *file, const char *path, lo
     return LORAFMT_OK;
 }
 
-lorafmt_status score_file(session *s, const char *path, loss *out, lorafmt_error *err)
+lorafmt_status score_file(session *s, sequence *q, const char *path, loss *out, lorafmt_error *err)
 {
     FILE *file;
     lorafmt_status status;
@@ -58,7 +58,7 @@ lorafmt_status score_file(session *s, const char *path, loss *out, lorafmt_error
         return fail(err, LORAFMT_UNSUPPORTED, path, "", "its windows are longer than the model's context");
     if (!(file = fopen(path, "rb")))
         return fail_io(err, path);
-    status = score_windows(s, file, path, out, err);
+    status = score_windows(s, q, file, path, out, err);
     fclose(file);
     for (size_t i = 0; i < out->n_windows; i++)
         out->mean += out->windows[i] / (double)out->n_windows;

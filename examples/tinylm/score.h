@@ -14,8 +14,8 @@ typedef struct loss {
     double *windows; /* nats per byte: bytes 1 .. 255 of a window foretold from those before them */
 } loss;
 
-/* Score a file of whole windows, at least one. out is to be freed with loss_free() in any case. */
-lorafmt_status score_file(session *s, const char *path, loss *out, lorafmt_error *err);
+/* Score a file of whole windows, at least one, with what q has of its own. out is to be freed with loss_free() in any case. */
+lorafmt_status score_file(session *s, sequence *q, const char *path, loss *out, lorafmt_error *err);
 void loss_free(loss *l);
 
 #endif

@@ -48,6 +48,14 @@ void stack_free(stack *s)
     free(s->items);
 }
 
+void stack_name(const stack *s, char *out, size_t size)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < s->n && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i ? "+" : "", s->items[i].path);
+}
+
 static uint64_t size_of_file(const char *path)
 {
     struct stat facts;

@@ -30,6 +30,9 @@ typedef enum parse_result {
 parse_result stack_add(stack *s, char *text);
 void stack_free(stack *s);
 
+/* Its paths as the command line has them, cut to size. */
+void stack_name(const stack *s, char *out, size_t size);
+
 /* Open all adapters; base tells what adapters of experts do not say themselves. Once a switch is done, stack_close(). */
 lorafmt_status stack_open(stack *s, const lorafmt_base *base, lorafmt_error *err);
 void stack_close(stack *s);
