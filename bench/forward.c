@@ -262,8 +262,9 @@ static void measure(bench *b, const shape *s)
 static void measure_all(bench *b)
 {
     static const size_t ranks[] = {8, 16, 32, 64}, adapters[] = {1, 8, 64}, tokens[] = {1, 2, 4, 64, 128};
-    static const shape dtypes[] = {
-        {LORAFMT_F32, "f32", 0, 0, 0, false}, {LORAFMT_F16, "f16", 0, 0, 0, false}, {LORAFMT_BF16, "bf16", 0, 0, 0, false}};
+    static const shape dtypes[] = {{LORAFMT_F32, "f32", 0, 0, 0, false},
+                                   {LORAFMT_F16, "f16", 0, 0, 0, false},
+                                   {LORAFMT_BF16, "bf16", 0, 0, 0, false}};
 
     const size_t step = b->quick ? 2 : 1;
 

@@ -442,6 +442,161 @@ static void test_what_is_refused(void **state)
     batch_free(&s);
 }
 
+/* --- of a view --- */
+
+enum { IN = 37, OUT = 21, RANK = 5 };
+
+static lorafmt_status read_weights(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err)
+{
+    (void)tensor, (void)err;
+    memcpy(dst, (const uint8_t *)ctx + offset, size);
+    return LORAFMT_OK;
+}
+
+/* What merging in F32 makes of a weight, times x; and how far unmerged may be from it. */
+static void check_like_merged(const lorafmt_view *view, const float *w, bool swapped, const lorafmt_update *u, const float *x,
+                              const float *y)
+{
+    const size_t row_size = (swapped ? OUT : IN) * sizeof(float);
+    float merged[IN * OUT];
+
+    assert_int_equal(lorafmt_view_evaluate(view, 0, 0, swapped ? IN : OUT, w, row_size, merged, row_size, NULL, NULL),
+                     LORAFMT_OK);
+    for (size_t i = 0; i < OUT; i++) {
+        const double factor = u->factors ? fabs((double)u->factors[i]) : 1;
+        double expected = 0, size = 0;
+        for (size_t j = 0; j < IN; j++) {
+            const size_t at = swapped ? j * OUT + i : i * IN + j;
+            double update = 0;
+            for (size_t p = 0; p < RANK; p++)
+                update += fabs((double)((const float *)u->a)[p * IN + j] * ((const float *)u->b)[i * RANK + p]);
+            expected += (double)merged[at] * x[j];
+            size += factor * (fabs((double)w[at]) + fabs((double)u->scale) * update) * fabs((double)x[j]);
+        }
+        assert_true(fabs(y[i] - expected) <= (IN / 16 + 2 * RANK + 16) * 0x1p-24 * size);
+    }
+}
+
+/* From an adapter to its updates, whichever way the base stores the layer, with DoRA and without. */
+static void test_unmerged_is_what_merging_gives(void **state)
+{
+    for (int way = 0; way < 4; way++) {
+        const bool swapped = way & 1, dora = way & 2;
+        float *w = numbers(LORAFMT_F32, IN * OUT, 0), *a = numbers(LORAFMT_F32, RANK * IN, 0),
+              *b = numbers(LORAFMT_F32, OUT * RANK, 0);
+        float *x = numbers(LORAFMT_F32, IN, 0), *magnitude = numbers(LORAFMT_F32, OUT, 0), y[OUT];
+        const lorafmt_base_tensor tensor = {"w",
+                                            LORAFMT_F32,
+                                            2,
+                                            {swapped ? IN : OUT, swapped ? OUT : IN},
+                                            sizeof(float) * IN * OUT};
+        const lorafmt_base base = {.struct_size = sizeof base,
+                                   .n_tensors = 1,
+                                   .tensors = &tensor,
+                                   .read = read_weights,
+                                   .ctx = w};
+        const lorafmt_workspace_options options = {.struct_size = sizeof options,
+                                                   .max_tokens = 1,
+                                                   .max_rank = RANK,
+                                                   .n_threads = 1};
+        lorafmt_factor f[3];
+        lorafmt_site site = test_low_rank("w", LORAFMT_KIND_LINEAR, RANK, IN, OUT, a, b, f);
+        const lorafmt_adapter adapter = test_adapter("x", &site, 1);
+        const lorafmt_stack_entry entry = {&adapter, dora ? 1 : 0.5};
+        lorafmt_workspace *ws;
+        lorafmt_update u;
+        lorafmt_view *view;
+        lorafmt_error err;
+
+        site.orientation = swapped ? LORAFMT_IN_OUT : LORAFMT_OUT_IN;
+        site.scale = 3;
+        f[2] = (lorafmt_factor){LORAFMT_ROLE_MAGNITUDE, test_tensor(LORAFMT_F32, OUT, 0, magnitude)};
+        site.n_factors = dora ? 3 : 2;
+        assert_int_equal(lorafmt_bind(&base, &entry, 1, NULL, &view, &err), LORAFMT_OK);
+        assert_int_equal(lorafmt_view_check_unmerged(view, &err), dora ? LORAFMT_MISUSE : LORAFMT_OK); // not prepared
+        assert_int_equal(lorafmt_view_prepare(view, 0, &err), LORAFMT_OK);
+        assert_int_equal(lorafmt_view_check_unmerged(view, &err), LORAFMT_OK);
+        assert_int_equal(lorafmt_view_n_updates(view, 0), 1);
+        assert_int_equal(lorafmt_view_n_updates(view, 1), 0);
+        u = lorafmt_view_get_update(view, 0, 0);
+        assert_true(u.in == IN && u.out == OUT && u.rank == RANK && u.scale == (dora ? 3 : 1.5f) && !u.factors == !dora);
+        for (size_t i = 0; i < OUT; i++) {
+            double sum = 0;
+            for (size_t j = 0; j < IN; j++)
+                sum += (double)w[swapped ? j * OUT + i : i * IN + j] * x[j];
+            y[i] = (float)sum;
+        }
+        assert_int_equal(lorafmt_workspace_new(&options, &ws, &err), LORAFMT_OK);
+        assert_int_equal(lorafmt_forward(ws,
+                                         &(lorafmt_batch){1, IN, OUT, x, 0, LORAFMT_F32, y, 0, LORAFMT_F32, NULL,
+                                                          &(lorafmt_updates){&u, 1}, 1},
+                                         &err),
+                         LORAFMT_OK);
+        check_like_merged(view, w, swapped, &u, x, y);
+        lorafmt_workspace_free(ws);
+        lorafmt_view_free(view);
+        free(w), free(a), free(b), free(x), free(magnitude);
+    }
+    (void)state;
+}
+
+static const float ones[8 * 8] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
+static void refuse_view(lorafmt_base_tensor tensor, const lorafmt_site *site, bool check_only, lorafmt_status status,
+                        const char *text)
+{
+    const lorafmt_base base = {.struct_size = sizeof base, .n_tensors = 1, .tensors = &tensor};
+    const lorafmt_adapter adapter = test_adapter("x", site, 1);
+    const lorafmt_stack_entry entry = {&adapter, 1};
+    const lorafmt_bind_options options = {.struct_size = sizeof options, .check_only = check_only};
+    lorafmt_view *view;
+    lorafmt_error err;
+
+    if (lorafmt_bind(&base, &entry, 1, &options, &view, &err))
+        fail_msg("%s: %s", err.field, err.text);
+    assert_int_equal(lorafmt_view_check_unmerged(view, &err), status);
+    if (!strstr(err.text, text))
+        fail_msg("'%s' does not say '%s'", err.text, text);
+    lorafmt_view_free(view);
+}
+
+static void test_what_cannot_be_unmerged(void **state)
+{
+    static const int64_t row = 1;
+    const lorafmt_base_tensor square = {"w", LORAFMT_F32, 2, {4, 4}, 64}, cube = {"w", LORAFMT_F32, 3, {2, 2, 4}, 64};
+    const lorafmt_base_tensor wide = {"w", LORAFMT_F64, 2, {4, 4}, 128},
+                              embedding = {"model.embed_tokens.weight", LORAFMT_F32, 2, {4, 4}, 64};
+    const lorafmt_tensor value = test_tensor(LORAFMT_F32, 4, 4, ones), some = test_tensor(LORAFMT_F32, 1, 4, ones);
+    lorafmt_factor f[2];
+    lorafmt_site site;
+    (void)state;
+
+    site = test_whole("w", LORAFMT_KIND_REPLACEMENT, value, f);
+    refuse_view(square, &site, false, LORAFMT_UNSUPPORTED, "is replaced or new; only low-rank updates of linear layers in f32");
+    site = test_whole("w", LORAFMT_KIND_ADDITIVE, value, f);
+    site.scaling = LORAFMT_SCALING_EXPLICIT;
+    refuse_view(square, &site, false, LORAFMT_UNSUPPORTED, "is added to as a whole");
+    site = test_whole("w", LORAFMT_KIND_ROWS, some, f);
+    f[1] = (lorafmt_factor){LORAFMT_ROLE_ROW_INDEX, test_tensor(LORAFMT_I64, 1, 0, &row)};
+    site.n_factors = 2;
+    refuse_view(square, &site, false, LORAFMT_UNSUPPORTED, "has rows that are replaced");
+    site = test_low_rank("w", LORAFMT_KIND_EMBEDDING, 1, 4, 4, ones, ones, f);
+    refuse_view(square, &site, false, LORAFMT_UNSUPPORTED, "is an embedding");
+    site = test_low_rank("w", LORAFMT_KIND_EXPERTS, 1, 4, 4, ones, ones, f);
+    f[0].tensor = test_tensor(LORAFMT_F32, 2, 4, ones);
+    f[1].tensor = test_tensor(LORAFMT_F32, 4, 1, ones);
+    refuse_view(cube, &site, false, LORAFMT_UNSUPPORTED, "is of experts");
+    site = test_low_rank("w", LORAFMT_KIND_CONV1D, 1, 2, 2, ones, ones, f);
+    f[0].tensor = (lorafmt_tensor){LORAFMT_F32, 3, {1, 2, 4}, 32, ones};
+    f[1].tensor = (lorafmt_tensor){LORAFMT_F32, 3, {2, 1, 1}, 8, ones};
+    refuse_view(cube, &site, false, LORAFMT_UNSUPPORTED, "is a convolution");
+    site = test_low_rank("lm_head.weight", LORAFMT_KIND_LINEAR, 1, 4, 4, ones, ones, f);
+    refuse_view(embedding, &site, false, LORAFMT_UNSUPPORTED, "is tied to another");
+    site = test_low_rank("w", LORAFMT_KIND_LINEAR, 1, 4, 4, ones, ones, f);
+    refuse_view(wide, &site, false, LORAFMT_UNSUPPORTED, "is computed in F64");
+    refuse_view(square, &site, true, LORAFMT_MISUSE, "check_only");
+}
+
 /* --- gradients --- */
 
 /* Σ weight · y in binary64, of one adapter of one update, whose numbers are given. */
@@ -523,7 +678,7 @@ static void test_gradients(void **state)
 /* Each adapter has those of its own tokens, each token its own; whoever is not asked for costs nothing. */
 static void test_gradients_of_a_mixed_batch(void **state)
 {
-    enum { IN = 24, OUT = 36, N = 12, RANK = 4 };
+    enum { N = 12 };
     const lorafmt_workspace_options options = {.struct_size = sizeof options, .max_tokens = N, .max_rank = 2 * RANK};
     float da[2][RANK * IN] = {{0}}, alone[RANK * IN] = {0}, dx[N * IN] = {0}, dx_alone[N * IN] = {0};
     const lorafmt_gradient first[] = {{da[0], NULL}, {da[1], NULL}}, *gradients[] = {first, NULL};
@@ -615,6 +770,8 @@ int main(void)
         cmocka_unit_test(test_dora),
         cmocka_unit_test(test_nothing_else_changes_a_bit),
         cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_unmerged_is_what_merging_gives),
+        cmocka_unit_test(test_what_cannot_be_unmerged),
         cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_gradients_of_a_mixed_batch),
         cmocka_unit_test(test_sgd),
