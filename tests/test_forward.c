@@ -444,7 +444,7 @@ static void test_what_is_refused(void **state)
 
 /* --- of a view --- */
 
-enum { IN = 37, OUT = 21, RANK = 5 };
+enum { IN = 37, OUT = 21, RANK = 5, N_ROUNDINGS = IN / 16 + 2 * RANK + 16 };
 
 static lorafmt_status read_weights(void *ctx, size_t tensor, uint64_t offset, size_t size, void *dst, lorafmt_error *err)
 {
@@ -473,7 +473,7 @@ static void check_like_merged(const lorafmt_view *view, const float *w, bool swa
             expected += (double)merged[at] * x[j];
             size += factor * (fabs((double)w[at]) + fabs((double)u->scale) * update) * fabs((double)x[j]);
         }
-        assert_true(fabs(y[i] - expected) <= (IN / 16 + 2 * RANK + 16) * 0x1p-24 * size);
+        assert_true(fabs(y[i] - expected) <= N_ROUNDINGS * 0x1p-24 * size);
     }
 }
 
