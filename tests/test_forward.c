@@ -407,6 +407,11 @@ static void test_what_is_refused(void **state)
     s.adapters[2] = 0;
     s.updates[0][0].rank = 9;
     refuse(ws, &s, "adapter 0 has rank 9, the workspace is for 8");
+    s.updates[0][0].rank = 1u << 31; // twice that is 0 in 32 bits
+    s.updates[0][1] = s.updates[0][0];
+    s.layer[0].n = 2;
+    refuse(ws, &s, "adapter 0 has rank 4294967296, the workspace is for 8");
+    s.layer[0].n = 1;
     s.updates[0][0].rank = 8;
     s.b.n_adapters = 5;
     refuse(ws, &s, "n_adapters: 5, the workspace is for 4");

@@ -60,15 +60,15 @@ static lorafmt_status check_update(const lorafmt_batch *b, size_t i, const loraf
 static lorafmt_status check_adapter(const lorafmt_workspace *ws, const lorafmt_batch *b, size_t i, lorafmt_error *err)
 {
     const lorafmt_updates *layer = &b->layer[i];
-    size_t rank = 0;
+    uint64_t rank = 0;
 
     for (size_t k = 0; k < layer->n; k++) {
         LF_TRY(check_update(b, i, &layer->updates[k], err));
         rank += layer->updates[k].rank;
     }
     if (rank > ws->max_rank)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "layer", "adapter %zu has rank %zu, the workspace is for %zu", i,
-                       rank, ws->max_rank);
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "layer",
+                       "adapter %zu has rank %" PRIu64 ", the workspace is for %zu", i, rank, ws->max_rank);
     return LORAFMT_OK;
 }
 

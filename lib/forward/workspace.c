@@ -16,7 +16,7 @@ static bool allocate(lorafmt_workspace *ws)
 {
     if (ws->max_rank > SIZE_MAX / sizeof(float) / ws->max_tokens)
         return false;
-    ws->scratch = malloc(ws->n_threads * sizeof *ws->scratch);
+    ws->scratch = calloc(ws->n_threads, sizeof *ws->scratch);
     ws->groups = calloc(ws->max_adapters, sizeof *ws->groups);
     ws->order = calloc(ws->max_tokens, sizeof *ws->order);
     ws->h = calloc(ws->max_tokens, ws->max_rank * sizeof *ws->h);
