@@ -33,11 +33,6 @@ typedef struct part {
     lf_scratch *scratch;
 } part;
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* dst += scale · left · right of one row, with no more than SOME_COLS columns. */
 static void add_product(const part *p, const float *left, size_t depth, const float *panels, size_t n_cols, float scale,
                         float *dst)
@@ -91,10 +86,10 @@ static void fill_u(const part *p)
 
     memset(p->u, 0, p->n_tokens * rank * sizeof *p->u);
     for (size_t i = 0; i < out; i += SOME_ROWS) {
-        const size_t depth = least(out - i, SOME_ROWS);
+        const size_t depth = lf_least(out - i, SOME_ROWS);
         widen_g(p, i, depth, p->scratch->x);
         for (size_t col = 0; col < rank; col += SOME_COLS) {
-            const size_t n = least(rank - col, SOME_COLS);
+            const size_t n = lf_least(rank - col, SOME_COLS);
             lf_pack_panels(p->kernels, &b, i, depth, col, n, p->scratch->a);
             for (size_t t = 0; t < p->n_tokens; t++)
                 add_product(p, p->scratch->x + t * depth, depth, p->scratch->a, n, 1, p->u + t * rank + col);
@@ -108,10 +103,10 @@ static void add_db(const part *p, float *db)
     const lf_matrix h = factor(p->h, LORAFMT_F32, rank);
 
     for (size_t col = 0; col < rank; col += SOME_COLS) {
-        const size_t n = least(rank - col, SOME_COLS);
+        const size_t n = lf_least(rank - col, SOME_COLS);
         lf_pack_panels(p->kernels, &h, 0, p->n_tokens, col, n, p->scratch->a);
         for (size_t i = 0; i < out; i += SOME_COLS) {
-            const size_t n_rows = least(out - i, SOME_COLS);
+            const size_t n_rows = lf_least(out - i, SOME_COLS);
             widen_g(p, i, n_rows, p->scratch->x);
             turn_over(p, p->scratch->x, n_rows, n_rows, p->scratch->sums);
             for (size_t k = 0; k < n_rows; k++)
@@ -126,10 +121,10 @@ static void add_da(const part *p, float *da)
     const size_t rank = p->update->rank, in = p->job->batch->in;
 
     for (size_t row = 0; row < rank; row += SOME_COLS) {
-        const size_t n_rows = least(rank - row, SOME_COLS);
+        const size_t n_rows = lf_least(rank - row, SOME_COLS);
         turn_over(p, p->u + row, rank, n_rows, p->scratch->sums);
         for (size_t col = 0; col < in; col += SOME_COLS) {
-            const size_t n = least(in - col, SOME_COLS);
+            const size_t n = lf_least(in - col, SOME_COLS);
             pack_x(p, col, n, p->scratch->x);
             for (size_t k = 0; k < n_rows; k++)
                 add_product(p, p->scratch->sums + k * p->n_tokens, p->n_tokens, p->scratch->x, n, p->update->scale,
@@ -151,9 +146,9 @@ static void add_dx(const part *p)
     const lf_matrix a = factor(p->update->a, p->update->a_dtype, in);
 
     for (size_t row = 0; row < rank; row += SOME_ROWS) {
-        const size_t depth = least(rank - row, SOME_ROWS);
+        const size_t depth = lf_least(rank - row, SOME_ROWS);
         for (size_t col = 0; col < in; col += SOME_COLS) {
-            const size_t n = least(in - col, SOME_COLS);
+            const size_t n = lf_least(in - col, SOME_COLS);
             lf_pack_panels(p->kernels, &a, row, depth, col, n, p->scratch->a);
             for (size_t t = 0; t < p->n_tokens; t++)
                 add_product(p, p->u + t * rank + row, depth, p->scratch->a, n, p->update->scale, dx_of(p, t) + col);
@@ -184,7 +179,7 @@ static void update_task(const job *j, const lf_group *g, const lorafmt_update *u
                         .kernels = &j->ws->kernels,
                         .update = u,
                         .tokens = j->ws->order + g->first + first,
-                        .n_tokens = least(g->n - first, SOME_TOKENS),
+                        .n_tokens = lf_least(g->n - first, SOME_TOKENS),
                         .h = h + first * u->rank,
                         .u = room + first * u->rank,
                         .scratch = scratch};

@@ -34,11 +34,6 @@ typedef struct part {
     lf_scratch *scratch;
 } part;
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static size_t whole_tiles(size_t n)
 {
     return n > TILE_COLS ? n / TILE_COLS * TILE_COLS : TILE_COLS;
@@ -123,7 +118,7 @@ static void expand_part(const part *whole)
 
     for (size_t done = 0; done < whole->n_cols; done += most) {
         p.col = whole->col + done;
-        p.n_cols = least(whole->n_cols - done, most);
+        p.n_cols = lf_least(whole->n_cols - done, most);
         expand_columns(&p);
     }
 }
@@ -137,7 +132,7 @@ static void multiply(const part *p, const lorafmt_update *u, const float *h)
 
     memset(p->scratch->sums, 0, p->n_tokens * SOME_COLS * sizeof(float));
     for (size_t done = 0; done < u->rank; done += SOME_RANKS) {
-        const size_t n = least(u->rank - done, SOME_RANKS);
+        const size_t n = lf_least(u->rank - done, SOME_RANKS);
         lf_pack_panels(&p->ws->kernels, &b, done, n, p->col, p->n_cols, p->scratch->a);
         for (size_t i = 0; i < p->n_tokens; i++)
             p->ws->kernels.multiply_f32(p->scratch->sums + i * SOME_COLS, p->n_cols, h + (p->token + i) * u->rank + done,
@@ -192,7 +187,7 @@ static size_t tokens_at_once(const lf_group *g)
 
 static size_t cols_at_once(const lf_group *g)
 {
-    return is_plain(g) ? least(whole_tiles(LF_BLOCK_SIZE / g->rank), MOST_COLS) : SOME_COLS;
+    return is_plain(g) ? lf_least(whole_tiles(LF_BLOCK_SIZE / g->rank), MOST_COLS) : SOME_COLS;
 }
 
 static size_t n_cuts(const lf_group *g, const lorafmt_batch *b)
@@ -205,14 +200,9 @@ static size_t count_tasks(const lf_group *g, const lorafmt_batch *b)
     return (g->n + tokens_at_once(g) - 1) / tokens_at_once(g) * n_cuts(g, b);
 }
 
-typedef struct job {
-    lorafmt_workspace *ws;
-    const lorafmt_batch *batch;
-} job;
-
 static void expand_task(void *ctx, size_t task, lf_scratch *scratch)
 {
-    const job *j = ctx;
+    const lf_job *j = ctx;
     const lf_group *g = lf_group_of_task(j->ws, task);
     const size_t n = n_cuts(g, j->batch), token = (task - g->first_task) / n * tokens_at_once(g);
     const size_t col = (task - g->first_task) % n * cols_at_once(g);
@@ -220,9 +210,9 @@ static void expand_task(void *ctx, size_t task, lf_scratch *scratch)
                     .batch = j->batch,
                     .group = g,
                     .token = token,
-                    .n_tokens = least(g->n - token, tokens_at_once(g)),
+                    .n_tokens = lf_least(g->n - token, tokens_at_once(g)),
                     .col = col,
-                    .n_cols = least(j->batch->out - col, cols_at_once(g)),
+                    .n_cols = lf_least(j->batch->out - col, cols_at_once(g)),
                     .scratch = scratch};
 
     if (is_plain(g))
@@ -242,7 +232,7 @@ static size_t bytes_read(const lorafmt_workspace *ws, const lorafmt_batch *b)
 
 static lorafmt_status expand(lorafmt_workspace *ws, const lorafmt_batch *batch, lorafmt_error *err)
 {
-    job j = {ws, batch};
+    lf_job j = {ws, batch};
 
     return lf_run_tasks(ws, lf_number_tasks(ws, count_tasks, batch), bytes_read(ws, batch), expand_task, &j, err);
 }

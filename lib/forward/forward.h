@@ -50,6 +50,11 @@ struct lorafmt_workspace {
     float *h, *u; /* [max_tokens x max_rank] each; of a group from first * max_rank on, update after update, [n x rank] each */
 };
 
+static inline size_t lf_least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Does an update do anything? */
 bool lf_update_contributes(const lorafmt_update *update);
 
@@ -59,6 +64,12 @@ lorafmt_status lf_group_tokens(lorafmt_workspace *ws, const lorafmt_batch *batch
 /* The rows of a token in a batch. */
 const uint8_t *lf_batch_x(const lorafmt_batch *batch, size_t token);
 uint8_t *lf_batch_y(const lorafmt_batch *batch, size_t token);
+
+/* What is done to a batch whose tokens are grouped. */
+typedef struct lf_job {
+    lorafmt_workspace *ws;
+    const lorafmt_batch *batch;
+} lf_job;
 
 /* One of the tasks [0, n) of a job; the thread has scratch for itself. */
 typedef void lf_task(void *job, size_t task, lf_scratch *scratch);

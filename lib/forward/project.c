@@ -29,11 +29,6 @@ typedef struct part {
     lf_scratch *scratch;
 } part;
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static size_t up(size_t n, size_t step)
 {
     return (n + step - 1) / step * step;
@@ -116,7 +111,7 @@ static void project_part(const part *p, float *h)
 
     memset(p->scratch->sums, 0, p->n_tokens * p->n_rows * LF_PANEL * sizeof(float));
     for (size_t col = 0; col < whole; col += most)
-        add_dots(p, col, least(whole - col, most));
+        add_dots(p, col, lf_least(whole - col, most));
     if (whole < p->batch->in)
         add_last_dots(p, whole, p->batch->in - whole);
     for (size_t t = 0; t < p->n_tokens; t++)
@@ -128,7 +123,7 @@ static void project_part(const part *p, float *h)
 /* Rows of a task: about TASK_SIZE bytes. */
 static size_t rows_at_once(const lorafmt_batch *b)
 {
-    return least(up(TASK_SIZE / (b->in * 2 + 1) + 1, TILE_ROWS), MOST_ROWS);
+    return lf_least(up(TASK_SIZE / (b->in * 2 + 1) + 1, TILE_ROWS), MOST_ROWS);
 }
 
 static size_t count_tasks(const lf_group *g, const lorafmt_batch *b)
@@ -138,11 +133,6 @@ static size_t count_tasks(const lf_group *g, const lorafmt_batch *b)
     return (g->n + MOST_TOKENS - 1) / MOST_TOKENS * ((g->rank + n_rows - 1) / n_rows);
 }
 
-typedef struct job {
-    lorafmt_workspace *ws;
-    const lorafmt_batch *batch;
-} job;
-
 /* Rows [row, row + n_rows) of all A of a group, one below the other. */
 static void project_rows(part *p, const lf_group *g, size_t token, size_t row, size_t n_rows)
 {
@@ -151,7 +141,7 @@ static void project_rows(part *p, const lf_group *g, size_t token, size_t row, s
 
     for (size_t k = 0; k < g->updates->n; k++) {
         const lorafmt_update *u = p->update = &g->updates->updates[k];
-        const size_t begin = row > first ? row : first, end = least(row + n_rows, first + u->rank);
+        const size_t begin = row > first ? row : first, end = lf_least(row + n_rows, first + u->rank);
         if (!lf_update_contributes(u))
             continue;
         p->row = begin - first;
@@ -165,14 +155,14 @@ static void project_rows(part *p, const lf_group *g, size_t token, size_t row, s
 
 static void project_task(void *ctx, size_t task, lf_scratch *scratch)
 {
-    const job *j = ctx;
+    const lf_job *j = ctx;
     const lf_group *g = lf_group_of_task(j->ws, task);
     const size_t n_rows = rows_at_once(j->batch), n_cuts = (g->rank + n_rows - 1) / n_rows;
     const size_t token = (task - g->first_task) / n_cuts * MOST_TOKENS, row = (task - g->first_task) % n_cuts * n_rows;
     part p = {.ws = j->ws,
               .batch = j->batch,
               .tokens = j->ws->order + g->first + token,
-              .n_tokens = least(g->n - token, MOST_TOKENS),
+              .n_tokens = lf_least(g->n - token, MOST_TOKENS),
               .scratch = scratch};
 
     project_rows(&p, g, token, row, n_rows);
@@ -189,7 +179,7 @@ static size_t bytes_read(const lorafmt_workspace *ws, const lorafmt_batch *b)
 
 lorafmt_status lf_project(lorafmt_workspace *ws, const lorafmt_batch *batch, lorafmt_error *err)
 {
-    job j = {ws, batch};
+    lf_job j = {ws, batch};
 
     return lf_run_tasks(ws, lf_number_tasks(ws, count_tasks, batch), bytes_read(ws, batch), project_task, &j, err);
 }

@@ -40,9 +40,9 @@ static lorafmt_status start(lorafmt_workspace *ws, const lorafmt_workspace_optio
 
 static lorafmt_status check_options(const lorafmt_workspace_options *o, lorafmt_error *err)
 {
-    if (!o || o->struct_size != sizeof *o)
-        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, "struct_size", "%zu, must be %zu", o ? o->struct_size : 0,
-                       sizeof *o);
+    if (!o)
+        return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, NULL, "a workspace needs options, with its sizes");
+    LF_TRY(lf_check_struct_size(o->struct_size, sizeof *o, err));
     if (!o->max_tokens || !o->max_rank)
         return lf_fail(err, LORAFMT_MISUSE, LORAFMT_NO_OFFSET, o->max_tokens ? "max_rank" : "max_tokens",
                        "0, must be at least 1");
@@ -108,14 +108,9 @@ static void run_item(void *ctx, size_t item)
     atomic_fetch_add(&r->n_ran, 1);
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 lorafmt_status lf_run_tasks(lorafmt_workspace *ws, size_t n, size_t n_bytes, lf_task *task, void *job, lorafmt_error *err)
 {
-    const size_t n_items = least(least(n, ws->n_threads), n_bytes / BYTES_FOR_A_THREAD + 1);
+    const size_t n_items = lf_least(lf_least(n, ws->n_threads), n_bytes / BYTES_FOR_A_THREAD + 1);
     run r = {.ws = ws, .n = n, .task = task, .job = job};
 
     if (n_items > 1)
