@@ -8,7 +8,6 @@
 #include "lib/front/policy.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 static void add(uint64_t *sum, uint64_t size)
 {
@@ -16,10 +15,9 @@ static void add(uint64_t *sum, uint64_t size)
         *sum = UINT64_MAX;
 }
 
-/* Where there is none, opening will know whether it must be there. */
-static lorafmt_status add_file(const char *directory, const char *name, uint64_t *sum, lorafmt_error *err)
+/* Frees path, which is NULL when there was no memory for it. Where there is no file, opening will know whether it must be there. */
+static lorafmt_status add_file(char *path, uint64_t *sum, lorafmt_error *err)
 {
-    char *path = lf_path_join(directory, name);
     lorafmt_status st = LORAFMT_OK;
     uint64_t size = 0;
     int fd = -1;
@@ -31,16 +29,6 @@ static lorafmt_status add_file(const char *directory, const char *name, uint64_t
     lf_file_close(fd);
     free(path);
     add(sum, size);
-    return st;
-}
-
-static lorafmt_status add_config_beside(const char *path, uint64_t *sum, lorafmt_error *err)
-{
-    const char *slash = strrchr(path, '/');
-    char *directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    const lorafmt_status st = directory ? add_file(directory, LF_CONFIG_FILE, sum, err) : lf_no_memory(err);
-
-    free(directory);
     return st;
 }
 
@@ -76,7 +64,7 @@ static lorafmt_status add_source_file(const char *path, const lorafmt_source_opt
     st = lf_container_open_file(path, NULL, &map, &container, err);
     if (st == LORAFMT_NOT_LORAFMT && lf_path_type_of(path) == LF_PATH_FILE && !lf_ends_with(path, ".lora")) {
         add(sum, map.size);
-        st = add_config_beside(path, sum, err);
+        st = add_file(lf_config_beside(path), sum, err);
     } else if (!st)
         st = add_container(container, map.size, options, &arena, sum, err);
     lf_container_free(container);
@@ -95,9 +83,9 @@ lorafmt_status lorafmt_source_measure(const char *path, const lorafmt_source_opt
     if (options)
         LF_TRY(lf_check_struct_size(options->struct_size, sizeof *options, err));
     if (lf_path_type_of(path) == LF_PATH_DIRECTORY) {
-        st = add_file(path, LF_CONFIG_FILE, &sum, err);
+        st = add_file(lf_path_join(path, LF_CONFIG_FILE), &sum, err);
         if (!st)
-            st = add_file(path, LF_TENSOR_FILE, &sum, err);
+            st = add_file(lf_path_join(path, LF_TENSOR_FILE), &sum, err);
     } else
         st = add_source_file(path, options, &sum, err);
     if (st)

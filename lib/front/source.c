@@ -258,13 +258,21 @@ static lorafmt_status import_beside(lorafmt_source *source, const char *path, co
     return st;
 }
 
+char *lf_config_beside(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    char *config_path = directory ? lf_path_join(directory, LF_CONFIG_FILE) : NULL;
+
+    free(directory);
+    return config_path;
+}
+
 /* A file that is not a container; a config may lie beside it. */
 static lorafmt_status open_safetensors(lorafmt_source *source, const char *path, const lorafmt_source_options *options,
                                        lorafmt_error *err)
 {
-    const char *slash = strrchr(path, '/');
-    char *directory = strndup(path, slash ? (size_t)(slash - path) + 1 : 0);
-    char *config_path = directory ? lf_path_join(directory[0] ? directory : ".", LF_CONFIG_FILE) : NULL;
+    char *config_path = lf_config_beside(path);
     lorafmt_status st;
 
     if (!config_path)
@@ -274,7 +282,6 @@ static lorafmt_status open_safetensors(lorafmt_source *source, const char *path,
     else
         st = import(source, path, NULL, 0, NULL, options, err);
     free(config_path);
-    free(directory);
     return st;
 }
 

@@ -55,6 +55,9 @@ lorafmt_status lf_container_open_file(const char *path, const lorafmt_source_opt
 lorafmt_status lf_container_choose(const lf_container *c, const char *name, lf_arena *arena, size_t *adapter, bool **wanted,
                                    lorafmt_error *err);
 
+/* The config that may lie beside a safetensors file: a path to be freed, or NULL when out of memory. */
+char *lf_config_beside(const char *path);
+
 /* The files of a PEFT directory. */
 #define LF_CONFIG_FILE "adapter_config.json"
 #define LF_TENSOR_FILE "adapter_model.safetensors"
