@@ -22,17 +22,7 @@ static void back_through_update(learner *l, const matrix *w, const lorafmt_updat
         .db = l->gradient + ((const float *)updates->updates->b - t->numbers),
     };
     const lorafmt_gradient *const gradients[] = {&gradient};
-    const lorafmt_batch batch = {
-        .n_tokens = n,
-        .in = w->in,
-        .out = w->out,
-        .x = x,
-        .x_dtype = LORAFMT_F32,
-        .y = dy,
-        .y_dtype = LORAFMT_F32,
-        .layer = updates,
-        .n_adapters = 1,
-    };
+    const lorafmt_batch batch = unmerged_batch(&t->unmerged, w, NULL, x, n, dy);
     const lorafmt_status status = lorafmt_backward(l->session.workspace, &batch, gradients, dx, 0, NULL);
 
     assert(status == LORAFMT_OK);

@@ -10,18 +10,7 @@
 /* What the adapters add to y = x W^T. The workspace was made for all that comes, so this cannot fail. */
 static void adapt(session *s, const matrix *w, const float *x, size_t n, float *y)
 {
-    const lorafmt_batch batch = {
-        .n_tokens = n,
-        .in = w->in,
-        .out = w->out,
-        .x = x,
-        .x_dtype = LORAFMT_F32,
-        .y = y,
-        .y_dtype = LORAFMT_F32,
-        .adapters = s->adapters,
-        .layer = unmerged_layer(s->unmerged, w->tensor),
-        .n_adapters = s->unmerged->n_adapters,
-    };
+    const lorafmt_batch batch = unmerged_batch(s->unmerged, w, s->adapters, x, n, y);
     const lorafmt_status status = lorafmt_forward(s->workspace, &batch, NULL);
 
     assert(status == LORAFMT_OK);

@@ -85,3 +85,19 @@ const lorafmt_updates *unmerged_layer(const unmerged *u, size_t tensor)
 {
     return u->table + tensor * u->n_adapters;
 }
+
+lorafmt_batch unmerged_batch(const unmerged *u, const matrix *w, const uint32_t *adapters, const float *x, size_t n, float *y)
+{
+    return (lorafmt_batch){
+        .n_tokens = n,
+        .in = w->in,
+        .out = w->out,
+        .x = x,
+        .x_dtype = LORAFMT_F32,
+        .y = y,
+        .y_dtype = LORAFMT_F32,
+        .adapters = adapters,
+        .layer = unmerged_layer(u, w->tensor),
+        .n_adapters = u->n_adapters,
+    };
+}

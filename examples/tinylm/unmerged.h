@@ -3,6 +3,8 @@
 #ifndef TINYLM_UNMERGED_H
 #define TINYLM_UNMERGED_H
 
+#include "matrix.h"
+
 #include <lorafmt/forward.h>
 
 typedef struct unmerged {
@@ -24,5 +26,8 @@ lorafmt_status unmerged_make_workspace(const unmerged *u, size_t max_tokens, lor
 
 /* What the adapters do to a tensor. */
 const lorafmt_updates *unmerged_layer(const unmerged *u, size_t tensor);
+
+/* n tokens on their way through a layer, from x to y; adapters as lorafmt_batch has them. */
+lorafmt_batch unmerged_batch(const unmerged *u, const matrix *w, const uint32_t *adapters, const float *x, size_t n, float *y);
 
 #endif
