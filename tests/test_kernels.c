@@ -399,22 +399,17 @@ static void test_folding_adds_in_one_order(void **state)
 static void test_packing_puts_every_element_in_its_place(void **state)
 {
     enum { ROWS = 7, COLS = 150 };
-    static const lf_real types[] = {LF_REAL_F32, LF_REAL_F16, LF_REAL_BF16};
     unsigned level = 0;
     uint64_t seed = 6;
     lf_kernels kernels;
     (void)state;
     while (next_level(&level, &kernels))
         for (size_t t = 0; t < 6; t++) {
-            const lf_real type = types[t / 2];
+            const lf_real type = real_types[t / 2];
             const bool transposed = t % 2;
             uint8_t data[ROWS * COLS * sizeof(float)];
             const lf_matrix m = {type, data, transposed ? ROWS : COLS, transposed};
-            for (size_t i = 0; i < ROWS * COLS; i++) {
-                const float x = draw(&seed);
-                lf_tally unused = {0};
-                lf_narrow_f32(type, &x, data + i * lf_real_size(type), 1, &unused);
-            }
+            fill(type, data, ROWS * COLS, &seed);
             for (size_t n = 1; n + 3 <= COLS; n += 12) {
                 enum { FIRST = 2, N_ROWS = 4, COL = 3 };
                 float panels[N_ROWS * (COLS + LF_PANEL)], rows[N_ROWS * COLS];

@@ -9,30 +9,13 @@
 #include "lorafmt/lorafmt.h"
 #include "tests/adapters.h"
 #include "tests/failing_allocations.h"
+#include "tests/no_syncing.h"
 #include "tests/temporary_directory.h"
 
 #include <cjson/cJSON.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-
-// NOLINTBEGIN(bugprone-reserved-identifier): names that the linker makes
-int __wrap_fsync(int fd);
-int __wrap_sync_file_range(int fd, off_t at, off_t size, unsigned flags);
-
-/* The test need not wait for the disk. */
-int __wrap_fsync(int fd)
-{
-    (void)fd;
-    return 0;
-}
-
-int __wrap_sync_file_range(int fd, off_t at, off_t size, unsigned flags)
-{
-    (void)fd, (void)at, (void)size, (void)flags;
-    return 0;
-}
-// NOLINTEND(bugprone-reserved-identifier)
 
 static char **pairs; // base, adapter, as absolute paths
 static int n_pairs;
