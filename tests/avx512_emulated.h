@@ -14,9 +14,10 @@
 #define target(isa) target("avx2,fma,f16c") // of the attributes that follow
 #define always_inline unused                // this need not be fast, but compiled fast
 #define UNROLL
+#define KEEP(x) (void)0
 #define lf_merge_block_avx512 lf_merge_block_avx512_emulated
 #define lf_widen_rows_avx512 lf_widen_rows_avx512_emulated
-#define lf_widen_panel_avx512 lf_widen_panel_avx512_emulated
+#define lf_widen_panels_avx512 lf_widen_panels_avx512_emulated
 #define lf_add_dots_avx512 lf_add_dots_avx512_emulated
 #define lf_fold_avx512 lf_fold_avx512_emulated
 #define lf_change_add_panels_avx512 lf_change_add_panels_avx2 // which needs none of these instructions

@@ -283,24 +283,29 @@ static void test_one_adapter_for_all_and_one_for_each(void **state)
     }
 }
 
-/* Of more tokens than are done at once, and of larger ranks. */
+/* Of more tokens, ranks and columns than are done at once; tokens of two adapters take turns in runs of 1 to 9. */
 static void test_large_groups_and_ranks(void **state)
 {
     static const struct {
-        size_t n_tokens;
+        size_t in, out, n_tokens;
         uint32_t rank;
-    } cases[] = {{MAX_TOKENS, 4}, {70, 70}, {5, 600}, {66, 513}};
+    } cases[] = {{48, 90, MAX_TOKENS, 4}, {48, 90, 70, 70}, {48, 90, 5, 600}, {48, 90, 66, 513}, {2100, 700, 150, 20}};
     (void)state;
 
-    for (size_t i = 0; i < 4; i++) {
-        some_batch s;
-        seed = i;
-        batch_init(&s, 48, 90, cases[i].n_tokens, LORAFMT_F32);
-        add_update(&s, 0, cases[i].rank, LORAFMT_BF16, 0.5f);
-        run_as(&s, NULL);
-        check_batch(&s);
-        batch_free(&s);
-    }
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (size_t taking_turns = 0; taking_turns < 2; taking_turns++) {
+            some_batch s;
+            seed = i;
+            batch_init(&s, cases[i].in, cases[i].out, cases[i].n_tokens, dtypes[taking_turns]);
+            add_update(&s, 0, cases[i].rank, LORAFMT_BF16, 0.5f);
+            add_update(&s, 1, cases[i].rank, LORAFMT_F16, -0.5f);
+            for (size_t t = 0, run = 0; t < cases[i].n_tokens; run++)
+                for (size_t k = 0; k <= run % 9 && t < cases[i].n_tokens; k++)
+                    s.adapters[t++] = taking_turns ? run % 2 : 0;
+            run_as(&s, NULL);
+            check_batch(&s);
+            batch_free(&s);
+        }
 }
 
 /* DoRA in a stack: what is before it is multiplied too. */

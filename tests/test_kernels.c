@@ -201,7 +201,7 @@ static float updated(const lf_update *u, size_t row, size_t j, float acc)
 #if defined(__x86_64__)
 lf_merge_block lf_merge_block_avx512_emulated;
 lf_widen_rows lf_widen_rows_avx512_emulated;
-lf_widen_panel lf_widen_panel_avx512_emulated;
+lf_widen_panels lf_widen_panels_avx512_emulated;
 lf_add_dots lf_add_dots_avx512_emulated;
 lf_fold lf_fold_avx512_emulated;
 #endif
@@ -222,7 +222,7 @@ static bool next_level(unsigned *level, lf_kernels *kernels)
     lf_kernels_init(kernels, lf_cpu_flags());
     kernels->merge_block = lf_merge_block_avx512_emulated;
     kernels->widen_rows = lf_widen_rows_avx512_emulated;
-    kernels->widen_panel = lf_widen_panel_avx512_emulated;
+    kernels->widen_panels = lf_widen_panels_avx512_emulated;
     kernels->add_dots = lf_add_dots_avx512_emulated;
     kernels->fold = lf_fold_avx512_emulated;
     return (*level)++ == N_LEVELS && (lf_cpu_flags() & LF_CPU_FMA);
@@ -306,70 +306,80 @@ static float element_of(lf_real type, const uint8_t *data, size_t i)
     return x;
 }
 
+/* Two panels of n columns, from rows that are `apart` elements apart. */
+static void check_turning(const lf_kernels *kernels, lf_real type, size_t n, size_t apart, uint64_t *seed)
+{
+    enum { MOST = 70, N_ROWS = 2 * LF_PANEL };
+    uint8_t data[1 + N_ROWS * (MOST + 1) * sizeof(float)];
+    float panels[(2 * MOST + 1) * LF_PANEL];
+    const size_t step = n + apart;
+
+    fill(type, data + 1, N_ROWS * step, seed);
+    for (size_t k = 0; k < LF_PANEL; k++)
+        panels[2 * n * LF_PANEL + k] = 5;
+    kernels->widen_panels(type, data + 1, step * lf_real_size(type), n, 2, panels);
+    for (size_t p = 0; p < n; p++)
+        for (size_t i = 0; i < N_ROWS; i++) {
+            const float wanted = element_of(type, data + 1, i * step + p), got = panels[lf_panel_at(n, i) + p * LF_PANEL];
+            assert_true(bits_of(got) == bits_of(wanted) || isnan(wanted));
+        }
+    for (size_t k = 0; k < LF_PANEL; k++)
+        assert_true(panels[2 * n * LF_PANEL + k] == 5);
+}
+
 /* Rows of every length: those that share strips, those that fill them, and what is left over; side by side and apart. */
 static void test_turning_rows_over_puts_every_element_in_its_place(void **state)
 {
-    enum { MOST = 70 };
     unsigned level = 0;
     uint64_t seed = 9;
     lf_kernels kernels;
     (void)state;
     while (next_level(&level, &kernels))
         for (size_t t = 0; t < 3; t++)
-            for (size_t n = 0; n <= MOST; n++)
-                for (size_t apart = 0; apart < 2; apart++) {
-                    uint8_t data[1 + 16 * (MOST + 1) * sizeof(float)];
-                    float panel[(MOST + 1) * LF_PANEL];
-                    const size_t step = n + apart;
-                    fill(real_types[t], data + 1, 16 * step, &seed);
-                    for (size_t k = 0; k < LF_PANEL; k++)
-                        panel[n * LF_PANEL + k] = 5;
-                    kernels.widen_panel(real_types[t], data + 1, step * lf_real_size(real_types[t]), n, panel);
-                    for (size_t p = 0; p < n; p++)
-                        for (size_t i = 0; i < 16; i++) {
-                            const float wanted = element_of(real_types[t], data + 1, i * step + p);
-                            assert_true(bits_of(panel[p * LF_PANEL + i]) == bits_of(wanted) || isnan(wanted));
-                        }
-                    for (size_t k = 0; k < LF_PANEL; k++)
-                        assert_true(panel[n * LF_PANEL + k] == 5);
-                }
+            for (size_t n = 0; n <= 70; n++)
+                for (size_t apart = 0; apart < 2; apart++)
+                    check_turning(&kernels, real_types[t], n, apart, &seed);
 }
 
 /* All tiles and what is left over of them; sums go on from what is there. */
-static void test_dots_give_the_same_bytes(void **state)
+static void check_dots(const lf_kernels *kernels, lf_real a_type, lf_real x_type, size_t n_a, size_t n_x, uint64_t *seed)
 {
     enum { MOST_A = 11, MOST_X = 5, N = 48, STEP = N + 3 };
+    uint8_t a[1 + MOST_A * STEP * sizeof(float)], rows[MOST_X][1 + N * sizeof(float)];
+    float sums[MOST_X * MOST_A * LF_PANEL], wanted[MOST_X * MOST_A * LF_PANEL];
+    const void *x[MOST_X];
+    const size_t n = 16 * (n_x % 4);
+    const lf_dots dots = {a_type, x_type, a + 1, STEP * lf_real_size(a_type), n_a, x, n_x, n, sums};
+
+    fill(a_type, a + 1, MOST_A * STEP, seed);
+    for (size_t i = 0; i < n_x; i++) {
+        x[i] = rows[i] + 1;
+        fill(x_type, rows[i] + 1, N, seed);
+    }
+    for (size_t i = 0; i < n_x * n_a * LF_PANEL; i++)
+        wanted[i] = sums[i] = draw(seed);
+    for (size_t i = 0; i < n_x; i++)
+        for (size_t p = 0; p < n_a; p++)
+            for (size_t j = 0; j < n; j++) {
+                float *sum = &wanted[(i * n_a + p) * LF_PANEL + j % LF_PANEL];
+                *sum = fmaf(element_of(a_type, a + 1, p * STEP + j), element_of(x_type, rows[i] + 1, j), *sum);
+            }
+    kernels->add_dots(&dots);
+    for (size_t i = 0; i < n_x * n_a * LF_PANEL; i++)
+        assert_true(bits_of(sums[i]) == bits_of(wanted[i]) || (isnan(sums[i]) && isnan(wanted[i])));
+}
+
+static void test_dots_give_the_same_bytes(void **state)
+{
     unsigned level = 0;
     uint64_t seed = 11;
     lf_kernels kernels;
     (void)state;
     while (next_level(&level, &kernels))
-        for (size_t t = 0; t < 3; t++)
-            for (size_t n_a = 0; n_a <= MOST_A; n_a++)
-                for (size_t n_x = 0; n_x <= MOST_X; n_x++) {
-                    uint8_t a[1 + MOST_A * STEP * sizeof(float)];
-                    float rows[MOST_X][N], sums[MOST_X * MOST_A * LF_PANEL], wanted[MOST_X * MOST_A * LF_PANEL];
-                    const float *x[MOST_X];
-                    const size_t n = 16 * (n_x % 4);
-                    const lf_dots dots = {real_types[t], a + 1, STEP * lf_real_size(real_types[t]), n_a, x, n_x, n, sums};
-                    fill(real_types[t], a + 1, MOST_A * STEP, &seed);
-                    for (size_t i = 0; i < MOST_X; i++) {
-                        x[i] = rows[i];
-                        for (size_t j = 0; j < N; j++)
-                            rows[i][j] = draw(&seed);
-                    }
-                    for (size_t i = 0; i < n_x * n_a * LF_PANEL; i++)
-                        wanted[i] = sums[i] = draw(&seed);
-                    for (size_t i = 0; i < n_x; i++)
-                        for (size_t p = 0; p < n_a; p++)
-                            for (size_t j = 0; j < n; j++) {
-                                float *sum = &wanted[(i * n_a + p) * LF_PANEL + j % LF_PANEL];
-                                *sum = fmaf(element_of(real_types[t], a + 1, p * STEP + j), rows[i][j], *sum);
-                            }
-                    kernels.add_dots(&dots);
-                    for (size_t i = 0; i < n_x * n_a * LF_PANEL; i++)
-                        assert_true(bits_of(sums[i]) == bits_of(wanted[i]) || (isnan(sums[i]) && isnan(wanted[i])));
-                }
+        for (size_t types = 0; types < 9; types++)
+            for (size_t n_a = 0; n_a <= 11; n_a++)
+                for (size_t n_x = 0; n_x <= 5; n_x++)
+                    check_dots(&kernels, real_types[types / 3], real_types[types % 3], n_a, n_x, &seed);
 }
 
 static void test_folding_adds_in_one_order(void **state)

@@ -15,9 +15,12 @@
 #define MOST_COLS 512
 #define TILE_COLS 64 // what the widest tiles divide
 
-/* Panels of all updates: for many tokens they may be in a second-level cache, for few they are to stay in a first-level one. */
-#define FEW_TOKENS 8
-#define FEW_SIZE 6144
+/* Panels of all updates that are made at once: they stay in a first-level cache. */
+#define PANELS_SIZE 4096
+
+/* Tokens that do not follow one another are brought together, so many of them; of a run as long as the highest tile none need be. */
+#define GATHERED 24
+#define RUN 6
 
 /* Otherwise, tokens and columns that are done at once in f32, and ranks whose panels are at hand. */
 #define SOME_TOKENS 64
@@ -86,34 +89,43 @@ static size_t run_length(const part *p, size_t i)
     return n;
 }
 
+/* Columns of n tokens from i on, to y or from there. */
+static void copy_y(const part *p, size_t i, size_t n, uint8_t *gathered, bool back)
+{
+    const size_t size = p->n_cols * lf_real_size(lf_real_of(p->batch->y_dtype));
+
+    for (size_t k = 0; k < n; k++)
+        memcpy(back ? y_at(p, i + k) : gathered + k * size, back ? gathered + k * size : y_at(p, i + k), size);
+}
+
 static void expand_columns(const part *p)
 {
     const lf_real type = lf_real_of(p->batch->y_dtype);
     const size_t stride = (size_t)(lf_batch_y(p->batch, 1) - lf_batch_y(p->batch, 0));
+    uint8_t *gathered = (uint8_t *)p->scratch->x;
     lf_update updates[MOST_UPDATES];
-    const size_t n_updates = pack_updates(p, updates);
+    lf_block block = {.from = type, .to = type, .n_cols = p->n_cols, .updates = updates, .n_updates = pack_updates(p, updates)};
     lf_tally tally = {0};
 
-    for (size_t i = 0, n; i < p->n_tokens; i += n) {
-        const lf_block block = {.from = type,
-                                .to = type,
-                                .src = y_at(p, i),
-                                .dst = y_at(p, i),
-                                .src_stride = stride,
-                                .dst_stride = stride,
-                                .n_rows = n = run_length(p, i),
-                                .n_cols = p->n_cols,
-                                .updates = updates,
-                                .n_updates = n_updates};
+    for (size_t i = 0; i < p->n_tokens; i += block.n_rows) {
+        const size_t run = run_length(p, i), left = p->n_tokens - i;
+        const bool apart = run < RUN && run < left;
+        block.n_rows = apart ? lf_least(left, GATHERED) : run;
+        block.src = block.dst = apart ? gathered : y_at(p, i);
+        block.src_stride = block.dst_stride = apart ? p->n_cols * lf_real_size(type) : stride;
+        if (apart)
+            copy_y(p, i, block.n_rows, gathered, false);
         p->ws->kernels.merge_block(&block, &tally);
-        for (size_t k = 0; k < n_updates; k++)
-            updates[k].left += n * updates[k].rank;
+        if (apart)
+            copy_y(p, i, block.n_rows, gathered, true);
+        for (size_t k = 0; k < block.n_updates; k++)
+            updates[k].left += block.n_rows * updates[k].rank;
     }
 }
 
 static void expand_part(const part *whole)
 {
-    const size_t most = whole->n_tokens > FEW_TOKENS ? whole->n_cols : whole_tiles(FEW_SIZE / whole->group->rank);
+    const size_t most = whole_tiles(PANELS_SIZE / whole->group->rank);
     part p = *whole;
 
     for (size_t done = 0; done < whole->n_cols; done += most) {
@@ -195,8 +207,9 @@ static size_t n_cuts(const lf_group *g, const lorafmt_batch *b)
     return (b->out + cols_at_once(g) - 1) / cols_at_once(g);
 }
 
-static size_t count_tasks(const lf_group *g, const lorafmt_batch *b)
+static size_t count_tasks(const lorafmt_workspace *ws, const lf_group *g, const lorafmt_batch *b)
 {
+    (void)ws;
     return (g->n + tokens_at_once(g) - 1) / tokens_at_once(g) * n_cuts(g, b);
 }
 

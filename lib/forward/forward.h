@@ -77,9 +77,9 @@ typedef void lf_task(void *job, size_t task, lf_scratch *scratch);
 /* Do tasks [0, n) on as many threads as are worth it for n_bytes that are read: MISUSE when the executor did not run every item. */
 lorafmt_status lf_run_tasks(lorafmt_workspace *ws, size_t n, size_t n_bytes, lf_task *task, void *job, lorafmt_error *err);
 
-/* Number the tasks of all groups, of which each has n_tasks(group); the sum. And the group that has a task. */
-size_t lf_number_tasks(lorafmt_workspace *ws, size_t (*n_tasks)(const lf_group *group, const lorafmt_batch *batch),
-                       const lorafmt_batch *batch);
+/* Number the tasks of all groups, each of which has as many as n_tasks() says; the sum. And the group that has a task. */
+typedef size_t lf_count(const lorafmt_workspace *ws, const lf_group *group, const lorafmt_batch *batch);
+size_t lf_number_tasks(lorafmt_workspace *ws, lf_count *n_tasks, const lorafmt_batch *batch);
 const lf_group *lf_group_of_task(const lorafmt_workspace *ws, size_t task);
 
 /* h = A x of all groups. */

@@ -7,16 +7,16 @@
 
 #define MOST_TOKENS 64
 #define MOST_ROWS 64
-#define MOST_COLS (LF_BLOCK_SIZE / MOST_ROWS)
 
-/* So few tokens are done while rows of A go by; for more, rows are widened once and stay in a first-level cache. */
-#define FEW_TOKENS 3
+/* Rows that the largest tiles of all levels divide, and columns of them that stay in a first-level cache while tokens go by. */
+#define BLOCK_ROWS 8
+#define BLOCK_COLS 1024
+
+/* So few tokens are done while rows of A go by; for more, a block is widened once, and x stays in a second-level cache. */
+#define FEW_TOKENS 6
 
 /* Of A that are a task at least. */
 #define TASK_SIZE ((size_t)64 << 10)
-
-/* What the largest tiles of all levels divide. */
-#define TILE_ROWS 8
 
 /* Rows of one update's A by tokens. */
 typedef struct part {
@@ -29,108 +29,134 @@ typedef struct part {
     lf_scratch *scratch;
 } part;
 
+/* Some of its rows, and columns of them. */
+typedef struct block {
+    size_t row, n_rows; // of the part
+    size_t col, n_cols;
+} block;
+
 static size_t up(size_t n, size_t step)
 {
     return (n + step - 1) / step * step;
 }
 
-static const uint8_t *a_at(const part *p, size_t col)
+static size_t a_stride(const part *p)
 {
-    return (const uint8_t *)p->update->a + (p->row * p->batch->in + col) * lf_real_size(lf_real_of(p->update->a_dtype));
+    return p->batch->in * lf_real_size(lf_real_of(p->update->a_dtype));
 }
 
-/* Whole panels of the tokens' x: where it lies, or widened. */
-static void gather_x(const part *p, size_t col, size_t n, const float *x[MOST_TOKENS])
+static const uint8_t *a_at(const part *p, size_t row, size_t col)
 {
-    const lf_real type = lf_real_of(p->batch->x_dtype);
-
-    for (size_t t = 0; t < p->n_tokens; t++) {
-        const uint8_t *row = lf_batch_x(p->batch, p->tokens[t]) + col * lf_real_size(type);
-        x[t] = (const float *)(const void *)row;
-        if (type != LF_REAL_F32) {
-            p->ws->kernels.widen_rows(type, row, 0, 1, n, p->scratch->x + t * n, 0, LF_PANEL);
-            x[t] = p->scratch->x + t * n;
-        }
-    }
+    return (const uint8_t *)p->update->a + (p->row + row) * a_stride(p) + col * lf_real_size(lf_real_of(p->update->a_dtype));
 }
 
-static void add_dots(const part *p, size_t col, size_t n)
+/* Of a block's rows: [n_tokens][n_rows][LF_PANEL]. */
+static float *sums_of(const part *p, size_t row)
+{
+    return p->scratch->sums + row * p->n_tokens * LF_PANEL;
+}
+
+static const uint8_t *x_at(const part *p, size_t t, size_t col)
+{
+    return lf_batch_x(p->batch, p->tokens[t]) + col * lf_real_size(lf_real_of(p->batch->x_dtype));
+}
+
+static void add_dots(const part *p, const block *b)
 {
     const lf_real type = lf_real_of(p->update->a_dtype);
-    const float *x[MOST_TOKENS];
-    lf_dots dots = {.type = type,
-                    .a = a_at(p, col),
-                    .a_stride = p->batch->in * lf_real_size(type),
-                    .n_a = p->n_rows,
+    const void *x[MOST_TOKENS];
+    lf_dots dots = {.a_type = type,
+                    .x_type = lf_real_of(p->batch->x_dtype),
+                    .a = a_at(p, b->row, b->col),
+                    .a_stride = a_stride(p),
+                    .n_a = b->n_rows,
                     .x = x,
                     .n_x = p->n_tokens,
-                    .n = n,
-                    .sums = p->scratch->sums};
+                    .n = b->n_cols,
+                    .sums = sums_of(p, b->row)};
 
-    gather_x(p, col, n, x);
+    for (size_t t = 0; t < p->n_tokens; t++)
+        x[t] = x_at(p, t, b->col);
     if (p->n_tokens > FEW_TOKENS && type != LF_REAL_F32) {
-        p->ws->kernels.widen_rows(type, dots.a, dots.a_stride, p->n_rows, n, p->scratch->a, n, LF_PANEL);
-        dots.type = LF_REAL_F32;
+        p->ws->kernels.widen_rows(type, dots.a, dots.a_stride, b->n_rows, b->n_cols, p->scratch->a, b->n_cols, LF_PANEL);
+        dots.a_type = LF_REAL_F32;
         dots.a = p->scratch->a;
-        dots.a_stride = n * sizeof(float);
+        dots.a_stride = b->n_cols * sizeof(float);
     }
     p->ws->kernels.add_dots(&dots);
+}
+
+/* Columns [first, end), which are whole panels. */
+static void project_columns(const part *p, size_t first, size_t end)
+{
+    for (size_t row = 0; row < p->n_rows; row += BLOCK_ROWS)
+        for (size_t col = first; col < end; col += BLOCK_COLS) {
+            const block b = {row, lf_least(p->n_rows - row, BLOCK_ROWS), col, lf_least(end - col, BLOCK_COLS)};
+            add_dots(p, &b);
+        }
 }
 
 /* The columns after the last whole panel, as if zeros followed. */
-static void add_last_dots(const part *p, size_t col, size_t n)
+static void project_last(const part *p, size_t col, size_t n)
 {
     const lf_real a_type = lf_real_of(p->update->a_dtype), x_type = lf_real_of(p->batch->x_dtype);
-    const size_t a_stride = p->batch->in * lf_real_size(a_type);
-    const float *x[MOST_TOKENS];
-    const lf_dots dots = {.type = LF_REAL_F32,
-                          .a = p->scratch->a,
-                          .a_stride = LF_PANEL * sizeof(float),
-                          .n_a = p->n_rows,
-                          .x = x,
-                          .n_x = p->n_tokens,
-                          .n = LF_PANEL,
-                          .sums = p->scratch->sums};
+    const void *x[MOST_TOKENS];
+    lf_dots dots = {.a_type = LF_REAL_F32,
+                    .x_type = LF_REAL_F32,
+                    .a = p->scratch->a,
+                    .a_stride = LF_PANEL * sizeof(float),
+                    .x = x,
+                    .n_x = p->n_tokens,
+                    .n = LF_PANEL};
 
-    memset(p->scratch->a, 0, p->n_rows * LF_PANEL * sizeof(float));
+    memset(p->scratch->a, 0, BLOCK_ROWS * LF_PANEL * sizeof(float));
     memset(p->scratch->x, 0, p->n_tokens * LF_PANEL * sizeof(float));
-    for (size_t i = 0; i < p->n_rows; i++)
-        lf_widen_f32(a_type, a_at(p, col) + i * a_stride, p->scratch->a + i * LF_PANEL, n);
     for (size_t t = 0; t < p->n_tokens; t++) {
-        x[t] = p->scratch->x + t * LF_PANEL;
-        lf_widen_f32(x_type, lf_batch_x(p->batch, p->tokens[t]) + col * lf_real_size(x_type), p->scratch->x + t * LF_PANEL, n);
+        float *wide = p->scratch->x + t * LF_PANEL;
+        lf_widen_f32(x_type, x_at(p, t, col), wide, n);
+        x[t] = wide;
     }
-    p->ws->kernels.add_dots(&dots);
+    for (size_t row = 0; row < p->n_rows; row += BLOCK_ROWS) {
+        dots.n_a = lf_least(p->n_rows - row, BLOCK_ROWS);
+        dots.sums = sums_of(p, row);
+        for (size_t i = 0; i < dots.n_a; i++)
+            lf_widen_f32(a_type, a_at(p, row + i, col), p->scratch->a + i * LF_PANEL, n);
+        p->ws->kernels.add_dots(&dots);
+    }
 }
 
 /* h is the first token's, of the part's first row. */
 static void project_part(const part *p, float *h)
 {
-    const size_t whole = p->batch->in / LF_PANEL * LF_PANEL;
-    const size_t most = p->n_tokens > FEW_TOKENS ? MOST_COLS : LF_BLOCK_SIZE / FEW_TOKENS / LF_PANEL * LF_PANEL;
+    const size_t whole = p->batch->in / LF_PANEL * LF_PANEL, most = p->n_tokens > FEW_TOKENS ? BLOCK_COLS : whole;
 
     memset(p->scratch->sums, 0, p->n_tokens * p->n_rows * LF_PANEL * sizeof(float));
     for (size_t col = 0; col < whole; col += most)
-        add_dots(p, col, lf_least(whole - col, most));
+        project_columns(p, col, lf_least(whole, col + most));
     if (whole < p->batch->in)
-        add_last_dots(p, whole, p->batch->in - whole);
-    for (size_t t = 0; t < p->n_tokens; t++)
-        p->ws->kernels.fold(p->scratch->sums + t * p->n_rows * LF_PANEL, p->n_rows, h + t * p->update->rank);
+        project_last(p, whole, p->batch->in - whole);
+    for (size_t row = 0; row < p->n_rows; row += BLOCK_ROWS) {
+        const size_t n = lf_least(p->n_rows - row, BLOCK_ROWS);
+        for (size_t t = 0; t < p->n_tokens; t++)
+            p->ws->kernels.fold(sums_of(p, row) + t * n * LF_PANEL, n, h + t * p->update->rank + row);
+    }
 }
 
 /* --- tasks --- */
 
-/* Rows of a task: about TASK_SIZE bytes. */
-static size_t rows_at_once(const lorafmt_batch *b)
+/* Rows of a task: about TASK_SIZE bytes for few tokens, otherwise so many that every thread has some. */
+static size_t rows_at_once(const lorafmt_workspace *ws, const lf_group *g, const lorafmt_batch *b)
 {
-    return lf_least(up(TASK_SIZE / (b->in * 2 + 1) + 1, TILE_ROWS), MOST_ROWS);
+    const size_t n = g->n > FEW_TOKENS ? (g->rank + ws->n_threads - 1) / ws->n_threads : TASK_SIZE / (b->in * 2 + 1) + 1;
+
+    return lf_least(up(n, BLOCK_ROWS), MOST_ROWS);
 }
 
-static size_t count_tasks(const lf_group *g, const lorafmt_batch *b)
+static size_t count_tasks(const lorafmt_workspace *ws, const lf_group *g, const lorafmt_batch *b)
 {
-    const size_t n_rows = rows_at_once(b);
+    const size_t n_rows = rows_at_once(ws, g, b);
 
-    return (g->n + MOST_TOKENS - 1) / MOST_TOKENS * ((g->rank + n_rows - 1) / n_rows);
+    return g->rank ? (g->n + MOST_TOKENS - 1) / MOST_TOKENS * ((g->rank + n_rows - 1) / n_rows) : 0;
 }
 
 /* Rows [row, row + n_rows) of all A of a group, one below the other. */
@@ -157,7 +183,7 @@ static void project_task(void *ctx, size_t task, lf_scratch *scratch)
 {
     const lf_job *j = ctx;
     const lf_group *g = lf_group_of_task(j->ws, task);
-    const size_t n_rows = rows_at_once(j->batch), n_cuts = (g->rank + n_rows - 1) / n_rows;
+    const size_t n_rows = rows_at_once(j->ws, g, j->batch), n_cuts = (g->rank + n_rows - 1) / n_rows;
     const size_t token = (task - g->first_task) / n_cuts * MOST_TOKENS, row = (task - g->first_task) % n_cuts * n_rows;
     part p = {.ws = j->ws,
               .batch = j->batch,

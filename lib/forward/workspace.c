@@ -122,14 +122,13 @@ lorafmt_status lf_run_tasks(lorafmt_workspace *ws, size_t n, size_t n_bytes, lf_
     return LORAFMT_OK;
 }
 
-size_t lf_number_tasks(lorafmt_workspace *ws, size_t (*n_tasks)(const lf_group *group, const lorafmt_batch *batch),
-                       const lorafmt_batch *batch)
+size_t lf_number_tasks(lorafmt_workspace *ws, lf_count *n_tasks, const lorafmt_batch *batch)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < ws->n_groups; i++) {
         ws->groups[i].first_task = n;
-        n += n_tasks(&ws->groups[i], batch);
+        n += n_tasks(ws, &ws->groups[i], batch);
     }
     return n;
 }

@@ -9,7 +9,7 @@
 
 /* --- dot products --- */
 
-INLINE void dots_tile(lf_real type, const lf_dots *d, size_t p, size_t t, size_t n_rows, size_t n_tokens)
+INLINE void dots_tile(lf_real a_type, lf_real x_type, const lf_dots *d, size_t p, size_t t, size_t n_rows, size_t n_tokens)
 {
     const uint8_t *a = (const uint8_t *)d->a + p * d->a_stride;
     float *sums = d->sums + (t * d->n_a + p) * LF_PANEL;
@@ -25,10 +25,10 @@ INLINE void dots_tile(lf_real type, const lf_dots *d, size_t p, size_t t, size_t
         strip x[DOT_TOKENS];
         UNROLL
         for (size_t k = 0; k < n_tokens; k++)
-            x[k] = strip_load(d->x[t + k] + j);
+            x[k] = strip_widen(x_type, (const uint8_t *)d->x[t + k] + j * lf_real_size(x_type));
         UNROLL
         for (size_t i = 0; i < n_rows; i++) {
-            const strip left = strip_widen(type, a + i * d->a_stride + j * lf_real_size(type));
+            const strip left = strip_keep(strip_widen(a_type, a + i * d->a_stride + j * lf_real_size(a_type)));
             UNROLL
             for (size_t k = 0; k < n_tokens; k++)
                 s[k][i] = strip_fma_each(left, x[k], s[k][i]);
@@ -42,53 +42,59 @@ INLINE void dots_tile(lf_real type, const lf_dots *d, size_t p, size_t t, size_t
     }
 }
 
-INLINE void dots_rows(lf_real type, const lf_dots *d, size_t p, size_t n_rows)
-{
-    size_t t = 0;
-
-    for (; t + DOT_TOKENS <= d->n_x; t += DOT_TOKENS)
-        dots_tile(type, d, p, t, n_rows, DOT_TOKENS);
-    for (; t < d->n_x; t++)
-        dots_tile(type, d, p, t, n_rows, 1);
-}
-
-INLINE void dots(lf_real type, const lf_dots *d)
+INLINE void dots_tokens(lf_real a_type, lf_real x_type, const lf_dots *d, size_t t, size_t n_tokens)
 {
     size_t p = 0;
 
     for (; p + DOT_ROWS <= d->n_a; p += DOT_ROWS)
-        dots_rows(type, d, p, DOT_ROWS);
+        dots_tile(a_type, x_type, d, p, t, DOT_ROWS, n_tokens);
     if (DOT_ROWS > 4 && p + 4 <= d->n_a) {
-        dots_rows(type, d, p, 4);
+        dots_tile(a_type, x_type, d, p, t, 4, n_tokens);
         p += 4;
     }
     if (DOT_ROWS > 2 && p + 2 <= d->n_a) {
-        dots_rows(type, d, p, 2);
+        dots_tile(a_type, x_type, d, p, t, 2, n_tokens);
         p += 2;
     }
     if (p < d->n_a)
-        dots_rows(type, d, p, 1);
+        dots_tile(a_type, x_type, d, p, t, 1, n_tokens);
 }
 
-/* What the compiler makes one kernel of: a type that is known. */
-TARGET static void dots_f32(const lf_dots *d)
+INLINE void dots(lf_real a_type, lf_real x_type, const lf_dots *d)
 {
-    dots(LF_REAL_F32, d);
+    size_t t = 0;
+
+    for (; t + DOT_TOKENS <= d->n_x; t += DOT_TOKENS)
+        dots_tokens(a_type, x_type, d, t, DOT_TOKENS);
+    for (; t < d->n_x; t++)
+        dots_tokens(a_type, x_type, d, t, 1);
 }
 
-TARGET static void dots_f16(const lf_dots *d)
-{
-    dots(LF_REAL_F16, d);
-}
+/* What the compiler makes one kernel of: types that are known. */
+#define DOTS_OF(name, a_type, x_type)                                                                                            \
+    TARGET static void name(const lf_dots *d)                                                                                    \
+    {                                                                                                                            \
+        dots(a_type, x_type, d);                                                                                                 \
+    }
 
-TARGET static void dots_bf16(const lf_dots *d)
-{
-    dots(LF_REAL_BF16, d);
-}
+DOTS_OF(dots_f32_f32, LF_REAL_F32, LF_REAL_F32)
+DOTS_OF(dots_f32_f16, LF_REAL_F32, LF_REAL_F16)
+DOTS_OF(dots_f32_bf16, LF_REAL_F32, LF_REAL_BF16)
+DOTS_OF(dots_f16_f32, LF_REAL_F16, LF_REAL_F32)
+DOTS_OF(dots_f16_f16, LF_REAL_F16, LF_REAL_F16)
+DOTS_OF(dots_f16_bf16, LF_REAL_F16, LF_REAL_BF16)
+DOTS_OF(dots_bf16_f32, LF_REAL_BF16, LF_REAL_F32)
+DOTS_OF(dots_bf16_f16, LF_REAL_BF16, LF_REAL_F16)
+DOTS_OF(dots_bf16_bf16, LF_REAL_BF16, LF_REAL_BF16)
 
 INLINE void add_dots(const lf_dots *d)
 {
-    (d->type == LF_REAL_F32 ? dots_f32 : d->type == LF_REAL_F16 ? dots_f16 : dots_bf16)(d);
+    static lf_add_dots *const dots_of[3][3] =
+        {[LF_REAL_F32] = {[LF_REAL_F32] = dots_f32_f32, [LF_REAL_F16] = dots_f32_f16, [LF_REAL_BF16] = dots_f32_bf16},
+         [LF_REAL_F16] = {[LF_REAL_F32] = dots_f16_f32, [LF_REAL_F16] = dots_f16_f16, [LF_REAL_BF16] = dots_f16_bf16},
+         [LF_REAL_BF16] = {[LF_REAL_F32] = dots_bf16_f32, [LF_REAL_F16] = dots_bf16_f16, [LF_REAL_BF16] = dots_bf16_bf16}};
+
+    dots_of[d->a_type][d->x_type](d);
 }
 
 INLINE void fold_each(const float *sums, size_t n, float *out)
@@ -99,11 +105,14 @@ INLINE void fold_each(const float *sums, size_t n, float *out)
 
 /* --- turning over --- */
 
+/* Bytes after what is read that are fetched meanwhile: rows follow one another faster than the CPU foresees. */
+#define FETCH_AHEAD 4096
+
 /*
- * 16 rows of n_words words, a power of two, `step` bytes from strip to strip of them, become n_words strips of 16: each time the
- * even ones of all and then the odd ones, which takes the lowest bit of a word's place to the top.
+ * 16 rows of n_words words, a power of two, `step` bytes from strip to strip of them, become n_words strips of 16, widened: each
+ * time the even ones of all and then the odd ones, which takes the lowest bit of a word's place to the top.
  */
-INLINE void turn(const uint8_t *src, size_t step, size_t n_words, float *words)
+INLINE void turn(lf_real from, const uint8_t *src, size_t step, size_t n_words, float *panel)
 {
     strip v[LF_PANEL], w[LF_PANEL];
 
@@ -122,80 +131,73 @@ INLINE void turn(const uint8_t *src, size_t step, size_t n_words, float *words)
             v[i] = w[i];
     }
     UNROLL
-    for (size_t i = 0; i < n_words; i++)
-        strip_store(words + i * LF_PANEL, v[i]);
+    for (size_t i = 0; i < n_words; i++) {
+        if (from == LF_REAL_F32) {
+            strip_store(panel + i * LF_PANEL, v[i]);
+        } else {
+            strip_store(panel + 2 * i * LF_PANEL, strip_widen_half(from, v[i], false));
+            strip_store(panel + (2 * i + 1) * LF_PANEL, strip_widen_half(from, v[i], true));
+        }
+    }
 }
 
-/* Rows that fill strips, one each. */
-TARGET static void turn_strips(const uint8_t *src, size_t step, float *words)
+/* What does not fill a strip goes through buffers. */
+INLINE void turn_part(lf_real from, const uint8_t *src, size_t step, size_t n, float *panel)
 {
-    turn(src, step, LF_PANEL, words);
-}
-
-/* Whole rows that follow one another, several in a strip. */
-TARGET static void turn_short(const uint8_t *src, size_t n_words, float *words)
-{
-    if (n_words == 8)
-        turn(src, STRIP_SIZE, 8, words);
-    else if (n_words == 4)
-        turn(src, STRIP_SIZE, 4, words);
-    else if (n_words == 2)
-        turn(src, STRIP_SIZE, 2, words);
-    else
-        turn(src, STRIP_SIZE, 1, words);
-}
-
-/* What does not fill a strip goes through a buffer. */
-TARGET static void turn_part(const uint8_t *src, size_t step, size_t size, float *words)
-{
-    uint8_t buffer[LF_PANEL][STRIP_SIZE] = {{0}};
+    uint8_t rows[LF_PANEL][STRIP_SIZE] = {{0}};
+    float wide[2 * LF_PANEL * LF_PANEL];
 
     for (size_t i = 0; i < LF_PANEL; i++)
-        memcpy(buffer[i], src + i * step, size);
-    turn_strips(buffer[0], STRIP_SIZE, words);
+        memcpy(rows[i], src + i * step, n * lf_real_size(from));
+    turn(from, rows[0], STRIP_SIZE, LF_PANEL, wide);
+    memcpy(panel, wide, n * LF_PANEL * sizeof *panel);
 }
 
-/* n columns of words as the numbers they are. */
-INLINE void widen_words(lf_real from, const float *words, size_t n, float *panel)
-{
-    for (size_t p = 0; p < n; p++) {
-        const strip x = strip_load(words + p * lf_real_size(from) / sizeof(float) * LF_PANEL);
-        strip_store(panel + p * LF_PANEL, from == LF_REAL_F32 ? x : strip_widen_half(from, x, p % 2));
-    }
-}
-
-static bool is_short(size_t step, size_t size)
-{
-    return size == step && (size == 4 || size == 8 || size == 16 || size == 32);
-}
-
-/* n columns, of which the words fill a strip at most. */
-INLINE void widen_columns(lf_real from, const uint8_t *src, size_t step, size_t n, float *panel)
-{
-    const size_t size = n * lf_real_size(from);
-    float words[LF_PANEL * LF_PANEL];
-
-    if (is_short(step, size))
-        turn_short(src, size / 4, words);
-    else if (size == STRIP_SIZE)
-        turn_strips(src, step, words);
-    else
-        turn_part(src, step, size, words);
-    widen_words(from, words, n, panel);
-}
-
+/* Whole rows that follow one another are several in a strip when they are short; otherwise it is strip by strip. */
 INLINE void widen_panel(lf_real from, const uint8_t *src, size_t step, size_t n, float *panel)
 {
-    const size_t most = STRIP_SIZE / lf_real_size(from);
+    const size_t size = n * lf_real_size(from), most = STRIP_SIZE / lf_real_size(from);
+    size_t done = 0;
 
-    for (size_t done = 0; done < n; done += most) {
-        const size_t left = n - done < most ? n - done : most;
-        const uint8_t *at = src + done * lf_real_size(from);
-        if (from == LF_REAL_F32)
-            widen_columns(LF_REAL_F32, at, step, left, panel + done * LF_PANEL);
-        else if (from == LF_REAL_F16)
-            widen_columns(LF_REAL_F16, at, step, left, panel + done * LF_PANEL);
-        else
-            widen_columns(LF_REAL_BF16, at, step, left, panel + done * LF_PANEL);
+    if (step == size && size == 8 * sizeof(float))
+        turn(from, src, STRIP_SIZE, 8, panel);
+    else if (step == size && size == 4 * sizeof(float))
+        turn(from, src, STRIP_SIZE, 4, panel);
+    else {
+        for (; done + most <= n; done += most)
+            turn(from, src + done * lf_real_size(from), step, LF_PANEL, panel + done * LF_PANEL);
+        if (done < n)
+            turn_part(from, src + done * lf_real_size(from), step, n - done, panel + done * LF_PANEL);
     }
+}
+
+INLINE void widen_panels_of(lf_real from, const uint8_t *src, size_t step, size_t n, size_t n_panels, float *panels)
+{
+    for (size_t k = 0; k < n_panels; k++, src += LF_PANEL * step, panels += LF_PANEL * n) {
+        for (size_t i = 0; i < LF_PANEL * step; i += 64)
+            __builtin_prefetch(src + FETCH_AHEAD + i);
+        widen_panel(from, src, step, n, panels);
+    }
+}
+
+TARGET static void widen_panels_f32(const uint8_t *src, size_t step, size_t n, size_t n_panels, float *panels)
+{
+    widen_panels_of(LF_REAL_F32, src, step, n, n_panels, panels);
+}
+
+TARGET static void widen_panels_f16(const uint8_t *src, size_t step, size_t n, size_t n_panels, float *panels)
+{
+    widen_panels_of(LF_REAL_F16, src, step, n, n_panels, panels);
+}
+
+TARGET static void widen_panels_bf16(const uint8_t *src, size_t step, size_t n, size_t n_panels, float *panels)
+{
+    widen_panels_of(LF_REAL_BF16, src, step, n, n_panels, panels);
+}
+
+INLINE void widen_panels(lf_real from, const uint8_t *src, size_t step, size_t n, size_t n_panels, float *panels)
+{
+    (from == LF_REAL_F32   ? widen_panels_f32
+     : from == LF_REAL_F16 ? widen_panels_f16
+                           : widen_panels_bf16)(src, step, n, n_panels, panels);
 }

@@ -84,17 +84,18 @@ typedef void lf_widen_rows(lf_real from, const void *src, size_t src_stride, siz
                            size_t row_step, size_t group_step);
 
 /*
- * 16 rows, src_stride bytes apart, turned over into a panel: n columns, element p of row i at panel[p * LF_PANEL + i], widened.
+ * Rows, src_stride bytes apart, 16 of them turned over into each panel: n columns, element p of row i at
+ * panel[p * LF_PANEL + i], widened.
  */
-typedef void lf_widen_panel(lf_real from, const void *src, size_t src_stride, size_t n, float *panel);
+typedef void lf_widen_panels(lf_real from, const void *src, size_t src_stride, size_t n, size_t n_panels, float *panels);
 
 /* Rows of a times rows of x, all of n numbers, a multiple of LF_PANEL, in as many sums as a panel has columns. */
 typedef struct lf_dots {
-    lf_real type; /* of a; not F64 */
+    lf_real a_type, x_type; /* not F64 */
     const void *a;
     size_t a_stride; /* bytes from row to row */
     size_t n_a;
-    const float *const *x; /* n_x rows */
+    const void *const *x; /* n_x rows */
     size_t n_x;
     size_t n;
     float *sums; /* [n_x][n_a][LF_PANEL] */
@@ -123,7 +124,7 @@ typedef struct lf_kernels {
     lf_add_scaled_f32 *add_scaled_f32;
     lf_add_scaled_f64 *add_scaled_f64;
     lf_widen_rows *widen_rows;
-    lf_widen_panel *widen_panel;
+    lf_widen_panels *widen_panels;
     lf_add_dots *add_dots;
     lf_fold *fold;
     lf_gram_f64 *gram_f64;
@@ -179,7 +180,7 @@ lf_multiply_f64 lf_multiply_f64_fma;
 lf_add_scaled_f32 lf_add_scaled_f32_fma;
 lf_add_scaled_f64 lf_add_scaled_f64_fma;
 lf_widen_rows lf_widen_rows_avx2, lf_widen_rows_avx512;
-lf_widen_panel lf_widen_panel_avx2, lf_widen_panel_avx512;
+lf_widen_panels lf_widen_panels_avx2, lf_widen_panels_avx512;
 lf_add_dots lf_add_dots_avx2, lf_add_dots_avx512;
 lf_fold lf_fold_avx2, lf_fold_avx512;
 
@@ -194,7 +195,7 @@ lf_merge_block lf_merge_block_neon;
 lf_multiply_f32 lf_multiply_f32_neon;
 lf_multiply_f64 lf_multiply_f64_neon;
 lf_widen_rows lf_widen_rows_neon;
-lf_widen_panel lf_widen_panel_neon;
+lf_widen_panels lf_widen_panels_neon;
 lf_add_dots lf_add_dots_neon;
 lf_fold lf_fold_neon;
 lf_change_add_panels lf_change_add_panels_neon;

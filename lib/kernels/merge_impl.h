@@ -205,7 +205,9 @@ INLINE void block(const lf_block *b, lf_real from, lf_real to, bool measured, bo
 
     for (; row + TILE_ROWS <= b->n_rows; row += TILE_ROWS)
         rows(b, (shape){from, to, TILE_ROWS, measured, streamed}, row, tally);
-    for (; row < b->n_rows; row++)
+    for (; row + 2 <= b->n_rows; row += 2)
+        rows(b, (shape){from, to, 2, measured, streamed}, row, tally);
+    if (row < b->n_rows)
         rows(b, (shape){from, to, 1, measured, streamed}, row, tally);
 }
 

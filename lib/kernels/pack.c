@@ -33,11 +33,9 @@ void lf_pack_panels(const lf_kernels *kernels, const lf_matrix *m, size_t row, s
         memset(last, 0, n_rows * LF_PANEL * sizeof *last);
     }
     if (m->transposed) {
-        size_t j = 0;
-        for (; j + LF_PANEL <= n_cols; j += LF_PANEL)
-            kernels->widen_panel(m->type, element(m, row, col + j), m->n_cols * lf_real_size(m->type), n_rows,
-                                 panels + lf_panel_at(n_rows, j));
-        for (; j < n_cols; j++)
+        const size_t whole = n_cols / LF_PANEL;
+        kernels->widen_panels(m->type, element(m, row, col), m->n_cols * lf_real_size(m->type), n_rows, whole, panels);
+        for (size_t j = whole * LF_PANEL; j < n_cols; j++)
             spread_row(kernels, m, row, n_rows, col + j, panels + lf_panel_at(n_rows, j), LF_PANEL);
     } else {
         kernels->widen_rows(m->type, element(m, row, col), m->n_cols * lf_real_size(m->type), n_rows, n_cols, panels, LF_PANEL,

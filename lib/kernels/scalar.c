@@ -70,25 +70,32 @@ static void widen_rows(lf_real from, const void *src, size_t src_stride, size_t 
                          dst + i * row_step + j / LF_PANEL * group_step, n_cols - j < LF_PANEL ? n_cols - j : LF_PANEL);
 }
 
-static void widen_panel(lf_real from, const void *src, size_t src_stride, size_t n, float *panel)
+static void widen_panels(lf_real from, const void *src, size_t src_stride, size_t n, size_t n_panels, float *panels)
 {
-    for (size_t i = 0; i < LF_PANEL; i++)
+    for (size_t i = 0; i < n_panels * LF_PANEL; i++)
         for (size_t p = 0; p < n; p++)
-            lf_widen_f32(from, (const uint8_t *)src + i * src_stride + p * lf_real_size(from), panel + p * LF_PANEL + i, 1);
+            lf_widen_f32(from, (const uint8_t *)src + i * src_stride + p * lf_real_size(from),
+                         panels + lf_panel_at(n, i) + p * LF_PANEL, 1);
+}
+
+static void add_dot(const lf_dots *d, size_t t, size_t p, float *sums)
+{
+    const uint8_t *row = (const uint8_t *)d->a + p * d->a_stride, *other = d->x[t];
+
+    for (size_t j = 0; j < d->n; j += LF_PANEL) {
+        float a[LF_PANEL], x[LF_PANEL];
+        lf_widen_f32(d->a_type, row + j * lf_real_size(d->a_type), a, LF_PANEL);
+        lf_widen_f32(d->x_type, other + j * lf_real_size(d->x_type), x, LF_PANEL);
+        for (size_t k = 0; k < LF_PANEL; k++)
+            sums[k] = fmaf(a[k], x[k], sums[k]);
+    }
 }
 
 static void add_dots(const lf_dots *d)
 {
-    for (size_t p = 0; p < d->n_a; p++)
-        for (size_t j = 0; j < d->n; j += LF_PANEL) {
-            float a[LF_PANEL];
-            lf_widen_f32(d->type, (const uint8_t *)d->a + p * d->a_stride + j * lf_real_size(d->type), a, LF_PANEL);
-            for (size_t t = 0; t < d->n_x; t++)
-                for (size_t k = 0; k < LF_PANEL; k++) {
-                    float *sum = &d->sums[(t * d->n_a + p) * LF_PANEL + k];
-                    *sum = fmaf(a[k], d->x[t][j + k], *sum);
-                }
-        }
+    for (size_t t = 0; t < d->n_x; t++)
+        for (size_t p = 0; p < d->n_a; p++)
+            add_dot(d, t, p, d->sums + (t * d->n_a + p) * LF_PANEL);
 }
 
 static void fold(const float *sums, size_t n, float *out)
@@ -122,7 +129,7 @@ void lf_kernels_init(lf_kernels *kernels, unsigned cpu_flags)
     kernels->add_scaled_f32 = add_scaled_f32;
     kernels->add_scaled_f64 = add_scaled_f64;
     kernels->widen_rows = widen_rows;
-    kernels->widen_panel = widen_panel;
+    kernels->widen_panels = widen_panels;
     kernels->add_dots = add_dots;
     kernels->fold = fold;
     kernels->gram_f64 = lf_gram_f64_scalar;

@@ -7,6 +7,7 @@
  *   vec, vec_set(float)              one number in every lane
  *   strip, strip_zero(), strip_load(const float *), strip_store(float *, strip)
  *   strip_fma(vec a, strip b, strip c), strip_fma_each(strip a, strip b, strip c): a * b + c
+ *   strip_keep(strip)                it, in a register: what is read more than once, which a compiler may read again each time
  *   strip_fold(strip)                its one sum, as lf_fold says
  *   strip_even(strip, strip), strip_odd(strip, strip): of the words of both, one after the other, every other one
  *   strip_widen(lf_real, src)        exact

@@ -18,7 +18,7 @@ void lf_kernels_init_arm(lf_kernels *kernels, unsigned cpu_flags)
     kernels->multiply_f32 = lf_multiply_f32_neon;
     kernels->multiply_f64 = lf_multiply_f64_neon;
     kernels->widen_rows = lf_widen_rows_neon;
-    kernels->widen_panel = lf_widen_panel_neon;
+    kernels->widen_panels = lf_widen_panels_neon;
     kernels->add_dots = lf_add_dots_neon;
     kernels->fold = lf_fold_neon;
     kernels->gram_f64 = lf_gram_f64_neon;

@@ -45,6 +45,11 @@ INLINE void strip_store(float *dst, strip x)
     vst1q_f32(dst + 12, x.d);
 }
 
+INLINE strip strip_keep(strip x)
+{
+    return x;
+}
+
 INLINE strip strip_fma(vec a, strip b, strip c)
 {
     return (strip){vfmaq_f32(c.a, a, b.a), vfmaq_f32(c.b, a, b.b), vfmaq_f32(c.c, a, b.c), vfmaq_f32(c.d, a, b.d)};

@@ -35,14 +35,14 @@ void lf_kernels_init_x86(lf_kernels *kernels, unsigned cpu_flags)
     kernels->add_scaled_f32 = lf_add_scaled_f32_fma;
     kernels->add_scaled_f64 = lf_add_scaled_f64_fma;
     kernels->widen_rows = lf_widen_rows_avx2;
-    kernels->widen_panel = lf_widen_panel_avx2;
+    kernels->widen_panels = lf_widen_panels_avx2;
     kernels->add_dots = lf_add_dots_avx2;
     kernels->fold = lf_fold_avx2;
     kernels->gram_f64 = lf_gram_f64_avx2;
     if (cpu_flags & LF_CPU_AVX512) {
         kernels->merge_block = lf_merge_block_avx512;
         kernels->widen_rows = lf_widen_rows_avx512;
-        kernels->widen_panel = lf_widen_panel_avx512;
+        kernels->widen_panels = lf_widen_panels_avx512;
         kernels->add_dots = lf_add_dots_avx512;
         kernels->fold = lf_fold_avx512;
     }

@@ -21,9 +21,9 @@ TARGET void lf_fold_avx2(const float *sums, size_t n, float *out)
     fold_each(sums, n, out);
 }
 
-TARGET void lf_widen_panel_avx2(lf_real from, const void *src, size_t src_stride, size_t n, float *panel)
+TARGET void lf_widen_panels_avx2(lf_real from, const void *src, size_t src_stride, size_t n, size_t n_panels, float *panels)
 {
-    widen_panel(from, src, src_stride, n, panel);
+    widen_panels(from, src, src_stride, n, n_panels, panels);
 }
 
 #else

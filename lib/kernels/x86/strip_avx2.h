@@ -37,6 +37,12 @@ INLINE void strip_store(float *dst, strip x)
     _mm256_storeu_ps(dst + 8, x.high);
 }
 
+INLINE strip strip_keep(strip x)
+{
+    __asm__("" : "+x"(x.low), "+x"(x.high));
+    return x;
+}
+
 INLINE strip strip_fma(vec a, strip b, strip c)
 {
     return (strip){_mm256_fmadd_ps(a, b.low, c.low), _mm256_fmadd_ps(a, b.high, c.high)};

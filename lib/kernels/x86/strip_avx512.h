@@ -10,6 +10,10 @@
 #define TARGET __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 
+#ifndef KEEP
+#define KEEP(x) __asm__("" : "+v"(x))
+#endif
+
 typedef __m512 vec;
 typedef __m512 strip;
 typedef unsigned flags; // a bit for each column, of any row
@@ -32,6 +36,12 @@ INLINE strip strip_load(const float *src)
 INLINE void strip_store(float *dst, strip x)
 {
     _mm512_storeu_ps(dst, x);
+}
+
+INLINE strip strip_keep(strip x)
+{
+    KEEP(x);
+    return x;
 }
 
 INLINE strip strip_fma(vec a, strip b, strip c)
