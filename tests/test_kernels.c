@@ -341,7 +341,7 @@ static void test_turning_rows_over_puts_every_element_in_its_place(void **state)
                     check_turning(&kernels, real_types[t], n, apart, &seed);
 }
 
-/* All tiles and what is left over of them; sums go on from what is there. */
+/* All tiles and what is left over of them; sums go on from what is there, or begin. */
 static void check_dots(const lf_kernels *kernels, lf_real a_type, lf_real x_type, size_t n_a, size_t n_x, uint64_t *seed)
 {
     enum { MOST_A = 11, MOST_X = 5, N = 48, STEP = N + 3 };
@@ -349,15 +349,17 @@ static void check_dots(const lf_kernels *kernels, lf_real a_type, lf_real x_type
     float sums[MOST_X * MOST_A * LF_PANEL], wanted[MOST_X * MOST_A * LF_PANEL];
     const void *x[MOST_X];
     const size_t n = 16 * (n_x % 4);
-    const lf_dots dots = {a_type, x_type, a + 1, STEP * lf_real_size(a_type), n_a, x, n_x, n, sums};
+    const lf_dots dots = {a_type, x_type, a + 1, STEP * lf_real_size(a_type), n_a, x, n_x, n, n_a % 2, sums};
 
     fill(a_type, a + 1, MOST_A * STEP, seed);
     for (size_t i = 0; i < n_x; i++) {
         x[i] = rows[i] + 1;
         fill(x_type, rows[i] + 1, N, seed);
     }
-    for (size_t i = 0; i < n_x * n_a * LF_PANEL; i++)
-        wanted[i] = sums[i] = draw(seed);
+    for (size_t i = 0; i < n_x * n_a * LF_PANEL; i++) {
+        sums[i] = draw(seed);
+        wanted[i] = dots.goes_on ? sums[i] : 0;
+    }
     for (size_t i = 0; i < n_x; i++)
         for (size_t p = 0; p < n_a; p++)
             for (size_t j = 0; j < n; j++) {

@@ -73,6 +73,7 @@ static void add_dots(const part *p, const block *b)
                     .x = x,
                     .n_x = p->n_tokens,
                     .n = b->n_cols,
+                    .goes_on = b->col > 0,
                     .sums = sums_of(p, b->row)};
 
     for (size_t t = 0; t < p->n_tokens; t++)
@@ -107,7 +108,8 @@ static void project_last(const part *p, size_t col, size_t n)
                     .a_stride = LF_PANEL * sizeof(float),
                     .x = x,
                     .n_x = p->n_tokens,
-                    .n = LF_PANEL};
+                    .n = LF_PANEL,
+                    .goes_on = col > 0};
 
     memset(p->scratch->a, 0, BLOCK_ROWS * LF_PANEL * sizeof(float));
     memset(p->scratch->x, 0, p->n_tokens * LF_PANEL * sizeof(float));
@@ -130,10 +132,9 @@ static void project_part(const part *p, float *h)
 {
     const size_t whole = p->batch->in / LF_PANEL * LF_PANEL, most = p->n_tokens > FEW_TOKENS ? BLOCK_COLS : whole;
 
-    memset(p->scratch->sums, 0, p->n_tokens * p->n_rows * LF_PANEL * sizeof(float));
     for (size_t col = 0; col < whole; col += most)
         project_columns(p, col, lf_least(whole, col + most));
-    if (whole < p->batch->in)
+    if (whole < p->batch->in || !whole)
         project_last(p, whole, p->batch->in - whole);
     for (size_t row = 0; row < p->n_rows; row += BLOCK_ROWS) {
         const size_t n = lf_least(p->n_rows - row, BLOCK_ROWS);

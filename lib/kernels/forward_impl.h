@@ -19,7 +19,7 @@ INLINE void dots_tile(lf_real a_type, lf_real x_type, const lf_dots *d, size_t p
     for (size_t k = 0; k < n_tokens; k++) {
         UNROLL
         for (size_t i = 0; i < n_rows; i++)
-            s[k][i] = strip_load(sums + (k * d->n_a + i) * LF_PANEL);
+            s[k][i] = d->goes_on ? strip_load(sums + (k * d->n_a + i) * LF_PANEL) : strip_zero();
     }
     for (size_t j = 0; j < d->n; j += LF_PANEL) {
         strip x[DOT_TOKENS];

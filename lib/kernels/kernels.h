@@ -98,10 +98,11 @@ typedef struct lf_dots {
     const void *const *x; /* n_x rows */
     size_t n_x;
     size_t n;
-    float *sums; /* [n_x][n_a][LF_PANEL] */
+    bool goes_on; /* from what the sums are; otherwise from 0 */
+    float *sums;  /* [n_x][n_a][LF_PANEL] */
 } lf_dots;
 
-/* For all t, p and k: sums[t][p][k] = fma(a(p, j), x[t][j], that), for j = k, k + LF_PANEL ... in order, from what it is. */
+/* For all t, p and k: sums[t][p][k] = fma(a(p, j), x[t][j], that), for j = k, k + LF_PANEL ... in order. */
 typedef void lf_add_dots(const lf_dots *dots);
 
 /* Of n sums each: the sums of k and k + 8, of these of k and k + 4, then of k and k + 2 and of k and k + 1. */

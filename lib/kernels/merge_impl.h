@@ -47,7 +47,7 @@ INLINE void multiply(const lf_update *u, const float *left, const float *panels,
         strip right[TILE_PANELS];
         UNROLL
         for (size_t q = 0; q < n_panels; q++)
-            right[q] = strip_load(panels + (q * u->rank + p) * LF_PANEL);
+            right[q] = strip_keep(strip_load(panels + (q * u->rank + p) * LF_PANEL));
         UNROLL
         for (size_t i = 0; i < n_rows; i++) {
             const vec factor = vec_set(left[i * u->rank + p]);

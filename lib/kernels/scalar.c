@@ -82,6 +82,8 @@ static void add_dot(const lf_dots *d, size_t t, size_t p, float *sums)
 {
     const uint8_t *row = (const uint8_t *)d->a + p * d->a_stride, *other = d->x[t];
 
+    for (size_t k = 0; !d->goes_on && k < LF_PANEL; k++)
+        sums[k] = 0;
     for (size_t j = 0; j < d->n; j += LF_PANEL) {
         float a[LF_PANEL], x[LF_PANEL];
         lf_widen_f32(d->a_type, row + j * lf_real_size(d->a_type), a, LF_PANEL);
