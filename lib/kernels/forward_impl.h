@@ -105,8 +105,9 @@ INLINE void fold_each(const float *sums, size_t n, float *out)
 
 /* --- turning over --- */
 
-/* Bytes after what is read that are fetched meanwhile: rows follow one another faster than the CPU foresees. */
-#define FETCH_AHEAD 4096
+/* Bytes after what is read that are fetched meanwhile, into a second-level cache and then into the first: more than the CPU does. */
+#define FETCH_FAR 4096
+#define FETCH_NEAR 2048
 
 /*
  * 16 rows of n_words words, a power of two, `step` bytes from strip to strip of them, become n_words strips of 16, widened: each
@@ -174,8 +175,10 @@ INLINE void widen_panel(lf_real from, const uint8_t *src, size_t step, size_t n,
 INLINE void widen_panels_of(lf_real from, const uint8_t *src, size_t step, size_t n, size_t n_panels, float *panels)
 {
     for (size_t k = 0; k < n_panels; k++, src += LF_PANEL * step, panels += LF_PANEL * n) {
-        for (size_t i = 0; i < LF_PANEL * step; i += 64)
-            __builtin_prefetch(src + FETCH_AHEAD + i);
+        for (size_t i = 0; i < LF_PANEL * step; i += 64) {
+            __builtin_prefetch(src + FETCH_FAR + i, 0, 2);
+            __builtin_prefetch(src + FETCH_NEAR + i);
+        }
         widen_panel(from, src, step, n, panels);
     }
 }
