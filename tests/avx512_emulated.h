@@ -73,17 +73,13 @@ EMULATED emulated emulated_and_si512(emulated a, emulated b)
 {
     LANES(r.u[k] = a.u[k] & b.u[k]);
 }
-EMULATED emulated emulated_mask_blend_ps(uint16_t m, emulated a, emulated b)
+EMULATED emulated emulated_replace_nan(emulated a, emulated b)
 {
-    LANES(r.u[k] = m >> k & 1 ? b.u[k] : a.u[k]);
+    LANES(r.u[k] = isnan(b.f[k]) ? a.u[k] : b.u[k]);
 }
-EMULATED uint16_t emulated_unordered(emulated a, emulated b)
+EMULATED uint16_t emulated_nan_or_infinite(emulated a)
 {
-    MASK((isnan(a.f[k]) || isnan(b.f[k])));
-}
-EMULATED uint16_t emulated_cmpgt_epi32_mask(emulated a, emulated b)
-{
-    MASK((a.i[k] > b.i[k]));
+    MASK(!isfinite(a.f[k]));
 }
 EMULATED emulated emulated_permutex2var_ps(emulated a, emulated at, emulated b)
 {
@@ -176,12 +172,10 @@ EMULATED __m256i emulated_to_nearest_ph(emulated x)
 #define _mm512_add_epi32 emulated_add_epi32
 #undef _mm512_and_si512
 #define _mm512_and_si512 emulated_and_si512
-#undef _mm512_mask_blend_ps
-#define _mm512_mask_blend_ps emulated_mask_blend_ps
-#undef _mm512_cmp_ps_mask
-#define _mm512_cmp_ps_mask(a, b, how) emulated_unordered(a, b) // the only comparison there is: _CMP_UNORD_Q
-#undef _mm512_cmpgt_epi32_mask
-#define _mm512_cmpgt_epi32_mask emulated_cmpgt_epi32_mask
+#undef _mm512_fixupimm_ps
+#define _mm512_fixupimm_ps(a, b, table, flags) emulated_replace_nan(a, b) // the only table there is: REPLACE_NAN
+#undef _mm512_fpclass_ps_mask
+#define _mm512_fpclass_ps_mask(x, kinds) emulated_nan_or_infinite(x) // the only kinds there are: NAN_OR_INFINITE
 #undef _mm512_cvtepu16_epi32
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
 #undef _mm512_cvtepi32_epi16

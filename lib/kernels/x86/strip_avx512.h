@@ -102,19 +102,24 @@ INLINE __m256i bf16_of(__m512 x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd)), 16));
 }
 
+/* What VFIXUPIMM does with each kind of number it tells apart, a digit each: with a NaN, quiet or not, 0, with others 1, as they are. */
+#define REPLACE_NAN 0x11111100
+
+/* The kinds VFPCLASS tells apart: quiet NaN, infinities, signalling NaN. */
+#define NAN_OR_INFINITE (0x01 | 0x08 | 0x10 | 0x80)
+
 INLINE flags strip_narrow(lf_real to, strip x, uint8_t *dst, bool stream)
 {
     const __m512 quiet = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000));
-    const __m512 canonical = _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x, quiet);
+    const __m512 canonical = _mm512_fixupimm_ps(quiet, x, _mm512_set1_epi32(REPLACE_NAN), 0);
     __m256i u;
 
     if (to == LF_REAL_F32) {
-        const __m512i magnitude = _mm512_and_si512(_mm512_castps_si512(canonical), _mm512_set1_epi32(0x7fffffff));
         if (stream)
             _mm512_stream_ps((float *)(void *)dst, canonical);
         else
             strip_store((float *)(void *)dst, canonical);
-        return _mm512_cmpgt_epi32_mask(magnitude, _mm512_set1_epi32(0x7f7fffff));
+        return _mm512_fpclass_ps_mask(x, NAN_OR_INFINITE);
     }
     u = to == LF_REAL_F16 ? _mm512_cvtps_ph(canonical, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC) : bf16_of(canonical);
     if (stream)
