@@ -497,13 +497,45 @@ static void test_sources(void **state)
         assert_int_equal(refuse_each(operations[i], NULL), 0);
 }
 
+/* --- what is not merged --- */
+
+static lorafmt_status open_workspace(const void *options, lorafmt_error *err)
+{
+    lorafmt_workspace *ws;
+    const lorafmt_status st = lorafmt_workspace_new(options, &ws, err);
+
+    assert_int_equal(ws != NULL, st == LORAFMT_OK);
+    lorafmt_workspace_free(ws);
+    return st;
+}
+
+/* A workspace is all that a batch asks for: nothing during the call. */
+static void test_workspaces(void **state)
+{
+    const lorafmt_workspace_options options = {.struct_size = sizeof options, .max_tokens = 4, .max_rank = 1, .n_threads = 2};
+    const lorafmt_update update = {3, 4, ones, ones, LORAFMT_F32, LORAFMT_F32, 1, 1, NULL};
+    const lorafmt_updates layer = {&update, 1};
+    float y[4 * 4] = {0};
+    const lorafmt_batch batch = {4, 3, 4, ones, 0, LORAFMT_F32, y, 0, LORAFMT_F32, NULL, &layer, 1};
+    lorafmt_workspace *ws;
+    long before;
+
+    (void)state;
+    assert_int_equal(refuse_each(open_workspace, &options), 0);
+    assert_int_equal(lorafmt_workspace_new(&options, &ws, NULL), LORAFMT_OK);
+    before = n_calls;
+    assert_int_equal(lorafmt_forward(ws, &batch, NULL), LORAFMT_OK);
+    assert_int_equal(n_calls, before);
+    for (size_t i = 0; i < 16; i++)
+        assert_true(y[i] == 3);
+    lorafmt_workspace_free(ws);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        IN_DIRECTORY(test_pairs),
-        IN_DIRECTORY(test_models),
-        IN_DIRECTORY(test_living_files),
-        IN_DIRECTORY(test_sources),
+        IN_DIRECTORY(test_pairs),   IN_DIRECTORY(test_models),         IN_DIRECTORY(test_living_files),
+        IN_DIRECTORY(test_sources), cmocka_unit_test(test_workspaces),
     };
 
     if (argc < 3 || argc % 2 == 0)
