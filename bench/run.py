@@ -334,9 +334,10 @@ def measure_forward(bench):
     for line in lines_of(bench, 'bench_forward', *arguments) or []:
         few = line['tokens'] < 8
         what = (f'{line["level"]}, {line["dtype"]}, {line["threads"]} thread(s), r = {line["rank"]}, {line["adapters"]} adapter(s), '
-                f'{line["tokens"]} token(s) each')
+                f'{line["tokens"]} token(s) each{", scattered" if line["scattered"] else ""}')
         bench.add('forward', f'{what}: {"reading the factors" if few else "flops at peak"} / time', 'x',
-                  line['stream' if few else 'peak'], '>= 0.85' if few else '>= 0.6', f'{line["limit"][0]:.2f} of both limits')
+                  line['stream' if few else 'peak'], '>= 0.85' if few else '>= 0.6',
+                  f'{line["pages"][0]:.2f} of eight pages at once' if few else f'{line["limit"][0]:.2f} of the slowest limit')
         if line['blas'][0]:
             bench.add('forward', f'{what}: OpenBLAS / time', 'x', line['blas'], '>= 1')
 
