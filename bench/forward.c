@@ -299,7 +299,7 @@ static void measure(bench *b, const shape *s)
 
 static void measure_all(bench *b)
 {
-    static const size_t ranks[] = {8, 16, 32, 64}, adapters[] = {1, 8, 64}, tokens[] = {1, 2, 4, 64, 128};
+    static const size_t ranks[] = {8, 16, 32, 64}, adapters[] = {1, 8, 64}, tokens[] = {1, 4, 64, 2, 128};
     static const shape dtypes[] = {{LORAFMT_F32, "f32", 0, 0, 0, false},
                                    {LORAFMT_F16, "f16", 0, 0, 0, false},
                                    {LORAFMT_BF16, "bf16", 0, 0, 0, false}};
@@ -307,7 +307,7 @@ static void measure_all(bench *b)
     const size_t step = b->quick ? 2 : 1;
 
     for (size_t d = 0; d < 3; d += step)
-        for (size_t t = 0; t < 5; t += b->quick ? 3 : 1)
+        for (size_t t = 0; t < (b->quick ? 3 : 5); t++)
             for (size_t a = 0; a < 3; a += step)
                 for (size_t r = 0; r < 4; r += step) {
                     shape s = dtypes[d];

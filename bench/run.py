@@ -330,8 +330,7 @@ def measure_kernel(bench):
 
 def measure_forward(bench):
     """bench_forward: at few tokens held against reading the factors, at many against the multiply-adds, and against OpenBLAS."""
-    arguments = [] if bench.options.full else ['--rounds', '3', '--quick']
-    for line in lines_of(bench, 'bench_forward', *arguments) or []:
+    for line in lines_of(bench, 'bench_forward', '--quick', '--rounds', '7' if bench.options.full else '3') or []:
         few = line['tokens'] < 8
         what = (f'{line["level"]}, {line["dtype"]}, {line["threads"]} thread(s), r = {line["rank"]}, {line["adapters"]} adapter(s), '
                 f'{line["tokens"]} token(s) each{", scattered" if line["scattered"] else ""}')
