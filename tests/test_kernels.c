@@ -349,7 +349,16 @@ static void check_dots(const lf_kernels *kernels, lf_real a_type, lf_real x_type
     float sums[MOST_X * MOST_A * LF_PANEL], wanted[MOST_X * MOST_A * LF_PANEL];
     const void *x[MOST_X];
     const size_t n = 16 * (n_x % 4);
-    const lf_dots dots = {a_type, x_type, a + 1, STEP * lf_real_size(a_type), n_a, x, n_x, n, n_a % 2, sums};
+    const lf_dots dots = {.a_type = a_type,
+                          .x_type = x_type,
+                          .a = a + 1,
+                          .a_stride = STEP * lf_real_size(a_type),
+                          .n_a = n_a,
+                          .x = x,
+                          .n_x = n_x,
+                          .n = n,
+                          .goes_on = n_a % 2,
+                          .sums = sums};
 
     fill(a_type, a + 1, MOST_A * STEP, seed);
     for (size_t i = 0; i < n_x; i++) {

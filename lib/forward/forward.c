@@ -79,6 +79,15 @@ static size_t pack_updates(const part *p, lf_update updates[MOST_UPDATES])
     return n;
 }
 
+/* What the columns after these need of the first update's B. */
+static lf_ahead next_b(const part *p)
+{
+    const lorafmt_update *u = p->group->updates->updates;
+    const size_t row = u->rank * lf_real_size(lf_real_of(u->b_dtype)), col = p->col + p->n_cols;
+
+    return (lf_ahead){(const uint8_t *)u->b + col * row, 1, lf_least(p->batch->out - col, p->n_cols) * row, 0};
+}
+
 /* How many tokens from i on follow one another in the batch. */
 static size_t run_length(const part *p, size_t i)
 {
@@ -104,7 +113,12 @@ static void expand_columns(const part *p)
     const size_t stride = (size_t)(lf_batch_y(p->batch, 1) - lf_batch_y(p->batch, 0));
     uint8_t *gathered = (uint8_t *)p->scratch->x;
     lf_update updates[MOST_UPDATES];
-    lf_block block = {.from = type, .to = type, .n_cols = p->n_cols, .updates = updates, .n_updates = pack_updates(p, updates)};
+    lf_block block = {.from = type,
+                      .to = type,
+                      .n_cols = p->n_cols,
+                      .updates = updates,
+                      .n_updates = pack_updates(p, updates),
+                      .ahead = next_b(p)};
     lf_tally tally = {0};
 
     for (size_t i = 0; i < p->n_tokens; i += block.n_rows) {

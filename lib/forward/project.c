@@ -12,7 +12,7 @@
 #define BLOCK_ROWS 8
 #define BLOCK_COLS 1024
 
-/* So few tokens are done while rows of A go by; for more, a block is widened once, and x stays in a second-level cache. */
+/* So few tokens are done while rows of A go by; for more, blocks follow one another so that x stays in a second-level cache. */
 #define FEW_TOKENS 6
 
 /* Of A that are a task at least. */
@@ -61,7 +61,13 @@ static const uint8_t *x_at(const part *p, size_t t, size_t col)
     return lf_batch_x(p->batch, p->tokens[t]) + col * lf_real_size(lf_real_of(p->batch->x_dtype));
 }
 
-static void add_dots(const part *p, const block *b)
+static lf_ahead ahead_of(const part *p, const block *next)
+{
+    return (lf_ahead){a_at(p, next->row, next->col), next->n_rows, next->n_cols * lf_real_size(lf_real_of(p->update->a_dtype)),
+                      a_stride(p)};
+}
+
+static void add_dots(const part *p, const block *b, const block *next)
 {
     const lf_real type = lf_real_of(p->update->a_dtype);
     const void *x[MOST_TOKENS];
@@ -78,6 +84,8 @@ static void add_dots(const part *p, const block *b)
 
     for (size_t t = 0; t < p->n_tokens; t++)
         x[t] = x_at(p, t, b->col);
+    if (p->n_tokens > FEW_TOKENS)
+        dots.ahead = ahead_of(p, next);
     if (p->n_tokens > FEW_TOKENS && type != LF_REAL_F32) {
         p->ws->kernels.widen_rows(type, dots.a, dots.a_stride, b->n_rows, b->n_cols, p->scratch->a, b->n_cols, LF_PANEL);
         dots.a_type = LF_REAL_F32;
@@ -87,13 +95,20 @@ static void add_dots(const part *p, const block *b)
     p->ws->kernels.add_dots(&dots);
 }
 
-/* Columns [first, end), which are whole panels. */
-static void project_columns(const part *p, size_t first, size_t end)
+static block block_at(const part *p, size_t row, size_t col, size_t end)
+{
+    return (block){row, lf_least(p->n_rows - row, BLOCK_ROWS), col, lf_least(end - col, BLOCK_COLS)};
+}
+
+/* Columns [first, end) of `whole`, which are whole panels. */
+static void project_columns(const part *p, size_t first, size_t end, size_t whole)
 {
     for (size_t row = 0; row < p->n_rows; row += BLOCK_ROWS)
         for (size_t col = first; col < end; col += BLOCK_COLS) {
-            const block b = {row, lf_least(p->n_rows - row, BLOCK_ROWS), col, lf_least(end - col, BLOCK_COLS)};
-            add_dots(p, &b);
+            const block b = block_at(p, row, col, end);
+            const bool last = row + b.n_rows == p->n_rows;
+            const block next = last ? block_at(p, 0, end, whole) : block_at(p, row + b.n_rows, col, end);
+            add_dots(p, &b, &next);
         }
 }
 
@@ -133,7 +148,7 @@ static void project_part(const part *p, float *h)
     const size_t whole = p->batch->in / LF_PANEL * LF_PANEL, most = p->n_tokens > FEW_TOKENS ? BLOCK_COLS : whole;
 
     for (size_t col = 0; col < whole; col += most)
-        project_columns(p, col, lf_least(whole, col + most));
+        project_columns(p, col, lf_least(whole, col + most), whole);
     if (whole < p->batch->in || !whole)
         project_last(p, whole, p->batch->in - whole);
     for (size_t row = 0; row < p->n_rows; row += BLOCK_ROWS) {

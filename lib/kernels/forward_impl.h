@@ -62,10 +62,13 @@ INLINE void dots_tokens(lf_real a_type, lf_real x_type, const lf_dots *d, size_t
 
 INLINE void dots(lf_real a_type, lf_real x_type, const lf_dots *d)
 {
+    const size_t step = ahead_step(&d->ahead, d->n_x / DOT_TOKENS);
     size_t t = 0;
 
-    for (; t + DOT_TOKENS <= d->n_x; t += DOT_TOKENS)
+    for (; t + DOT_TOKENS <= d->n_x; t += DOT_TOKENS) {
+        fetch_ahead(&d->ahead, t / DOT_TOKENS * step, step);
         dots_tokens(a_type, x_type, d, t, DOT_TOKENS);
+    }
     for (; t < d->n_x; t++)
         dots_tokens(a_type, x_type, d, t, 1);
 }
@@ -175,7 +178,7 @@ INLINE void widen_panel(lf_real from, const uint8_t *src, size_t step, size_t n,
 INLINE void widen_panels_of(lf_real from, const uint8_t *src, size_t step, size_t n, size_t n_panels, float *panels)
 {
     for (size_t k = 0; k < n_panels; k++, src += LF_PANEL * step, panels += LF_PANEL * n) {
-        for (size_t i = 0; i < LF_PANEL * step; i += 64) {
+        for (size_t i = 0; i < LF_PANEL * step; i += CACHE_LINE) {
             __builtin_prefetch(src + FETCH_FAR + i, 0, 2);
             __builtin_prefetch(src + FETCH_NEAR + i);
         }

@@ -36,6 +36,13 @@ static inline size_t lf_panels_size(size_t rank, size_t n_cols)
     return (n_cols + LF_PANEL - 1) / LF_PANEL * LF_PANEL * rank;
 }
 
+/* Rows, of so many bytes each, that are read next: they are fetched meanwhile, some bytes of all with each tile. */
+typedef struct lf_ahead {
+    const void *rows;
+    size_t n_rows, size;
+    size_t stride; /* bytes from row to row */
+} lf_ahead;
+
 /* One update of a block of rows: left is [rows x rank]. */
 typedef struct lf_update {
     const float *left, *panels;
@@ -54,7 +61,8 @@ typedef struct lf_block {
     size_t src_stride, dst_stride; /* bytes from row to row */
     size_t n_rows, n_cols;
     const lf_update *updates;
-    size_t n_updates;  /* from 1 */
+    size_t n_updates; /* from 1 */
+    lf_ahead ahead;
     lf_change *change; /* what that did is added to it; or NULL */
     bool streamed; /* dst is not src, and too large to be in the cache when it is read: write past that, where it can be done */
 } lf_block;
@@ -98,6 +106,7 @@ typedef struct lf_dots {
     const void *const *x; /* n_x rows */
     size_t n_x;
     size_t n;
+    lf_ahead ahead;
     bool goes_on; /* from what the sums are; otherwise from 0 */
     float *sums;  /* [n_x][n_a][LF_PANEL] */
 } lf_dots;

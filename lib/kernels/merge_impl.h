@@ -31,6 +31,7 @@ typedef struct place {
     const uint8_t *src;
     uint8_t *dst;
     size_t src_stride, dst_stride;
+    size_t ahead, ahead_step; // bytes of what is ahead
 } place;
 
 /* The sums of a tile, for one update. */
@@ -146,7 +147,7 @@ INLINE void last_tile(const lf_block *b, const shape s, const place *at, size_t 
 {
     const size_t from_size = lf_real_size(s.from), to_size = lf_real_size(s.to);
     uint8_t src[TILE_ROWS][STRIP_SIZE] = {{0}}, dst[TILE_ROWS][STRIP_SIZE];
-    const place buffered = {at->row, at->j, src[0], dst[0], STRIP_SIZE, STRIP_SIZE};
+    const place buffered = {at->row, at->j, src[0], dst[0], STRIP_SIZE, STRIP_SIZE, 0, 0};
     trace t;
 
     for (size_t i = 0; i < s.n_rows; i++)
@@ -176,9 +177,11 @@ INLINE void walk(const lf_block *b, const shape s, place *at, size_t n_panels, l
 
     for (; at->j + n <= b->n_cols; at->j += n) {
         fetch_below(s, at, n_panels);
+        fetch_ahead(&b->ahead, at->ahead, at->ahead_step);
         whole_tile(b, s, at, n_panels, tally);
         at->src += n * lf_real_size(s.from);
         at->dst += n * lf_real_size(s.to);
+        at->ahead += at->ahead_step;
     }
 }
 
@@ -191,8 +194,14 @@ INLINE void rows(const lf_block *b, const shape s, size_t row, lf_tally *tally)
                 .dst = (uint8_t *)b->dst + row * b->dst_stride,
                 .src_stride = b->src_stride,
                 .dst_stride = b->dst_stride};
+    const size_t n_tiles = b->n_cols / (TILE_PANELS * LF_PANEL);
 
+    if (s.n_rows == TILE_ROWS) {
+        at.ahead_step = ahead_step(&b->ahead, b->n_rows / TILE_ROWS * n_tiles);
+        at.ahead = row / TILE_ROWS * n_tiles * at.ahead_step;
+    }
     walk(b, s, &at, TILE_PANELS, tally);
+    at.ahead_step = 0;
     if (TILE_PANELS > 1)
         walk(b, cached, &at, 1, tally);
     if (at.j < b->n_cols)

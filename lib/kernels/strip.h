@@ -29,5 +29,20 @@
 #endif
 
 #define STRIP_SIZE (LF_PANEL * sizeof(float)) // of any type, at most
+#define CACHE_LINE 64
+
+/* Bytes of each row ahead that are due with each of n_tiles. */
+static inline size_t ahead_step(const lf_ahead *a, size_t n_tiles)
+{
+    return n_tiles ? (a->size / n_tiles + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE : 0;
+}
+
+/* Into a second-level cache, for the first is full of what is at hand. */
+static inline void fetch_ahead(const lf_ahead *a, size_t from, size_t n)
+{
+    for (size_t i = 0; i < a->n_rows; i++)
+        for (size_t k = from; k < from + n && k < a->size; k += CACHE_LINE)
+            __builtin_prefetch((const uint8_t *)a->rows + i * a->stride + k, 0, 2);
+}
 
 #endif
