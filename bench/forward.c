@@ -262,10 +262,10 @@ static void report(const bench *b, const shape *s)
     printf(
         b->json
             ? "{\"level\": \"%s\", \"dtype\": \"%s\", \"threads\": %u, \"rank\": %zu, \"adapters\": %zu, \"tokens\": %zu, "
-              "\"scattered\": %d, \"us\": %.1f, \"stream\": [%.3f, %.3f, %.3f], \"pages\": [%.3f, %.3f, %.3f], \"peak\": [%.3f, %.3f, %.3f], "
-              "\"limit\": [%.3f, %.3f, %.3f], \"blas\": [%.3f, %.3f, %.3f]}\n"
-            : "%-6s %-4s %u  r %2zu  %2zu adapters x %3zu tokens %d  %9.1f us  stream %.3f (%.3f-%.3f)  pages %.3f (%.3f-%.3f)  peak %.3f (%.3f-%.3f)  "
-              "limit %.3f (%.3f-%.3f)  blas %.2f (%.2f-%.2f)\n",
+              "\"scattered\": %d, \"us\": %.1f, \"stream\": [%.3f, %.3f, %.3f], \"pages\": [%.3f, %.3f, %.3f], "
+              "\"peak\": [%.3f, %.3f, %.3f], \"limit\": [%.3f, %.3f, %.3f], \"blas\": [%.3f, %.3f, %.3f]}\n"
+            : "%-6s %-4s %u  r %2zu  %2zu adapters x %3zu tokens %d  %9.1f us  stream %.3f (%.3f-%.3f)  pages %.3f (%.3f-%.3f)  "
+              "peak %.3f (%.3f-%.3f)  limit %.3f (%.3f-%.3f)  blas %.2f (%.2f-%.2f)\n",
         b->level->name, s->name, b->n_threads, s->rank, s->n_adapters, s->n_each, s->scattered,
         1e6 * time / (double)n_layers(b, s), stream.median, stream.least, stream.most, pages.median, pages.least, pages.most,
         peak.median, peak.least, peak.most, both.median, both.least, both.most, other.median, other.least, other.most);

@@ -79,12 +79,16 @@ static size_t pack_updates(const part *p, lf_update updates[MOST_UPDATES])
     return n;
 }
 
-/* What the columns after these need of the first update's B. */
+/* What the columns after these need of the B of the first update that contributes; one does. */
 static lf_ahead next_b(const part *p)
 {
     const lorafmt_update *u = p->group->updates->updates;
-    const size_t row = u->rank * lf_real_size(lf_real_of(u->b_dtype)), col = p->col + p->n_cols;
+    const size_t col = p->col + p->n_cols;
+    size_t row;
 
+    while (!lf_update_contributes(u))
+        u++;
+    row = u->rank * lf_real_size(lf_real_of(u->b_dtype));
     return (lf_ahead){(const uint8_t *)u->b + col * row, 1, lf_least(p->batch->out - col, p->n_cols) * row, 0};
 }
 

@@ -177,8 +177,11 @@ INLINE void widen_panel(lf_real from, const uint8_t *src, size_t step, size_t n,
 
 INLINE void widen_panels_of(lf_real from, const uint8_t *src, size_t step, size_t n, size_t n_panels, float *panels)
 {
+    // only whole rows are followed by what is next
+    const size_t n_fetched = step == n * lf_real_size(from) ? LF_PANEL * step : 0;
+
     for (size_t k = 0; k < n_panels; k++, src += LF_PANEL * step, panels += LF_PANEL * n) {
-        for (size_t i = 0; i < LF_PANEL * step; i += CACHE_LINE) {
+        for (size_t i = 0; i < n_fetched; i += CACHE_LINE) {
             __builtin_prefetch(src + FETCH_FAR + i, 0, 2);
             __builtin_prefetch(src + FETCH_NEAR + i);
         }
